@@ -1,0 +1,87 @@
+# Needs make and a Python 3.10 to 3.13 with venv; everything else is installed into .venvs/.
+PYTHON ?= python3
+# More arguments for pytest: make test ARGS="-k sandbox -x"
+ARGS ?=
+
+ENVS := .venvs
+BIN := $(ENVS)/dev/bin
+PIP_INSTALL := -m pip install --quiet --use-pep517
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format dist clean FORCE
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file and show a session
+	@$(BIN)/python demo/demo.py
+
+test: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-jsonl/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/singer-tools/.stamp ## Run the tests; ARGS="-k name" goes to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(ENVS)/dev/.stamp ## Check rules, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(ENVS)/dev/.stamp ## Mend what ruff can mend
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+dist: $(ENVS)/dev/.stamp ## Build the wheel and the source archive into dist/
+	@rm -rf build dist
+	@$(BIN)/python -m build
+	@ls dist
+
+clean: ## Remove the environments, what was built, and the caches
+	@rm -rf $(ENVS) build dist *.egg-info demo/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- environments: a stamp in each tells that it is complete ---
+
+# Another Python makes every environment anew. Written only when it changes, as the file after it.
+$(ENVS)/.python: FORCE
+	@mkdir -p $(ENVS)
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("This needs Python 3.10 or newer: make PYTHON=/path/to/python3"); print(sys.base_prefix, sys.version)' > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+# The names of the package's files: one that goes or is renamed makes no other file newer.
+TAP_FILES := setup.py pyproject.toml MANIFEST.in \
+	$(shell find tap_fullstory -name '*.py' -o -name '*.json' -o -name py.typed | LC_ALL=C sort)
+$(ENVS)/.tap-files: FORCE
+	@mkdir -p $(ENVS)
+	@printf '%s\n' $(TAP_FILES) > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+# For the tests: the tap from this folder, with the tools.
+$(ENVS)/dev/.stamp: setup.py tap_fullstory/version.py $(ENVS)/.python
+	@echo "$(@D): the tap, editable, and the tools for tests and checks"
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+# What a user gets: the tap alone, installed again when a file of it changes. Order-only on the one
+# above, since both build in this folder. A build/ left over would put deleted modules into the wheel.
+$(ENVS)/tap/.made: setup.py $(ENVS)/.python
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)
+	@touch $@
+
+$(ENVS)/tap/.stamp: $(TAP_FILES) $(ENVS)/.tap-files $(ENVS)/tap/.made | $(ENVS)/dev/.stamp
+	@echo "$(@D): the tap as users install it"
+	@rm -rf build
+	@$(@D)/bin/python $(PIP_INSTALL) .
+	@rm -rf build
+	@touch $@
+
+# Other programs, each with what its requirements file says.
+$(patsubst requirements/%.txt,$(ENVS)/%/.stamp,$(wildcard requirements/*.txt)): \
+		$(ENVS)/%/.stamp: requirements/%.txt $(ENVS)/.python
+	@echo "$(@D): $<"
+	@rm -rf $(@D)
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) --requirement $<
+	@touch $@

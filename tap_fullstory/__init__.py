@@ -1,0 +1,78 @@
+"""A Singer tap for FullStory: every captured event, from Data Export bundles to RECORD messages."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tap_fullstory.errors import Interrupted, TapError, UsageError
+from tap_fullstory.interrupts import Interrupts
+from tap_fullstory.version import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command, and exit with 0, 1 or 2, or with 130 or 143 after a signal.
+
+    `arguments` are those of the command line unless given.
+    """
+    interrupts = Interrupts()
+    try:
+        interrupts.install()
+        options = _parser().parse_args(arguments)
+        # Imported late: --version and --help need neither requests nor msgspec.
+        from tap_fullstory.command import run
+
+        run(options, interrupts)
+    except TapError as error:
+        _critical(str(error))
+        sys.exit(error.exit_code)
+    except Interrupted as signal:
+        sys.exit(signal.exit_code)
+    except Exception as error:  # noqa: BLE001 - a defect of ours: anything else is a TapError
+        _critical(_defect(error))
+        sys.exit(1)
+    sys.exit(0)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}. {self.prog} --help lists the options.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="tap-fullstory",
+        description="Singer tap for FullStory: writes SCHEMA, RECORD and STATE messages to stdout.",
+    )
+    parser.add_argument("-c", "--config", metavar="FILE", help="JSON config; needed for a sync")
+    parser.add_argument("-s", "--state", metavar="FILE", help="the value of the last STATE message")
+    parser.add_argument("--catalog", metavar="FILE", help="what to sync; by default, all of events")
+    parser.add_argument("-p", "--properties", metavar="FILE", help="the old name of --catalog")
+    parser.add_argument(
+        "-d",
+        "--discover",
+        action="store_true",
+        help="print the catalog; with --config, prove first that FullStory accepts the key",
+    )
+    parser.add_argument("--version", action="version", version=f"tap-fullstory {__version__}")
+    return parser
+
+
+def _critical(message: str) -> None:
+    import singer
+
+    singer.get_logger().critical(" ".join(message.split()))
+
+
+def _defect(error: Exception) -> str:
+    """Where the error was raised, without its text, which may hold data."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    where = "" if at is None else f" in {at.tb_frame.f_code.co_filename}, line {at.tb_lineno}"
+    return (
+        f"Defect in tap-fullstory {__version__}: {type(error).__name__}{where}. The last state "
+        "stays good. Please report this line, with what the tap was doing."
+    )

@@ -1,0 +1,5 @@
+"""`python -m tap_fullstory` does what `tap-fullstory` does."""
+
+from tap_fullstory import main
+
+main()

@@ -1,0 +1,412 @@
+"""One authenticated way to FullStory: time-outs, retries, throttling, and what each status means.
+
+The API key goes to the host that was asked and to no other. Redirects are followed here rather than
+by requests, which would read passwords for the next host from a .netrc file and let https step down
+to http.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import backoff
+import msgspec
+import requests
+import urllib3.exceptions
+from singer import metrics
+
+from tap_fullstory.errors import AccessError, NetworkError, SourceError
+
+LOGGER = logging.getLogger(__name__)
+
+MAX_TRIES = 8
+# Full jitter draws each wait from 0 to these seconds: 0.5, 1, 2, 4, 8, 16, 30. All tries together
+# outlast a restart of a server or a router, and a run every half hour does the rest.
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30
+MAX_REDIRECTS = 10
+# Throttling is no failure: the export's two downloads a minute are normal life in a backfill.
+LONGEST_THROTTLING = 3600  # seconds that one request may be throttled, all in all
+LONGEST_RETRY_AFTER = 300  # seconds; more than that is asked about again rather than believed
+FIRST_THROTTLE_WAIT = 1  # seconds, doubled each time, where Retry-After is missing or garbage
+READ_BYTES = 64 * 1024
+EXCERPT = 200  # characters of an API's answer that an error quotes
+
+T = TypeVar("T")
+
+
+class _Transient(NetworkError):
+    """Worth another try."""
+
+
+class SinkError(Exception):
+    """The file a download goes to takes no more. `needed` is the body's whole length, if known."""
+
+    def __init__(self, cause: OSError, needed: int | None) -> None:
+        super().__init__(cause.strerror)
+        self.cause = cause
+        self.needed = needed
+
+
+class _Throttled(Exception):
+    def __init__(self, wait: float | None) -> None:
+        super().__init__("throttled")
+        self.wait = wait
+
+
+@dataclass
+class _Download:
+    """What is known of a body that may arrive in several pieces."""
+
+    sink: BinaryIO
+    received: int = 0
+    total: int | None = None
+    etag: str | None = None
+
+    def write(self, chunk: bytes) -> None:
+        """Raises SinkError if the file does not take all of it."""
+        rest = memoryview(chunk)
+        try:
+            while rest:
+                rest = rest[self.sink.write(rest) :]
+        except OSError as error:
+            raise SinkError(error, self.total) from error
+        self.received += len(chunk)
+
+    def restart(self) -> None:
+        self.sink.seek(0)
+        self.sink.truncate()
+        self.received, self.total, self.etag = 0, None, None
+
+    def note_entity(self, response: requests.Response) -> None:
+        """Start over, or go on with the same entity. Raises _Transient if it is another one."""
+        etag = response.headers.get("ETag", "")
+        if response.status_code == 206:
+            start, total = _content_range(response.headers.get("Content-Range", ""))
+            resized = None not in (total, self.total) and total != self.total
+            if start != self.received or resized or (self.etag and etag and etag != self.etag):
+                self.restart()
+                raise _Transient("the rest of the file is of another file now")
+            self.total = self.total or total
+            return
+        self.restart()
+        length = response.headers.get("Content-Length", "")
+        self.total = int(length) if length.isascii() and length.isdigit() else None
+        # A weak tag names what means the same, not the same bytes (RFC 9110, 8.8.1).
+        self.etag = etag if etag.startswith('"') else None
+
+
+class Http:
+    """An authenticated session; a context manager that closes its connections.
+
+    Safe to use from several threads. `sleep` takes seconds.
+    """
+
+    def __init__(
+        self,
+        api_key: str,
+        user_agent: str,
+        timeout: int,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._api_key = api_key
+        self._timeout = timeout
+        self._sleep = sleep
+        self._session = requests.Session()
+        # No connection waits open while a slow target holds up the bundle in hand.
+        self._session.headers = requests.structures.CaseInsensitiveDict(
+            {"User-Agent": user_agent, "Accept-Encoding": "gzip", "Connection": "close"}
+        )
+
+    def __enter__(self) -> Http:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.close()
+
+    def __repr__(self) -> str:
+        return "Http()"
+
+    def get_json(self, url: str, params: Mapping[str, str], endpoint: str) -> Any:
+        """The decoded JSON answer.
+
+        Raises AccessError on 401, 403, 404 and 410; NetworkError after all tries; SourceError if
+        the answer is no JSON.
+        """
+
+        def attempt() -> Any:
+            with self._request(url, params, endpoint, {}) as response:
+                body = self._read_all(response)
+            try:
+                return msgspec.json.decode(body)
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                raise SourceError(
+                    f"{show(url, params)} answered HTTP {response.status_code} with something else "
+                    f"than the JSON promised: {self._excerpt(body)}. Check the address in the "
+                    "config and what stands between here and FullStory, such as a proxy."
+                ) from None
+
+        return self._persist(attempt, show(url, params))
+
+    def download(self, url: str, params: Mapping[str, str], sink: BinaryIO, endpoint: str) -> None:
+        """Write the body to `sink`, a seekable file, as it was sent: no content encoding undone.
+
+        A download that breaks off goes on where it stopped if the server serves ranges of the same
+        entity, and from the start if not. Raises as get_json, and SinkError if `sink` is full.
+        """
+        state = _Download(sink)
+
+        def attempt() -> None:
+            headers = {}
+            if state.received and (state.etag or state.total is not None):
+                headers["Range"] = f"bytes={state.received}-"
+                if state.etag:
+                    headers["If-Range"] = state.etag
+            with self._request(url, params, endpoint, headers) as response:
+                if response.status_code == 416:
+                    state.restart()
+                    raise _Transient("the rest of the file is not there")
+                state.note_entity(response)
+                for chunk in _chunks(response):
+                    state.write(chunk)
+            if state.total is not None and state.received != state.total:
+                raise _Transient(f"the body ended after {state.received} of {state.total} bytes")
+
+        self._persist(attempt, show(url, params))
+
+    def _persist(self, attempt: Callable[[], T], shown: str) -> T:
+        """The result of `attempt`, tried again while that may help."""
+
+        def log_retry(details: Any) -> None:
+            LOGGER.warning(
+                "%s: %s; try %d of %d in %.1f s",
+                shown, details["exception"], details["tries"] + 1, MAX_TRIES, details["wait"],
+            )  # fmt: skip
+
+        throttled = 0.0
+        longest = FIRST_THROTTLE_WAIT
+
+        def unthrottled() -> T:
+            nonlocal throttled, longest
+            while True:
+                try:
+                    return attempt()
+                except _Throttled as answer:
+                    wait = longest if answer.wait is None else answer.wait
+                    longest = min(2 * longest, 60)
+                if throttled + wait > LONGEST_THROTTLING:
+                    raise NetworkError(
+                        f"{shown} has been throttled (HTTP 429) for {throttled:.0f} s. Something "
+                        "else uses up the account's rate limit: run fewer exports, or later."
+                    )
+                LOGGER.info("%s is throttled (HTTP 429); again in %.0f s", shown, wait)
+                self._sleep(wait)
+                throttled += wait
+
+        retrying = backoff.on_exception(
+            backoff.expo,
+            _Transient,
+            max_tries=MAX_TRIES,
+            jitter=backoff.full_jitter,
+            factor=FIRST_WAIT,
+            max_value=LONGEST_WAIT,
+            on_backoff=log_retry,
+            logger=None,
+        )(unthrottled)
+        try:
+            return retrying()
+        except _Transient as error:
+            raise NetworkError(
+                f"{shown} failed {MAX_TRIES} times, at last: {error}. Nothing is lost: run again "
+                "with the last state when the network or FullStory is back."
+            ) from None
+
+    @contextmanager
+    def _request(
+        self, url: str, params: Mapping[str, str], endpoint: str, headers: Mapping[str, str]
+    ) -> Iterator[requests.Response]:
+        """One GET, redirects followed, the status judged, the body still to be read."""
+        target, shown = _with_query(url, params), show(url, params)
+        origin = _origin(url)
+        for _ in range(MAX_REDIRECTS + 1):
+            LOGGER.info("GET %s", shown)
+            with metrics.http_request_timer(endpoint) as timer:
+                response = self._send(target, headers, authorized=_origin(target) == origin)
+                timer.tags[metrics.Tag.http_status_code] = response.status_code
+            location = response.headers.get("Location")
+            if location is None or response.status_code not in (301, 302, 303, 307, 308):
+                break
+            response.close()
+            target = _next_hop(target, location)
+            shown = show(target, {})
+        else:
+            raise SourceError(f"{show(url, params)} redirects more than {MAX_REDIRECTS} times.")
+        with response:
+            self._judge(response, shown, foreign=_origin(target) != origin)
+            yield response
+
+    def _send(self, url: str, headers: Mapping[str, str], authorized: bool) -> requests.Response:
+        def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
+            if authorized:
+                # The key as it is, with no user name or base64 of ours
+                # (help.fullstory.com, article 360020624194).
+                request.headers["Authorization"] = f"Basic {self._api_key}"
+            return request
+
+        try:
+            return self._session.get(
+                url,
+                headers=dict(headers),
+                auth=authorize,  # also keeps requests from looking into .netrc
+                stream=True,
+                allow_redirects=False,
+                timeout=self._timeout,
+            )
+        except requests.exceptions.SSLError as error:
+            raise NetworkError(
+                f"The certificate of {urlsplit(url).hostname} cannot be trusted ({_cause(error)}). "
+                "Check the address, the clock, and the proxy's certificate (REQUESTS_CA_BUNDLE)."
+            ) from None
+        except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
+            raise _Transient(_cause(error)) from None
+        except (requests.RequestException, ValueError) as error:
+            raise SourceError(
+                f"{show(url, {})} cannot be asked for: {type(error).__name__}. Check the addresses "
+                "in the config."
+            ) from None
+
+    def _judge(self, response: requests.Response, shown: str, foreign: bool) -> None:
+        """Let a usable answer pass; raise what the others mean."""
+        status = response.status_code
+        if status in (200, 206, 416):
+            return
+        if status == 429:
+            raise _Throttled(_retry_after(response.headers.get("Retry-After")))
+        if foreign and status in (400, 403):
+            # A signed address that has run out: the API gives a new one when it is asked again.
+            raise _Transient(f"HTTP {status} from the storage host, the address may have expired")
+        if status >= 500 or status in (408, 425, 499):
+            raise _Transient(f"HTTP {status}")
+        meaning = _MEANINGS.get(status)
+        if meaning and not foreign:
+            raise AccessError(f"HTTP {status} from {shown}: {meaning}")
+        quote = "" if foreign else f": {self._excerpt(self._read_all(response))}"
+        raise SourceError(f"HTTP {status} from {shown}{quote}")
+
+    def _read_all(self, response: requests.Response) -> bytes:
+        try:
+            return response.content
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            raise _Transient(_cause(error)) from None
+
+    def _excerpt(self, body: bytes) -> str:
+        text = body.decode("utf-8", "replace").replace(self._api_key, "***")
+        return repr(" ".join(text[: 4 * EXCERPT].split())[:EXCERPT])
+
+
+_MEANINGS = {
+    401: "FullStory does not accept the API key. Check api_key in the config: it is sent as it is, "
+    "so it must be the whole key as FullStory showed it, without quotes or a word before it.",
+    403: "the API key may not do this. It needs the level Architect or Admin, and the account "
+    "needs the Data Export add-on (Settings, Integrations & API Keys in FullStory tell).",
+    404: "FullStory does not have this. Check data_export_url and api_url in the config; if they "
+    "are right, the bundle is gone or FullStory has closed this API for the account.",
+    410: "FullStory has closed this API for the account. Ask FullStory support what replaces the "
+    "Data Export API there.",
+}
+
+
+def show(url: str, params: Mapping[str, str]) -> str:
+    """An address as a log may hold it: `params` are ours and shown, any other query is a secret."""
+    return _with_query(urlsplit(url)._replace(query="", fragment="").geturl(), params)
+
+
+def _with_query(url: str, params: Mapping[str, str]) -> str:
+    return requests.Request("GET", url, params=params).prepare().url or url
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+
+
+def _next_hop(url: str, location: str) -> str:
+    target = urljoin(url, location)
+    try:
+        scheme, host, _ = _origin(target)
+    except ValueError:
+        scheme, host = "", None
+    if scheme not in ("https", "http") or not host:
+        raise SourceError(f"{show(url, {})} redirects to something that is no web address.")
+    if scheme == "http" and urlsplit(url).scheme == "https" and not is_loopback(host):
+        raise SourceError(
+            f"{show(url, {})} redirects from https to http, which the tap does not follow. Check "
+            "the addresses in the config and the proxy."
+        )
+    return target
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` names this machine itself."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds to wait from 1 to LONGEST_RETRY_AFTER; None if the header is missing or garbage."""
+    text = (value or "").strip()
+    if text.isascii() and text.isdigit():
+        seconds = float(text)
+    else:
+        try:
+            when = parsedate_to_datetime(text)
+        except (TypeError, ValueError, IndexError):
+            return None
+        when = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
+        seconds = (when - datetime.now(timezone.utc)).total_seconds()
+    return min(max(seconds, 1.0), LONGEST_RETRY_AFTER)
+
+
+def _content_range(value: str) -> tuple[int | None, int | None]:
+    """First byte and total of `bytes 5-9/10`; None for what it does not say."""
+    unit, _, span = value.partition(" ")
+    span, _, total = span.partition("/")
+    first = span.partition("-")[0]
+    if unit != "bytes" or not first.isdigit():
+        return None, None
+    return int(first), int(total) if total.isdigit() else None
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    try:
+        while chunk := response.raw.read(READ_BYTES, decode_content=False):
+            yield chunk
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise _Transient(_cause(error)) from None
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong, without addresses: the messages of requests and urllib3 quote queries."""
+    deepest: BaseException = error
+    while True:
+        inner = next((arg for arg in deepest.args if isinstance(arg, BaseException)), None)
+        inner = getattr(deepest, "reason", inner)
+        if not isinstance(inner, BaseException) or inner is deepest:
+            break
+        deepest = inner
+    if isinstance(error, requests.Timeout) or isinstance(
+        deepest, (urllib3.exceptions.TimeoutError, TimeoutError)
+    ):
+        return "time-out"
+    strerror = getattr(deepest, "strerror", None)
+    return f"{strerror or type(deepest).__name__}"

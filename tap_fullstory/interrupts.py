@@ -1,0 +1,58 @@
+"""SIGINT and SIGTERM: at once while the tap only waits, at the next checkpoint while it writes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from tap_fullstory.errors import Interrupted
+
+
+class Interrupts:
+    """Turns the first signal into Interrupted, at a moment that loses and doubles nothing.
+
+    A second signal ends the process at once, with the first one's exit code.
+    """
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+        self._waiting = True
+
+    def install(self) -> None:
+        """Take over SIGINT and SIGTERM; only the main thread can."""
+        signal.signal(signal.SIGINT, self._handle)
+        signal.signal(signal.SIGTERM, self._handle)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within, a signal waits for `check` or `waiting`."""
+        self._waiting, before = False, self._waiting
+        try:
+            yield
+        finally:
+            self._waiting = before
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within, nothing is half done, and a signal raises Interrupted wherever it arrives."""
+        self._waiting, before = True, self._waiting
+        try:
+            self.check()
+            yield
+        finally:
+            self._waiting = before
+
+    def check(self) -> None:
+        """Raises Interrupted if a signal has arrived."""
+        if self._signal is not None:
+            raise Interrupted(self._signal)
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self._signal is not None:
+            os._exit(128 + self._signal)
+        self._signal = number
+        if self._waiting:
+            raise Interrupted(number)

@@ -1,0 +1,88 @@
+"""The only writer to stdout: Singer messages, one JSON object a line.
+
+Lines are gathered and written about 256 kB at a time, which is also the size that keeps the pipe
+full without the memory allocator giving large blocks back and faulting them in again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+import msgspec
+
+from tap_fullstory.errors import TargetError
+
+WRITE_BYTES = 256 * 1024
+
+
+class MessageWriter:
+    """Writes messages to a file descriptor.
+
+    Every method raises TargetError if the other end has gone or the output cannot be written.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self._last_state: bytes | None = None
+
+    def schema(self, stream: str, schema: dict[str, Any], key_properties: list[str],
+               bookmark_properties: list[str]) -> None:  # fmt: skip
+        """Write a SCHEMA message."""
+        self._message(
+            type="SCHEMA",
+            stream=stream,
+            schema=schema,
+            key_properties=key_properties,
+            bookmark_properties=bookmark_properties,
+        )
+
+    def records(self, lines: bytes) -> None:
+        """Write RECORD messages that are lines already."""
+        self._pending.append(lines)
+        self._pending_bytes += len(lines)
+        if self._pending_bytes >= WRITE_BYTES:
+            self.flush()
+
+    def state(self, value: dict[str, Any]) -> None:
+        """Write a STATE message and all before it; nothing if it equals the last one."""
+        line = msgspec.json.encode({"type": "STATE", "value": value}) + b"\n"
+        if line != self._last_state:
+            self._last_state = line
+            self._pending.append(line)
+        self.flush()
+
+    def flush(self) -> None:
+        """Hand all that is pending to the operating system."""
+        data = b"".join(self._pending)
+        self._pending.clear()
+        self._pending_bytes = 0
+        write_all(self._descriptor, data)
+
+    def _message(self, **message: Any) -> None:
+        self._pending.append(msgspec.json.encode(message) + b"\n")
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write `data` past Python's buffering. Raises TargetError if that fails."""
+    remaining = memoryview(data)
+    while remaining:
+        try:
+            remaining = remaining[os.write(descriptor, remaining) :]
+        except OSError as error:
+            raise TargetError(_why(error)) from None
+
+
+def _why(error: OSError) -> str:
+    if error.errno in (errno.EPIPE, errno.ECONNRESET):
+        return (
+            "The target closed the pipe before the sync was done. Look at the target's own log for "
+            "the reason, then run again with the last state that it wrote."
+        )
+    return (
+        f"The output cannot be written: {error.strerror}. Make room or mend what stdout leads to, "
+        "then run again with the last state that the target wrote."
+    )

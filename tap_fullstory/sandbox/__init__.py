@@ -1,0 +1,29 @@
+"""FullStory on your own machine: a server with its APIs over generated events.
+
+For trying the tap, or a pipeline behind it, without a FullStory account, and for tests. The tap
+itself never imports it. From a shell: `python -m tap_fullstory.sandbox --help`.
+"""
+
+from .bundles import COMPRESSIONS, LAYOUTS, Bundle, generated_bundles
+from .events import GeneratedEvents, generate_events
+from .faults import Fault, parse_fault
+from .people import EXAMPLE_INDV_ID, EXAMPLE_SESSION_ID, EXAMPLE_USER_ID
+from .server import DEFAULT_KEY, Sandbox
+from .wire import Request
+
+__all__ = [
+    "COMPRESSIONS",
+    "DEFAULT_KEY",
+    "EXAMPLE_INDV_ID",
+    "EXAMPLE_SESSION_ID",
+    "EXAMPLE_USER_ID",
+    "LAYOUTS",
+    "Bundle",
+    "Fault",
+    "GeneratedEvents",
+    "Request",
+    "Sandbox",
+    "generate_events",
+    "generated_bundles",
+    "parse_fault",
+]

@@ -1,0 +1,138 @@
+"""The command: `python -m tap_fullstory.sandbox`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from .bundles import COMPRESSIONS, LAYOUTS, generated_bundles
+from .faults import FAULT_SYNTAX, parse_fault
+from .server import DEFAULT_KEY, Sandbox
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serves until SIGTERM or SIGINT, then returns 0; 1 if the port or the file is not to be had.
+
+    Raises SystemExit(2) on wrong usage.
+    """
+    stop = threading.Event()
+    # Before anything else, so that a signal that comes early ends cleanly too.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    options = _parser().parse_args(arguments)
+    try:
+        _serve(options, stop)
+    except OSError as error:
+        _log(f"the sandbox cannot start: {error}")
+        return 1
+    return 0
+
+
+def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
+    bundles = generated_bundles(
+        options.bundles, options.events, seed=options.seed, until=options.until
+    )
+    sandbox = Sandbox(
+        bundles,
+        api_key=options.api_key,
+        port=options.port,
+        layout=options.layout,
+        compression=options.compression,
+        held_back=options.held_back,
+        redirect=options.redirect,
+        get_limit=options.get_limit,
+        faults=options.fault,
+        log=_log if options.verbose else None,
+    )
+    with sandbox:
+        config = json.dumps(sandbox.config())
+        if options.config_out:
+            _write_at_once(options.config_out, config)
+        print(config, flush=True)
+        stop.wait()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m tap_fullstory.sandbox",
+        description="Serves FullStory's Data Export API on loopback over generated events, and "
+        "prints the config with which the tap finds it. POST /sandbox/publish lists one more of "
+        "the bundles that --held-back keeps back.",
+        epilog=FAULT_SYNTAX,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    # fmt: off
+    add("--port", type=int, default=0, help="port to listen on; default: any that is free")
+    add("--api-key", default=DEFAULT_KEY, help="the key it asks for; default: %(default)s")
+    add("--bundles", type=whole_number, default=6, metavar="N",
+        help="how many bundles, of a day each; default: %(default)s")
+    add("--events", type=whole_number, default=24, metavar="N",
+        help="events in each bundle; default: %(default)s")
+    add("--seed", type=int, default=0,
+        help="the same seed and --until give the same events; default: %(default)s")
+    add("--until", type=date, metavar="DATE",
+        help="end of the newest bundle, in UTC unless it says otherwise; default: the last UTC "
+        "midnight at least 24 hours ago")
+    add("--held-back", type=whole_number, default=0, metavar="N",
+        help="list the newest N bundles only when told to (POST /sandbox/publish); "
+        "default: %(default)s")
+    add("--layout", choices=LAYOUTS, default=LAYOUTS[0],
+        help="how the JSON array is laid out; default: %(default)s")
+    add("--compression", choices=COMPRESSIONS, default=COMPRESSIONS[0],
+        help="gzip that the Content-Type tells, or the Content-Encoding; none; or several gzip "
+        "members in one file; default: %(default)s")
+    add("--redirect", action="store_true",
+        help="downloads are redirected to a second origin, which must not see the key")
+    add("--get-limit", type=whole_number, metavar="N",
+        help="downloads a minute, then status 429 (FullStory: 2); default: no limit")
+    add("--fault", type=_fault, action="append", default=[], metavar="SPEC",
+        help="misbehave, see below; may be given several times")
+    add("--config-out", type=Path, metavar="FILE",
+        help="write the config to FILE as well, as soon as the sandbox answers")
+    add("--verbose", action="store_true", help="log each request to stderr")
+    # fmt: on
+    return parser
+
+
+# argparse names these functions when it refuses a value.
+
+
+def whole_number(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def date(text: str) -> datetime:
+    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 knows no Z
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def _fault(text: str) -> object:
+    try:
+        return parse_fault(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _write_at_once(path: Path, text: str) -> None:
+    """Whoever waits for the file to appear never sees half of it."""
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(text + "\n", encoding="utf-8")
+    draft.replace(path)
+
+
+def _log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

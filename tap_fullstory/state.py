@@ -1,0 +1,147 @@
+"""The state: pure functions over the dictionary that STATE messages carry.
+
+    {"bookmarks": {"events": {"bundle_end": "2026-06-02T00:00:00Z",
+                              "partial": {"id": ..., "events": ..., "bytes": ..., "crc32": ...}}}}
+
+`bundle_end` is the end, exclusive, of the last bundle that was emitted whole. `partial` says how
+far the bundle after it has got. Nothing here changes the dictionary that it is given.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from tap_fullstory.errors import UsageError
+from tap_fullstory.times import format_rfc3339, parse_rfc3339
+
+State = dict[str, Any]
+
+NEXT_STEP = (
+    "Pass the value of the last STATE message that the target wrote. Starting without a state "
+    "starts over from start_date, and an append-only table then holds its rows twice."
+)
+
+
+@dataclass(frozen=True)
+class Partial:
+    """How far a bundle under way has got.
+
+    `events` counts the source events before the next one; `bytes` and `crc32` are the number and
+    the CRC-32 (of zlib, unsigned) of the unpacked bytes before it.
+    """
+
+    id: str
+    events: int
+    bytes: int
+    crc32: int
+
+
+def parse_state(raw: Any) -> State:
+    """The state from a decoded state file, in today's form.
+
+    The state of tap-fullstory 1.x, `{"events": "<end of the last bundle>"}`, is rewritten
+    (github.com/singer-io/tap-fullstory at 1.0.4, `tap_fullstory/__init__.py`).
+
+    Raises UsageError if `raw` is no state, or its bookmark of the events cannot be read.
+    """
+    if not isinstance(raw, dict):
+        raise UsageError(f"The state is no JSON object but {_kind(raw)}. {NEXT_STEP}")
+    if raw.get("type") == "STATE" and "value" in raw:
+        raise UsageError(
+            'The state is a whole STATE message: pass what stands under "value" in it, alone.'
+        )
+    if raw and not {"bookmarks", "currently_syncing", "events"} & set(raw):
+        raise UsageError(
+            f"The state has no bookmarks; it has the keys {', '.join(sorted(raw))}. {NEXT_STEP}"
+        )
+    state = copy.deepcopy(raw)
+    bookmarks = state.setdefault("bookmarks", {})
+    if not isinstance(bookmarks, dict):
+        raise UsageError(f"bookmarks in the state is {_kind(bookmarks)}, no object. {NEXT_STEP}")
+    legacy = state.pop("events", None)
+    if legacy is not None and "events" not in bookmarks:
+        bookmarks["events"] = {"bundle_end": format_rfc3339(_moment(legacy, "events"))}
+    for stream, bookmark in bookmarks.items():
+        if not isinstance(bookmark, dict):
+            raise UsageError(
+                f"The bookmark of {stream} in the state is {_kind(bookmark)}. {NEXT_STEP}"
+            )
+    bundle_end(state, "events")
+    partial(state, "events")
+    return state
+
+
+def bundle_end(state: State, stream: str) -> datetime | None:
+    """The end, exclusive, of what is emitted whole; None before the first bundle.
+
+    Raises UsageError if it cannot be read.
+    """
+    value = _bookmark(state, stream).get("bundle_end")
+    return None if value is None else _moment(value, f"bookmarks.{stream}.bundle_end")
+
+
+def partial(state: State, stream: str) -> Partial | None:
+    """How far the bundle after `bundle_end` has got; None at its start.
+
+    Raises UsageError if it cannot be read.
+    """
+    value = _bookmark(state, stream).get("partial")
+    if value is None:
+        return None
+    where = f"bookmarks.{stream}.partial"
+    if not isinstance(value, dict) or _bookmark(state, stream).get("bundle_end") is None:
+        raise UsageError(f"{where} in the state stands without what belongs to it. {NEXT_STEP}")
+    counts: dict[str, int] = {}
+    for name in ("events", "bytes", "crc32"):
+        count = value.get(name)
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise UsageError(f"{where}.{name} in the state is no whole number. {NEXT_STEP}")
+        counts[name] = count
+    identity = value.get("id")
+    if isinstance(identity, bool) or not isinstance(identity, (str, int)):
+        raise UsageError(f"{where}.id in the state is no bundle id. {NEXT_STEP}")
+    return Partial(str(identity), **counts)
+
+
+def with_bundle_end(state: State, stream: str, end: datetime) -> State:
+    """The state once everything before `end` is emitted."""
+    return _with_bookmark(state, stream, {"bundle_end": format_rfc3339(end)})
+
+
+def with_partial(state: State, stream: str, boundary: datetime, progress: Partial) -> State:
+    """The state in the middle of the bundle that follows `boundary`."""
+    return _with_bookmark(
+        state, stream, {"bundle_end": format_rfc3339(boundary), "partial": asdict(progress)}
+    )
+
+
+def _with_bookmark(state: State, stream: str, bookmark: State) -> State:
+    return {**state, "bookmarks": {**state.get("bookmarks", {}), stream: bookmark}}
+
+
+def _bookmark(state: State, stream: str) -> State:
+    bookmark: State = state.get("bookmarks", {}).get(stream) or {}
+    return bookmark
+
+
+def _moment(value: Any, where: str) -> datetime:
+    try:
+        if isinstance(value, str):
+            return parse_rfc3339(value)
+    except ValueError:
+        pass
+    raise UsageError(f"{where} in the state is no RFC 3339 date-time. {NEXT_STEP}")
+
+
+def _kind(value: Any) -> str:
+    kinds = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "a boolean",
+        type(None): "null",
+    }
+    return kinds.get(type(value), "a number")

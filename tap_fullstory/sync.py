@@ -1,0 +1,219 @@
+"""The story: for each bundle its records, then the bookmark.
+
+Nothing is lost: the bookmark moves past a bundle in one place, after its last record. Nothing is
+doubled: checkpoints in between say how far a bundle has got, and the next run goes on there.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from singer import metrics
+
+from tap_fullstory import state as states
+from tap_fullstory.catalog import Selection
+from tap_fullstory.client import Bundle, Client
+from tap_fullstory.config import Config
+from tap_fullstory.errors import BundleError, Interrupted
+from tap_fullstory.events import EventReader, Malformed, Position, PositionLost
+from tap_fullstory.exports import bundles_after
+from tap_fullstory.interrupts import Interrupts
+from tap_fullstory.messages import MessageWriter
+from tap_fullstory.records import Batch, RecordEncoder, Tally, record_frame
+from tap_fullstory.spool import Fetched, Incomplete, SpooledBundle, fetch, fetch_ahead
+from tap_fullstory.state import Partial, State
+from tap_fullstory.times import format_rfc3339
+
+LOGGER = logging.getLogger(__name__)
+
+
+def sync(
+    config: Config,
+    selections: list[Selection],
+    state: State,
+    client: Client,
+    writer: MessageWriter,
+    interrupts: Interrupts,
+    now: datetime,
+) -> None:
+    """Write everything that is new since `state`, and the state after it.
+
+    Raises TapError for what fails, and Interrupted after a signal; all that was emitted until then
+    is covered by a STATE message.
+    """
+    if not selections:
+        LOGGER.warning("The catalog selects no stream, so there is nothing to do.")
+    for selection in selections:
+        with interrupts.deferred():
+            writer.schema(
+                selection.stream, selection.schema, selection.key_properties, ["EventStart"]
+            )
+            state = EventsSync(config, selection, client, writer, interrupts).run(state, now)
+    writer.state(state)
+
+
+class EventsSync:
+    """One stream of events, from listing to bookmark."""
+
+    def __init__(
+        self,
+        config: Config,
+        selection: Selection,
+        client: Client,
+        writer: MessageWriter,
+        interrupts: Interrupts,
+    ) -> None:
+        self._config = config
+        self._stream = selection.stream
+        self._client = client
+        self._writer = writer
+        self._interrupts = interrupts
+        self._encoder = RecordEncoder(
+            selection,
+            text_custom_vars=config.custom_vars_format == "string",
+            digest=config.event_digest,
+        )
+
+    def run(self, state: State, now: datetime) -> State:
+        """Emit the bundles that end after the bookmark; return the state after the last."""
+        bookmark = states.bundle_end(state, self._stream)
+        if bookmark is not None and bookmark > now:
+            LOGGER.warning(
+                "The bookmark of %s, %s, lies in the future: no bundle can end after it yet. If "
+                "the state is wrong, mend its bundle_end.", self._stream, format_rfc3339(bookmark),
+            )  # fmt: skip
+            return state
+        after = bookmark or self._config.start_date
+        bundles = bundles_after(self._client, after, self._config.end_date)
+        fetched = fetch_ahead(bundles, self._fetch, self._config.prefetch_bundles)
+        with metrics.record_counter(self._stream) as counter:
+            while (item := self._wait_for(fetched)) is not None:
+                bundle, spooled = item
+                if spooled is not None:
+                    try:
+                        self._emit(spooled, state, counter)
+                    finally:
+                        spooled.close()
+                state = states.with_bundle_end(state, self._stream, bundle.end)
+                self._writer.state(state)
+        return state
+
+    def _wait_for(self, fetched: Iterator[Fetched]) -> Fetched | None:
+        with self._interrupts.waiting():
+            return next(fetched, None)
+
+    def _fetch(self, bundle: Bundle) -> Fetched:
+        if bundle.id in self._config.skip_bundles:
+            LOGGER.warning(
+                "Bundle %s (%s) is left out, since skip_bundles in the config names it",
+                bundle.id, bundle.period,
+            )  # fmt: skip
+            return bundle, None
+        return bundle, fetch(bundle, self._client.download_bundle, self._config.spool_dir)
+
+    def _emit(self, spooled: SpooledBundle, state: State, counter: metrics.Counter) -> None:
+        """Write the records of one bundle, with a checkpoint wherever one is due."""
+        bundle, started = spooled.bundle, time.monotonic()
+        bookmark = states.bundle_end(state, self._stream)
+        since = bookmark if bookmark is not None and bookmark > bundle.start else None
+        frame = record_frame(self._stream, spooled.fetched_at)
+        parse = partial(self._encoder.encode, frame=frame, since=since)
+        reader, position = self._reader(spooled, parse, states.partial(state, self._stream))
+        first, tally, unsaved = position, Tally(), 0
+
+        def checkpoint() -> None:
+            if position.events:
+                progress = Partial(bundle.id, position.events, position.bytes, position.crc32)
+                boundary = bookmark or bundle.start
+                self._writer.state(states.with_partial(state, self._stream, boundary, progress))
+
+        try:
+            for batch, after_batch in reader:
+                if unsaved + batch.events > self._config.checkpoint_events:
+                    checkpoint()
+                    unsaved = 0
+                self._writer.records(batch.lines)
+                position, unsaved = after_batch, unsaved + batch.events
+                tally.add(batch.tally)
+                counter.increment(batch.events)
+                self._interrupts.check()
+        except Interrupted:
+            checkpoint()
+            raise
+        except (Malformed, Incomplete) as error:
+            checkpoint()
+            raise BundleError(str(error), bundle.id, bundle.period, error.offset) from None
+        finally:
+            _report(tally, bundle)
+        seconds = time.monotonic() - started
+        LOGGER.info(
+            "Bundle %s (%s): %d events in %.1f s",
+            bundle.id, bundle.period, position.events - first.events, seconds,
+        )  # fmt: skip
+
+    def _reader(
+        self, spooled: SpooledBundle, parse: Any, progress: Partial | None
+    ) -> tuple[EventReader[Batch], Position]:
+        """A reader at the place where an earlier run has stopped, or at the start."""
+
+        def from_start() -> EventReader[Batch]:
+            return EventReader(
+                spooled.blocks(),
+                parse,
+                max_event_bytes=self._config.max_event_mb * 1024 * 1024,
+                max_events=self._config.checkpoint_events,
+            )
+
+        reader = from_start()
+        if progress is None:
+            return reader, Position()
+        if progress.id == spooled.bundle.id:
+            position = Position(progress.events, progress.bytes, progress.crc32)
+            try:
+                reader.skip_to(position)
+            except PositionLost:
+                pass
+            else:
+                LOGGER.info(
+                    "Bundle %s (%s) goes on after %d events",
+                    spooled.bundle.id, spooled.bundle.period, progress.events,
+                )  # fmt: skip
+                return reader, position
+        LOGGER.warning(
+            "An earlier run emitted %d events of bundle %s, which has changed since: bundle %s "
+            "(%s) is emitted from its start, so up to %d rows may come twice",
+            progress.events, progress.id, spooled.bundle.id, spooled.bundle.period, progress.events,
+        )  # fmt: skip
+        return from_start(), Position()
+
+
+def _report(tally: Tally, bundle: Bundle) -> None:
+    """Say what did not go out as it came, by column and number, never by value."""
+    where = f"Bundle {bundle.id} ({bundle.period})"
+    if tally.misfits:
+        LOGGER.warning(
+            "%s: %d values do not fit their column's type; they are null there and stand in "
+            "CustomVars, if it is selected: %s", where, tally.misfits.total(),
+        _counts(tally.misfits), )  # fmt: skip
+    if tally.repaired:
+        LOGGER.warning(
+            "%s: %d halves of surrogate pairs, left where a text was cut, became U+FFFD",
+            where, tally.repaired,
+        )  # fmt: skip
+    if tally.dropped:
+        LOGGER.info(
+            "%s: %d values of keys that the catalog does not list were dropped, since CustomVars "
+            "is deselected: %s", where, tally.dropped.total(), _counts(tally.dropped),
+        )  # fmt: skip
+    if tally.too_early:
+        LOGGER.info("%s: %d events from before the bookmark were left out", where, tally.too_early)
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} ({count})" for name, count in counter.most_common(20))

@@ -1,0 +1,36 @@
+"""Fixtures for all tests."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ENVIRONMENTS = Path(__file__).parent.parent / ".venvs"
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Programs in their own virtual environments, as `make test` installs them."""
+
+    tap: Path
+    target_jsonl: Path
+    target_duckdb: Path
+    duckdb_python: Path
+    """A Python that can `import duckdb`, for reading what target-duckdb wrote."""
+    singer_check_tap: Path
+    """Reads a tap's output on stdin. Start it in a temporary folder: it leaves a folder there."""
+
+
+@pytest.fixture(scope="session")
+def commands() -> Commands:
+    found = Commands(
+        tap=ENVIRONMENTS / "tap/bin/tap-fullstory",
+        target_jsonl=ENVIRONMENTS / "target-jsonl/bin/target-jsonl",
+        target_duckdb=ENVIRONMENTS / "target-duckdb/bin/target-duckdb",
+        duckdb_python=ENVIRONMENTS / "target-duckdb/bin/python",
+        singer_check_tap=ENVIRONMENTS / "singer-tools/bin/singer-check-tap",
+    )
+    for path in vars(found).values():
+        if not path.exists():
+            pytest.fail(f"{path} is not there: `make test` installs it", pytrace=False)
+    return found
