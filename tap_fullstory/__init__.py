@@ -19,12 +19,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     interrupts = Interrupts()
     try:
-        interrupts.install()
-        options = _parser().parse_args(arguments)
-        # Imported late: --version and --help need neither requests nor msgspec.
-        from tap_fullstory.command import run
+        try:
+            interrupts.install()
+            options = _parser().parse_args(arguments)
+            # Imported late: --version and --help need neither requests nor msgspec.
+            from tap_fullstory.command import run
 
-        run(options, interrupts)
+            run(options, interrupts)
+        finally:
+            interrupts.end()
     except TapError as error:
         _critical(str(error))
         sys.exit(error.exit_code)

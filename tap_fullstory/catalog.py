@@ -124,6 +124,8 @@ def _custom_vars_schema(listed: dict[str, Any], config: Config) -> dict[str, Any
 
 
 def _selected_entries(catalog: Any) -> Iterator[tuple[str, dict[str, Any], dict[Any, Any]]]:
+    if not isinstance(catalog["streams"], list):
+        raise TypeError
     for entry in catalog["streams"]:
         choices = metadata.to_map(entry.get("metadata") or [])
         name = entry.get("tap_stream_id") or entry["stream"]

@@ -9,13 +9,14 @@ from argparse import Namespace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import singer
 
 from tap_fullstory import catalog, state
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config, parse_config
-from tap_fullstory.errors import UsageError
+from tap_fullstory.errors import TargetError, UsageError
 from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter, write_all
 from tap_fullstory.sync import sync
@@ -30,19 +31,21 @@ def run(options: Namespace, interrupts: Interrupts) -> None:
         config = parse_config(_read_json(options.config, "config"), now)
         _hide(config.api_key)
     if options.discover:
-        _discover(config, now)
+        _discover(config, interrupts, now)
     elif config is None:
         raise UsageError("A sync needs --config FILE; --help lists the options.")
     else:
         _sync(config, options, interrupts, now)
 
 
-def _discover(config: Config | None, now: datetime) -> None:
+def _discover(config: Config | None, interrupts: Interrupts, now: datetime) -> None:
     if config is not None:
         with Client(config) as client:
             client.list_bundles(after=int(now.timestamp()))
     text = json.dumps(catalog.discover(config), indent=2, ensure_ascii=False) + "\n"
-    write_all(sys.stdout.fileno(), text.encode())
+    with interrupts.deferred():
+        write_all(_stdout(), text.encode())
+        interrupts.check()
 
 
 def _sync(config: Config, options: Namespace, interrupts: Interrupts, now: datetime) -> None:
@@ -53,7 +56,7 @@ def _sync(config: Config, options: Namespace, interrupts: Interrupts, now: datet
     selections = catalog.select(wanted, config)
     before = state.parse_state(_read_json(options.state, "state") if options.state else {})
     with Client(config) as client:
-        writer = MessageWriter(sys.stdout.fileno())
+        writer = MessageWriter(_stdout())
         sync(config, selections, before, client, writer, interrupts, now)
 
 
@@ -67,14 +70,29 @@ def _read_json(path: str, name: str) -> Any:
         raise UsageError(f"The {name} file {path} is no JSON{line}.") from None
 
 
+def _stdout() -> int:
+    # Python leaves sys.stdout out where the caller has closed it, and the next file to be opened,
+    # a spooled bundle perhaps, would get its number.
+    if sys.stdout is None:
+        raise TargetError("The output is closed: stdout must lead to a target or to a file.")
+    return sys.stdout.fileno()
+
+
 def _hide(api_key: str) -> None:
     """Keep the key out of every log line, whoever writes it: an answer may quote it."""
     make = logging.getLogRecordFactory()
+    # As it is, and as it may stand in an address.
+    forms = {api_key, quote(api_key), quote(api_key, safe="")}
 
     def make_without_key(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make(*args, **kwargs)
-        if api_key in (message := record.getMessage()):
-            record.msg, record.args = message.replace(api_key, "***"), ()
+        message = record.getMessage()
+        if any(form in message for form in forms):
+            for form in sorted(forms, key=len, reverse=True):
+                message = message.replace(form, "***")
+            record.msg, record.args = message, ()
         return record
 
     logging.setLogRecordFactory(make_without_key)
+    # Its lines quote addresses with their queries, which are the signatures of downloads.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)

@@ -23,6 +23,7 @@ from tap_fullstory.version import __version__
 LOGGER = logging.getLogger(__name__)
 
 API_KEY_VARIABLE = "TAP_FULLSTORY_API_KEY"
+SHOWN = 200  # characters of a refused value that an error quotes
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,15 @@ SETTINGS: tuple[Setting, ...] = (
         default_text="the system's temp folder",
     ),
     Setting(
+        "workers",
+        _whole(1, 64),
+        "a whole number from 1 to 64",
+        "Processes that turn bundles into records. One keeps up with every target that we know of; "
+        "more are for machines with cores to spare.",
+        default=1,
+        kind="integer",
+    ),
+    Setting(
         "skip_bundles",
         _ids,
         "a list of bundle ids",
@@ -232,6 +242,23 @@ SETTINGS: tuple[Setting, ...] = (
         "objects.",
         default="object",
         kind="option",
+    ),
+    Setting(
+        "discover_custom_vars",
+        _flag,
+        FLAG_FORM,
+        "Discovery also looks into the newest bundle for custom variables, and lists each as a "
+        "column that can be selected.",
+        default=False,
+        kind="boolean",
+    ),
+    Setting(
+        "discover_sample_events",
+        _whole(1, 1_000_000_000),
+        "a whole number from 1 to 1000000000",
+        "How many events discovery looks into at most.",
+        default=10_000,
+        kind="integer",
     ),
     Setting(
         "event_digest",
@@ -260,9 +287,12 @@ class Config:
     checkpoint_events: int
     prefetch_bundles: int
     spool_dir: str
+    workers: int
     skip_bundles: frozenset[str]
     max_event_mb: int
     custom_vars_format: str
+    discover_custom_vars: bool
+    discover_sample_events: int
     event_digest: bool
 
 
@@ -301,10 +331,17 @@ def _value(setting: Setting, given: Mapping[str, Any]) -> Any:
     try:
         return setting.parse(given[setting.name])
     except ValueError:
-        shown = "the value given" if setting.secret else repr(given[setting.name])
+        shown = "the value given" if setting.secret else _shown(given[setting.name], given)
         raise UsageError(
             f"Config key {setting.name}: {shown} cannot be used; allowed is {setting.allowed}."
         ) from None
+
+
+def _shown(value: Any, given: Mapping[str, Any]) -> str:
+    """A refused value without what may be secret in it: the key, an address's password or query."""
+    text = re.sub(r"(?<=//)[^/?#]*@", "***@", str(value))
+    text = re.sub(r"(//.*\?).*", r"\1***", text).replace(str(given["api_key"]), "***")
+    return repr(text[:SHOWN]) if isinstance(value, str) else text[:SHOWN]
 
 
 def _year_before(now: datetime) -> datetime:

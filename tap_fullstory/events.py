@@ -91,6 +91,7 @@ class EventReader(Generic[P]):
         self._buffer = b""
         self._position = Position()
         self._malformed: Malformed | None = None
+        self._after_event = False
         self._separator = b""
 
     def skip_to(self, position: Position) -> None:
@@ -98,20 +99,29 @@ class EventReader(Generic[P]):
 
         Raises PositionLost if the bytes before it are others than they were.
         """
+        last = b""
         while self._position.bytes < position.bytes:
             if not self._buffer and not self._read():
                 break
-            self._consume(min(len(self._buffer), position.bytes - self._position.bytes))
+            size = min(len(self._buffer), position.bytes - self._position.bytes)
+            last = self._buffer[:size].rstrip(JSON_BLANKS)[-1:] or last
+            self._consume(size)
         if (self._position.bytes, self._position.crc32) != (position.bytes, position.crc32):
             raise PositionLost
         self._position = position
+        self._after_event = last == b"}"
+
+    @property
+    def position(self) -> Position:
+        """Where the next event is, or the array's end."""
+        return self._position
 
     def __iter__(self) -> Iterator[tuple[P, Position]]:
         """Each batch with the position after it.
 
         Raises Malformed where something is no event, once all events before it have been yielded.
         """
-        more = self._open()
+        more = self.open()
         while more:
             if len(self._buffer) < BLOCK_BYTES:
                 self._read()
@@ -124,6 +134,32 @@ class EventReader(Generic[P]):
                 more = False
         if self._malformed:
             raise self._malformed
+
+    def cut_run(self) -> tuple[bytes, bytes] | None:
+        """Take a run off unparsed: alone, and with what parts it from the next event.
+
+        For those who parse it elsewhere: `advance` past it if it is one, or else `put_back`. None
+        if nothing in reach looks like an event's end.
+        """
+        if len(self._buffer) < BLOCK_BYTES:
+            self._read()
+        cut = self._last_cut()
+        if cut is None or cut[0] > self._max_event_bytes:
+            return None
+        end, following = cut
+        text, self._buffer = self._buffer, self._buffer[following:]
+        return text[:end], text[:following]
+
+    def put_back(self, text: bytes) -> None:
+        """Have what was taken off read again."""
+        self._buffer = text + self._buffer
+
+    def advance(self, text: bytes | memoryview, events: int) -> None:
+        """Move the position past what was taken off."""
+        before = self._position
+        self._position = Position(
+            before.events + events, before.bytes + len(text), crc32(text, before.crc32)
+        )
 
     def _next_run(self) -> P | None:
         """The run up to the last place in the buffer that looks like an event's end."""
@@ -197,17 +233,15 @@ class EventReader(Generic[P]):
             start = comma.end() if comma else None
         return spans
 
-    def _open(self) -> bool:
-        """Go to the first event's `{`; False if there is none."""
+    def open(self) -> bool:
+        """Go to the next event's `{`; False if there is none."""
         if self._position.bytes:
-            return self._next_char() == b"{" or self._step()
+            # Where a run stopped at a comma missing or too many, this one has to stop as well.
+            return self._step() if self._after_event else self._at_event()
         if self._next_char() != b"[":
             return self._fail("does not begin with a bracket")
         self._consume(1)
-        char = self._next_char()
-        if char == b"]":
-            return self._close()
-        return char == b"{" or self._fail(NO_EVENT)
+        return self._close() if self._next_char() == b"]" else self._at_event()
 
     def _step(self) -> bool:
         """Go over what parts two events, to the next one's `{`; False where none follows."""
@@ -217,6 +251,9 @@ class EventReader(Generic[P]):
         if char != b",":
             return self._fail("has no comma after an event")
         self._consume(1)
+        return self._at_event()
+
+    def _at_event(self) -> bool:
         return self._next_char() == b"{" or self._fail(NO_EVENT)
 
     def _close(self) -> bool:
@@ -253,12 +290,7 @@ class EventReader(Generic[P]):
         return len(blocks) > 1
 
     def _consume(self, size: int, events: int = 0) -> None:
-        before = self._position
-        self._position = Position(
-            before.events + events,
-            before.bytes + size,
-            crc32(memoryview(self._buffer)[:size], before.crc32),
-        )
+        self.advance(memoryview(self._buffer)[:size], events)
         self._buffer = self._buffer[size:]
 
 

@@ -11,7 +11,9 @@ values are passed on undecoded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from operator import attrgetter
 from typing import Any, cast
 
@@ -19,7 +21,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from tap_fullstory.columns import ValueType
-from tap_fullstory.times import is_rfc3339
+from tap_fullstory.times import all_rfc3339
 
 # What decoding raises by itself: broken JSON, a value that does not fit, no UTF-8, nested too deep.
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -36,32 +38,41 @@ class FastRoad:
     """Decodes runs of events, and hands back those that it can prove right.
 
     `dropped` are known keys whose values nobody wants. `write_custom` makes a member of a record
-    out of the members of CustomVars, or nothing where CustomVars is not wanted.
+    out of the object of CustomVars, or nothing where CustomVars is not wanted. Unknown keys are
+    counted in about as many events as `count_unknown` says, since that costs time.
     """
 
     def __init__(
         self,
         columns: Mapping[str, ValueType],
         dropped: frozenset[str],
-        write_custom: Callable[[list[bytes]], bytes],
+        write_custom: Callable[[bytes], bytes],
+        *,
+        count_unknown: float,
     ) -> None:
         self._columns = columns
         self._dropped = dropped
         self._write_custom = write_custom
-        self._learned: dict[str, None] = {}
+        self._count_unknown = count_unknown
+        self._known: dict[str, None] = {}
+        self._learned: list[str] = []
         self._good_date_times: set[object] = {UNSET, None}
         self._build()
 
-    def learn(self, names: list[str]) -> None:
-        """Take keys that the catalog does not list for known from now on."""
-        fresh = [name for name in names if name not in self._learned]
-        fresh = fresh[: MAX_LEARNED - len(self._learned)]
+    def learn(self, names: Iterable[str]) -> None:
+        """Take the keys of an event for known from now on, in its order."""
+        fresh = [name for name in names if name not in self._known and _can_be_field(name)]
+        unknown = [n for n in fresh if n not in self._columns and n not in self._dropped]
+        too_many = unknown[MAX_LEARNED - len(self._learned) :]
+        self._learned += unknown[: MAX_LEARNED - len(self._learned)]
+        fresh = [name for name in fresh if name not in too_many]
         if fresh:
-            self._learned.update(dict.fromkeys(fresh))
+            self._known.update(dict.fromkeys(fresh))
             self._build()
 
-    def records(self, events_json: bytes) -> tuple[list[bytes | Raw], list[str]] | None:
-        """The records of a JSON array of events, and the unknown keys that occur in it.
+    def records(self, events_json: bytes) -> tuple[list[bytes | Raw], Counter[str]] | None:
+        """The records of a JSON array of events, and how often each unknown key occurs in it, if
+        those are still counted.
 
         None if the array is broken, or anything in it is for the plain road.
         """
@@ -69,65 +80,68 @@ class FastRoad:
             events = self._decode(events_json)
             if self._dropped and not events_json.isascii():
                 events_json.decode()  # what is not decoded may hold anything
+            checked = self._checked_fit(events)
         except DECODE_ERRORS:
             return None
-        if not self._date_times_fit(events) or not self._checked_fit(events):
+        if checked is None or not self._date_times_fit(events):
             return None
+        learned = list(map(self._learned_values, events)) if self._learned else []
+        odd = [index for index, values in enumerate(learned) if values != self._none_learned]
+        custom_vars = [_encode(self._custom(*learned[index])) for index in odd]
         records: list[Any]  # bytes, or Raw, which joins as they do
         if self._dropped:
             records = [_encode(self._row(*values)) for values in map(self._kept, events)]
         else:
             records = cast(list[Any], _split(events_json))
-        unknown: list[str] = []
-        if self._learned:
-            for index, values in enumerate(map(self._learned_values, events)):
-                if values != self._nothing_learned:
-                    record = self._without_learned(events[index], records[index])
-                    members = self._members(values, unknown)
-                    if members is None:
-                        return None
-                    records[index] = add_member(record, self._write_custom(members))
-        return records, unknown
+        # Values that were not decoded, those of a key's earlier turns with them.
+        if not self._dropped and not is_utf8(b"".join([records[i] for i in {*checked, *odd}])):
+            return None
+        for index, custom in zip(odd, custom_vars, strict=True):
+            member = self._write_custom(custom)
+            if self._dropped:  # made of columns alone
+                records[index] = add_member(records[index], member)
+            else:
+                # The learned fields are an event's last, so it ends as `custom` does.
+                rest = _encode(events[index])[: 1 - len(custom)]
+                records[index] = b"%b%b}" % (rest if member else rest[:-1] or b"{", member)
+        if self._count_unknown <= 0:
+            return records, Counter()
+        self._count_unknown -= len(events)
+        return records, self._count([learned[index] for index in odd])
 
-    def _members(self, values: tuple[Any, ...], unknown: list[str]) -> list[bytes] | None:
-        """The learned keys that an event has, with their values; None if one is no UTF-8."""
-        members = []
-        for (name, key), value in zip(self._learned_keys, values, strict=True):
-            if value is not UNSET:
-                unknown.append(name)
-                members.append(b"".join((key, value)))
-        return members if all(map(_is_utf8, members)) else None
-
-    def _without_learned(self, event: Any, record: bytes | Raw) -> bytes:
-        if self._dropped:
-            return bytes(record)  # made of columns alone
-        for field in self._learned_fields:
-            setattr(event, field, UNSET)
-        return _encode(event)
+    def _count(self, rows: list[tuple[Any, ...]]) -> Counter[str]:
+        """How often each learned key occurs in events of which `rows` are the learned values."""
+        columns = zip(self._learned, zip(*rows, strict=True), strict=False)
+        counts = {name: len(rows) - values.count(UNSET) for name, values in columns}
+        return Counter({name: count for name, count in counts.items() if count})
 
     def _date_times_fit(self, events: list[Any]) -> bool:
-        for get in self._date_times:
-            fresh = set(map(get, events)) - self._good_date_times
-            if not all(is_rfc3339(str(text)) for text in fresh):
-                return False
-            if len(self._good_date_times) > MAX_GOOD_DATE_TIMES:
-                self._good_date_times = {UNSET, None}
-            self._good_date_times |= fresh
+        texts = set(chain.from_iterable(map(self._date_times, events)))
+        texts -= self._good_date_times
+        if not all_rfc3339(texts):
+            return False
+        if len(self._good_date_times) > MAX_GOOD_DATE_TIMES:
+            self._good_date_times = {UNSET, None}
+        self._good_date_times |= texts
         return True
 
-    def _checked_fit(self, events: list[Any]) -> bool:
-        """Whether the values that no typed decoding can judge fit as they are."""
+    def _checked_fit(self, events: list[Any]) -> list[int] | None:
+        """Which events have values that no typed decoding can judge; None if one of these does not
+        fit as it is.
+        """
+        found = []
         for get, column in self._checked:
-            for raw in map(get, events):
+            for index, raw in enumerate(map(get, events)):
                 if raw is not UNSET:
                     value = bytes(raw)
-                    if column.fit(value) != value or not _is_utf8(value):
-                        return False
-        return True
+                    if not is_utf8(value) or column.fit(value) != value:
+                        return None
+                    found.append(index)
+        return found
 
     def _build(self) -> None:
         fields: list[tuple[str, Any, Any]] = []
-        self._date_times: list[Callable[[Any], Any]] = []
+        date_times: list[str] = []
         self._checked: list[tuple[Callable[[Any], Any], ValueType]] = []
 
         def add(name: str, typed: Any) -> str:
@@ -135,23 +149,27 @@ class FastRoad:
             fields.append((field, typed | UnsetType, msgspec.field(default=UNSET, name=name)))
             return field
 
-        for name, column in self._columns.items():
+        for name in self._known:
+            column = self._columns.get(name)
+            if column is None:
+                continue
             typed = _python_type(column)
             field = add(name, typed)
             if typed is Raw:
                 self._checked.append((attrgetter(field), column))
             elif column.date_time:
-                self._date_times.append(attrgetter(field))
+                date_times.append(field)
+        self._date_times = _values_of(date_times)
         kept = list(fields)
         self._kept = _values_of([field for field, _, _ in kept])
-        for name in self._dropped:
+        for name in self._dropped & self._known.keys():
             add(name, Raw)
-        self._learned_fields = [add(name, Raw) for name in self._learned]
-        self._learned_keys = [(name, _encode(name) + b":") for name in self._learned]
-        self._learned_values = _values_of(self._learned_fields)
-        self._nothing_learned = (UNSET,) * len(self._learned)
+        learned = [add(name, Raw) for name in self._learned]
+        self._learned_values = _values_of(learned)
+        self._none_learned = (UNSET,) * len(learned)
         event = msgspec.defstruct("Event", fields, forbid_unknown_fields=True, gc=False)
         self._row = msgspec.defstruct("Row", kept, gc=False)
+        self._custom = msgspec.defstruct("Custom", fields[len(fields) - len(learned) :], gc=False)
         self._decode = msgspec.json.Decoder(list[event]).decode  # type: ignore[valid-type]
 
 
@@ -159,7 +177,13 @@ def add_member(record: bytes, member: bytes) -> bytes:
     """`record`, a JSON object without blanks around it, with one more member if there is one."""
     if not member:
         return record
-    return record[:-1] + (b"," if len(record) > 2 else b"") + member + b"}"
+    members = record[:-1].rstrip()
+    return members + (b"," if len(members) > 1 else b"") + member + b"}"
+
+
+def _can_be_field(name: str) -> bool:
+    """Whether msgspec takes `name`; events with a key that it refuses go the plain road."""
+    return not any(character in '"\\' or character < " " for character in name)
 
 
 def _python_type(column: ValueType) -> Any:
@@ -179,7 +203,8 @@ def _values_of(fields: list[str]) -> Callable[[Any], tuple[Any, ...]]:
     return get if len(fields) > 1 else lambda event: (get(event),)
 
 
-def _is_utf8(value: bytes) -> bool:
+def is_utf8(value: bytes) -> bool:
+    """Whether `value` is valid UTF-8."""
     try:
         return value.isascii() or bool(value.decode())
     except UnicodeDecodeError:

@@ -8,6 +8,7 @@ to http.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import backoff
 import msgspec
@@ -48,11 +49,15 @@ class _Transient(NetworkError):
 
 
 class SinkError(Exception):
-    """The file a download goes to takes no more. `needed` is the body's whole length, if known."""
+    """The file a download goes to takes no more than the `taken` bytes.
 
-    def __init__(self, cause: OSError, needed: int | None) -> None:
+    `needed` is the body's whole length, if known.
+    """
+
+    def __init__(self, cause: OSError, taken: int, needed: int | None) -> None:
         super().__init__(cause.strerror)
         self.cause = cause
+        self.taken = taken
         self.needed = needed
 
 
@@ -78,7 +83,7 @@ class _Download:
             while rest:
                 rest = rest[self.sink.write(rest) :]
         except OSError as error:
-            raise SinkError(error, self.total) from error
+            raise SinkError(error, self.received, self.total) from error
         self.received += len(chunk)
 
     def restart(self) -> None:
@@ -98,10 +103,24 @@ class _Download:
             self.total = self.total or total
             return
         self.restart()
-        length = response.headers.get("Content-Length", "")
-        self.total = int(length) if length.isascii() and length.isdigit() else None
+        self.total = _whole_number(response.headers.get("Content-Length", ""))
         # A weak tag names what means the same, not the same bytes (RFC 9110, 8.8.1).
         self.etag = etag if etag.startswith('"') else None
+
+
+class _OneConnectionEach(requests.adapters.HTTPAdapter):
+    """Gives every request a connection of its own, which ends with the answer.
+
+    No connection waits open while a slow target holds up the bundle in hand, and none is used again
+    that the server is about to close, as it may unless its answer says so too (RFC 9112, 9.6).
+    """
+
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        adapter = requests.adapters.HTTPAdapter()
+        try:
+            return adapter.send(*args, **kwargs)
+        finally:
+            adapter.close()  # what it holds in reserve, not the connection that is being read
 
 
 class Http:
@@ -121,7 +140,8 @@ class Http:
         self._timeout = timeout
         self._sleep = sleep
         self._session = requests.Session()
-        # No connection waits open while a slow target holds up the bundle in hand.
+        self._session.mount("https://", _OneConnectionEach())
+        self._session.mount("http://", _OneConnectionEach())
         self._session.headers = requests.structures.CaseInsensitiveDict(
             {"User-Agent": user_agent, "Accept-Encoding": "gzip", "Connection": "close"}
         )
@@ -234,7 +254,7 @@ class Http:
         self, url: str, params: Mapping[str, str], endpoint: str, headers: Mapping[str, str]
     ) -> Iterator[requests.Response]:
         """One GET, redirects followed, the status judged, the body still to be read."""
-        target, shown = _with_query(url, params), show(url, params)
+        target, shown = f"{url}?{urlencode(params)}", show(url, params)
         origin = _origin(url)
         for _ in range(MAX_REDIRECTS + 1):
             LOGGER.info("GET %s", shown)
@@ -250,7 +270,7 @@ class Http:
         else:
             raise SourceError(f"{show(url, params)} redirects more than {MAX_REDIRECTS} times.")
         with response:
-            self._judge(response, shown, foreign=_origin(target) != origin)
+            self._judge(response, shown, foreign=_origin(target) != origin, part="Range" in headers)
             yield response
 
     def _send(self, url: str, headers: Mapping[str, str], authorized: bool) -> requests.Response:
@@ -283,10 +303,10 @@ class Http:
                 "in the config."
             ) from None
 
-    def _judge(self, response: requests.Response, shown: str, foreign: bool) -> None:
+    def _judge(self, response: requests.Response, shown: str, foreign: bool, part: bool) -> None:
         """Let a usable answer pass; raise what the others mean."""
         status = response.status_code
-        if status in (200, 206, 416):
+        if status == 200 or (part and status in (206, 416)):
             return
         if status == 429:
             raise _Throttled(_retry_after(response.headers.get("Retry-After")))
@@ -298,7 +318,9 @@ class Http:
         meaning = _MEANINGS.get(status)
         if meaning and not foreign:
             raise AccessError(f"HTTP {status} from {shown}: {meaning}")
-        quote = "" if foreign else f": {self._excerpt(self._read_all(response))}"
+        # What is no error may be a file, and its text is nobody's to log.
+        quotable = status >= 400 and not foreign
+        quote = f": {self._excerpt(self._read_all(response))}" if quotable else ""
         raise SourceError(f"HTTP {status} from {shown}{quote}")
 
     def _read_all(self, response: requests.Response) -> bytes:
@@ -325,12 +347,12 @@ _MEANINGS = {
 
 
 def show(url: str, params: Mapping[str, str]) -> str:
-    """An address as a log may hold it: `params` are ours and shown, any other query is a secret."""
-    return _with_query(urlsplit(url)._replace(query="", fragment="").geturl(), params)
-
-
-def _with_query(url: str, params: Mapping[str, str]) -> str:
-    return requests.Request("GET", url, params=params).prepare().url or url
+    """An address as a log may hold it: `params` are ours and shown; any other query is a secret,
+    and a user before the host.
+    """
+    parts = urlsplit(url)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    return f"{bare}?{urlencode(params)}" if params else bare
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
@@ -339,11 +361,11 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def _next_hop(url: str, location: str) -> str:
-    target = urljoin(url, location)
     try:
+        target = urljoin(url, location)
         scheme, host, _ = _origin(target)
     except ValueError:
-        scheme, host = "", None
+        target, scheme, host = "", "", None
     if scheme not in ("https", "http") or not host:
         raise SourceError(f"{show(url, {})} redirects to something that is no web address.")
     if scheme == "http" and urlsplit(url).scheme == "https" and not is_loopback(host):
@@ -370,7 +392,7 @@ def _retry_after(value: str | None) -> float | None:
     else:
         try:
             when = parsedate_to_datetime(text)
-        except (TypeError, ValueError, IndexError):
+        except (TypeError, ValueError, IndexError, OverflowError):
             return None
         when = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
         seconds = (when - datetime.now(timezone.utc)).total_seconds()
@@ -381,10 +403,15 @@ def _content_range(value: str) -> tuple[int | None, int | None]:
     """First byte and total of `bytes 5-9/10`; None for what it does not say."""
     unit, _, span = value.partition(" ")
     span, _, total = span.partition("/")
-    first = span.partition("-")[0]
-    if unit != "bytes" or not first.isdigit():
+    first = _whole_number(span.partition("-")[0])
+    if unit != "bytes" or first is None:
         return None, None
-    return int(first), int(total) if total.isdigit() else None
+    return first, _whole_number(total)
+
+
+def _whole_number(text: str) -> int | None:
+    """What a header says in digits; None if it says anything else."""
+    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
@@ -399,14 +426,19 @@ def _cause(error: BaseException) -> str:
     """What went wrong, without addresses: the messages of requests and urllib3 quote queries."""
     deepest: BaseException = error
     while True:
+        # urllib3 takes a refused connection for a kind of time-out, and knows better in its cause.
         inner = next((arg for arg in deepest.args if isinstance(arg, BaseException)), None)
-        inner = getattr(deepest, "reason", inner)
+        inner = getattr(deepest, "reason", inner) or deepest.__cause__
         if not isinstance(inner, BaseException) or inner is deepest:
             break
         deepest = inner
-    if isinstance(error, requests.Timeout) or isinstance(
-        deepest, (urllib3.exceptions.TimeoutError, TimeoutError)
-    ):
+    if isinstance(deepest, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
         return "time-out"
-    strerror = getattr(deepest, "strerror", None)
-    return f"{strerror or type(deepest).__name__}"
+    name = type(deepest).__name__
+    return getattr(deepest, "strerror", None) or _WORDS.get(name, name)
+
+
+_WORDS = {
+    "IncompleteRead": "the answer broke off",
+    "RemoteDisconnected": "the connection was closed without an answer",
+}

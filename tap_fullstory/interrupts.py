@@ -45,6 +45,10 @@ class Interrupts:
         finally:
             self._waiting = before
 
+    def end(self) -> None:
+        """From now on the first signal changes nothing: how the run ended is known already."""
+        self._waiting = False
+
     def check(self) -> None:
         """Raises Interrupted if a signal has arrived."""
         if self._signal is not None:

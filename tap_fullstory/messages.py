@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 from typing import Any
 
 import msgspec
@@ -72,6 +73,9 @@ def write_all(descriptor: int, data: bytes) -> None:
     while remaining:
         try:
             remaining = remaining[os.write(descriptor, remaining) :]
+        except BlockingIOError:
+            # Whoever made the pipe for us may have set it to refuse rather than to wait.
+            select.select([], [descriptor], [])
         except OSError as error:
             raise TargetError(_why(error)) from None
 

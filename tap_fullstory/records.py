@@ -6,6 +6,7 @@ Most events never get here: fast.py proves whole runs to be right as they are.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -30,6 +31,9 @@ _ESCAPE = re.compile(
     re.DOTALL,
 )
 
+# Enough to tell how common a custom variable is; counting them all would take a tenth of the time.
+COUNTED_EVENTS = 10_000
+
 _split = msgspec.json.Decoder(list[Raw]).decode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
 _string = msgspec.json.Decoder(str).decode
@@ -41,30 +45,38 @@ class Tally:
     """What happened to values on the way, by column; never the values themselves.
 
     `misfits` went to CustomVars and left null behind; `dropped` went nowhere, since CustomVars is
-    deselected; `repaired` counts halves of surrogate pairs; `too_early` were left out.
-    """
+    deselected; `unknown` keys, which the catalog does not list, are all named, but counted only in
+    the first COUNTED_EVENTS events and where an event was looked at closely; `repaired` counts
+    halves of surrogate pairs; `too_early` were left out. """
 
     misfits: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
+    unknown: Counter[str] = field(default_factory=Counter)
     repaired: int = 0
     too_early: int = 0
 
-    def add(self, other: Tally) -> None:
-        """Add what `other` counted."""
+    def add(self, other: Tally | None) -> None:
+        """Add what `other` counted, if anything."""
+        if other is None:
+            return
         self.misfits.update(other.misfits)
         self.dropped.update(other.dropped)
+        self.unknown.update(other.unknown)
         self.repaired += other.repaired
         self.too_early += other.too_early
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A run of events as RECORD lines; `events` and `malformed` as events.Parsed has them."""
+    """A run of events as RECORD lines; `events` and `malformed` as events.Parsed has them.
+
+    `tally` is None where every value went out as it came.
+    """
 
     events: int
     lines: bytes
     malformed: int | None
-    tally: Tally
+    tally: Tally | None
 
 
 @dataclass(frozen=True)
@@ -80,10 +92,10 @@ class Frame:
         """One line for each record; line breaks between the tokens of a record go."""
         if not records:
             return b""
-        lines = self.head + (self.tail + self.head).join(records) + self.tail
-        if lines.count(b"\n") > len(records) or b"\r" in lines:
-            return self.lines([without_line_breaks(bytes(record)) for record in records])
-        return lines
+        together = b"".join(records)
+        if b"\n" in together or b"\r" in together:
+            records = [without_line_breaks(bytes(record)) for record in records]
+        return b"".join((self.head, (self.tail + self.head).join(records), self.tail))
 
 
 def record_frame(stream: str, time_extracted: datetime) -> Frame:
@@ -105,7 +117,12 @@ class RecordEncoder:
         self._custom_vars = selection.custom_vars
         self._text_custom_vars = text_custom_vars
         self._digest = digest
-        self._fast = FastRoad(selection.columns, selection.dropped, self._write_custom)
+        self._fast = FastRoad(
+            selection.columns,
+            selection.dropped,
+            self._write_custom,
+            count_unknown=COUNTED_EVENTS if selection.custom_vars else math.inf,
+        )
 
     def encode(self, run: bytes, frame: Frame, since: datetime | None = None) -> Batch | None:
         """The lines of a run: events parted by commas. None if it is no such JSON.
@@ -117,7 +134,7 @@ class RecordEncoder:
             fast = self._fast.records(events_json)
             if fast is not None:
                 records, unknown = fast
-                return Batch(len(records), frame.lines(records), None, self._tally(unknown))
+                return Batch(len(records), frame.lines(records), None, self._unknown_tally(unknown))
         tally = Tally()
         try:
             elements = _split(events_json)
@@ -133,32 +150,39 @@ class RecordEncoder:
         self, run: bytes, elements: list[Raw], frame: Frame, since: datetime | None, tally: Tally
     ) -> Batch:
         records: list[bytes | Raw] = []
-        unknown: list[str] = []
-        end = 0
+        unknown: Counter[str] = Counter()
+        keys: dict[str, None] = {}
+        malformed: int | None = None
+        count = end = 0
         for count, element in enumerate(elements):
             start = _BETWEEN.match(run, end).end()  # type: ignore[union-attr]
             end = start + len(bytes(element))
             event = bytes(element)
             fast = self._fast.records(b"[" + event + b"]") if since is None else None
             if fast is not None:
-                record, names = bytes(fast[0][0]), fast[1]
+                record, names = bytes(fast[0][0]), list(fast[1].elements())
             else:
                 try:
                     event.decode()
                     members = _members(event)
+                    if since is not None and _starts_before(members, since):
+                        tally.too_early += 1
+                        continue
+                    record, names = self._plain(members, tally)
+                    keys.update(dict.fromkeys(members))
                 except DECODE_ERRORS:
-                    return Batch(count, frame.lines(records), start, tally)
-                if since is not None and _starts_before(members, since):
-                    tally.too_early += 1
-                    continue
-                record, names = self._plain(members, tally)
-            unknown += names
+                    malformed = start
+                    if tally.repaired:  # those of the events that stay behind do not count
+                        tally.repaired = repair_surrogates(run[:start])[1]
+                    break
+            unknown.update(names)
             if self._digest:
                 record = add_member(record, _digest_member(run[start:end]))
             records.append(record)
-        self._fast.learn(unknown)
-        tally.add(self._tally(unknown))
-        return Batch(len(elements), frame.lines(records), None, tally)
+        self._fast.learn(keys)
+        tally.add(self._unknown_tally(unknown))
+        events = len(elements) if malformed is None else count
+        return Batch(events, frame.lines(records), malformed, tally)
 
     def _plain(self, members: dict[str, Raw], tally: Tally) -> tuple[bytes, list[str]]:
         """The record of one event, and its unknown keys: the meaning of the catalog, spelt out."""
@@ -171,7 +195,7 @@ class RecordEncoder:
             if column is not None:
                 fitted = column.fit(value)
                 if fitted is None:
-                    tally.misfits[name] += 1
+                    (tally.misfits if self._custom_vars else tally.dropped)[name] += 1
                     custom.append(key + value)
                     fitted = b"null" if column.nullable else None
                 if fitted is not None:
@@ -179,18 +203,22 @@ class RecordEncoder:
             elif name not in self._dropped:
                 unknown.append(name)
                 custom.append(key + value)
-        return add_member(b"{" + b",".join(kept) + b"}", self._write_custom(custom)), unknown
+        return add_member(
+            b"{" + b",".join(kept) + b"}", self._write_custom(b"{" + b",".join(custom) + b"}")
+        ), unknown
 
-    def _write_custom(self, members: list[bytes]) -> bytes:
-        if not members or not self._custom_vars:
+    def _write_custom(self, value: bytes) -> bytes:
+        """The member CustomVars of a record; nothing if it is empty or not wanted."""
+        if value == b"{}" or not self._custom_vars:
             return b""
-        value = b"{" + b",".join(members) + b"}"
         if self._text_custom_vars:
             value = _encode(without_line_breaks(value).decode())
         return _CUSTOM_VARS_KEY + value
 
-    def _tally(self, unknown: list[str]) -> Tally:
-        return Tally() if self._custom_vars else Tally(dropped=Counter(unknown))
+    def _unknown_tally(self, unknown: Counter[str]) -> Tally | None:
+        if not unknown:
+            return None
+        return Tally(unknown=unknown, dropped=Counter() if self._custom_vars else unknown)
 
 
 def repair_surrogates(json_text: bytes) -> tuple[bytes, int]:

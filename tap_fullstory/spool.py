@@ -13,6 +13,7 @@ import queue
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -88,16 +89,20 @@ def fetch_ahead(
 ) -> Iterator[Fetched]:
     """The bundles in order, up to `ahead` of them fetched by a thread before they are asked for.
 
-    At most `ahead` bundles lie on disk besides the one last yielded. What goes wrong in the thread
-    is raised at the turn of the bundle it went wrong with. With 0, no thread is started.
+    At most `ahead` bundles lie on disk besides the one last yielded, and none is fetched ahead if
+    that is 0. What goes wrong in the thread is raised at the turn of the bundle it went wrong with.
     """
-    if not ahead:
-        yield from map(fetch_one, bundles)
-        return
     fetched: queue.SimpleQueue[Fetched | BaseException | None] = queue.SimpleQueue()
     free = threading.Semaphore(ahead)
     wanted = threading.Event()
     wanted.set()
+
+    def discard() -> None:
+        with suppress(queue.Empty):
+            while True:
+                item = fetched.get_nowait()
+                if isinstance(item, tuple) and item[1] is not None:
+                    item[1].close()
 
     def work() -> None:
         try:
@@ -106,24 +111,30 @@ def fetch_ahead(
                 if not wanted.is_set():
                     return
                 fetched.put(fetch_one(bundle))
+                if not wanted.is_set():  # the queue may have been looked through before
+                    discard()
+                    return
             fetched.put(None)
         except BaseException as error:  # noqa: BLE001 - raised again by the reader
             fetched.put(error)
 
-    # A daemon, since it may sit in a download that nobody waits for when the tap ends.
+    # A thread even for 0: a signal breaks off waiting for a queue, but not the system's look-up of
+    # a host's name. A daemon, since it may sit in a download that nobody waits for at the end.
     threading.Thread(target=work, name="fetch-ahead", daemon=True).start()
     try:
-        while (item := fetched.get()) is not None:
+        while True:
+            # The one before has been read, and makes room for one more.
+            free.release()
+            item = fetched.get()
+            if item is None:
+                return
             if isinstance(item, BaseException):
                 raise item
-            free.release()
             yield item
     finally:
         wanted.clear()
         free.release()
-        while not fetched.empty():
-            if isinstance(item := fetched.get(), tuple) and item[1] is not None:
-                item[1].close()
+        discard()
 
 
 def unpack(file: BinaryIO) -> Iterator[bytes]:
@@ -177,7 +188,7 @@ def _fetch_once(
         try:
             download(bundle, file)
         except SinkError as error:
-            size = "more than it has taken" if error.needed is None else f"{error.needed} bytes"
+            size = f"{error.needed} bytes" if error.needed else f"more than {error.taken} bytes"
             raise _disk_error(error.cause, folder, f"bundle {bundle.id} ({size})") from error
         fetched_at = datetime.now(timezone.utc)
         prove_complete(unpack(file))
@@ -193,16 +204,18 @@ def _open(folder: str) -> BinaryIO:
         return tempfile.TemporaryFile(
             buffering=0, dir=Path(folder).expanduser(), prefix="tap-fullstory-"
         )
-    except OSError as error:
+    # A folder of a user that does not exist is a RuntimeError, one with a NUL a ValueError.
+    except (OSError, RuntimeError, ValueError) as error:
         raise _disk_error(error, folder, "a bundle") from error
 
 
-def _disk_error(error: OSError, folder: str, needed: str) -> MachineError:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+def _disk_error(error: Exception, folder: str, needed: str) -> MachineError:
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     mend = "Make room there" if full else "Make it a folder that the tap may write to"
+    reason = getattr(error, "strerror", None) or error
     return MachineError(
-        f"The spool folder {folder} cannot hold {needed}: {error.strerror or error}. {mend}, or "
-        "name another one as spool_dir in the config; then run again with the last state."
+        f"The spool folder {folder} cannot hold {needed}: {reason}. {mend}, or name another one as "
+        "spool_dir in the config; then run again with the last state."
     )
 
 

@@ -6,10 +6,12 @@ doubled: checkpoints in between say how far a bundle has got, and the next run g
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -29,6 +31,7 @@ from tap_fullstory.records import Batch, RecordEncoder, Tally, record_frame
 from tap_fullstory.spool import Fetched, Incomplete, SpooledBundle, fetch, fetch_ahead
 from tap_fullstory.state import Partial, State
 from tap_fullstory.times import format_rfc3339
+from tap_fullstory.workers import Workers
 
 LOGGER = logging.getLogger(__name__)
 
@@ -49,13 +52,14 @@ def sync(
     """
     if not selections:
         LOGGER.warning("The catalog selects no stream, so there is nothing to do.")
-    for selection in selections:
-        with interrupts.deferred():
+    with interrupts.deferred():
+        for selection in selections:
             writer.schema(
                 selection.stream, selection.schema, selection.key_properties, ["EventStart"]
             )
             state = EventsSync(config, selection, client, writer, interrupts).run(state, now)
-    writer.state(state)
+        writer.state(state)
+        interrupts.check()
 
 
 class EventsSync:
@@ -79,6 +83,7 @@ class EventsSync:
             text_custom_vars=config.custom_vars_format == "string",
             digest=config.event_digest,
         )
+        self._pool: Workers | None = None
 
     def run(self, state: State, now: datetime) -> State:
         """Emit the bundles that end after the bookmark; return the state after the last."""
@@ -92,7 +97,7 @@ class EventsSync:
         after = bookmark or self._config.start_date
         bundles = bundles_after(self._client, after, self._config.end_date)
         fetched = fetch_ahead(bundles, self._fetch, self._config.prefetch_bundles)
-        with metrics.record_counter(self._stream) as counter:
+        with metrics.record_counter(self._stream) as counter, self._workers():
             while (item := self._wait_for(fetched)) is not None:
                 bundle, spooled = item
                 if spooled is not None:
@@ -103,6 +108,15 @@ class EventsSync:
                 state = states.with_bundle_end(state, self._stream, bundle.end)
                 self._writer.state(state)
         return state
+
+    @contextmanager
+    def _workers(self) -> Iterator[None]:
+        """Within, `workers` processes make the records, if that is more than this one."""
+        if self._config.workers == 1:
+            yield
+            return
+        with Workers(self._encoder, self._config.workers) as self._pool:
+            yield
 
     def _wait_for(self, fetched: Iterator[Fetched]) -> Fetched | None:
         with self._interrupts.waiting():
@@ -133,15 +147,20 @@ class EventsSync:
                 boundary = bookmark or bundle.start
                 self._writer.state(states.with_partial(state, self._stream, boundary, progress))
 
+        # Nothing in the loop leaves cycles of objects behind; looking for some costs time.
+        gc.disable()
         try:
-            for batch, after_batch in reader:
+            batches = iter(reader)
+            if self._pool is not None:
+                batches = self._pool.read(reader, frame, since, self._config.checkpoint_events)
+            for batch, after_batch in batches:
                 if unsaved + batch.events > self._config.checkpoint_events:
                     checkpoint()
                     unsaved = 0
                 self._writer.records(batch.lines)
                 position, unsaved = after_batch, unsaved + batch.events
                 tally.add(batch.tally)
-                counter.increment(batch.events)
+                counter.increment(batch.events - (batch.tally.too_early if batch.tally else 0))
                 self._interrupts.check()
         except Interrupted:
             checkpoint()
@@ -150,6 +169,7 @@ class EventsSync:
             checkpoint()
             raise BundleError(str(error), bundle.id, bundle.period, error.offset) from None
         finally:
+            gc.enable()
             _report(tally, bundle)
         seconds = time.monotonic() - started
         LOGGER.info(
@@ -176,7 +196,9 @@ class EventsSync:
         if progress.id == spooled.bundle.id:
             position = Position(progress.events, progress.bytes, progress.crc32)
             try:
-                reader.skip_to(position)
+                # Gigabytes, perhaps, and nothing is written meanwhile.
+                with self._interrupts.waiting():
+                    reader.skip_to(position)
             except PositionLost:
                 pass
             else:
@@ -199,8 +221,8 @@ def _report(tally: Tally, bundle: Bundle) -> None:
     if tally.misfits:
         LOGGER.warning(
             "%s: %d values do not fit their column's type; they are null there and stand in "
-            "CustomVars, if it is selected: %s", where, tally.misfits.total(),
-        _counts(tally.misfits), )  # fmt: skip
+            "CustomVars: %s", where, tally.misfits.total(), _counts(tally.misfits),
+        )  # fmt: skip
     if tally.repaired:
         LOGGER.warning(
             "%s: %d halves of surrogate pairs, left where a text was cut, became U+FFFD",
@@ -208,8 +230,9 @@ def _report(tally: Tally, bundle: Bundle) -> None:
         )  # fmt: skip
     if tally.dropped:
         LOGGER.info(
-            "%s: %d values of keys that the catalog does not list were dropped, since CustomVars "
-            "is deselected: %s", where, tally.dropped.total(), _counts(tally.dropped),
+            "%s: %d values that do not fit their column, or of keys that the catalog does not "
+            "list, were dropped, since CustomVars is deselected: %s",
+            where, tally.dropped.total(), _counts(tally.dropped),
         )  # fmt: skip
     if tally.too_early:
         LOGGER.info("%s: %d events from before the bookmark were left out", where, tally.too_early)

@@ -1,0 +1,178 @@
+"""Several processes that turn events into RECORD lines, in order.
+
+The main process unpacks, cuts and writes; each run of events goes to a worker in turn, and the
+lines come back in the same turn. Runs and lines lie in memory that the processes share, two places
+for each worker, so that a worker has the next run at hand while its last lines are being written;
+only their lengths go through a pipe, so no side ever waits for the other to read.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import signal
+import struct
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
+from itertools import cycle, islice
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import NamedTuple
+
+from tap_fullstory.errors import MachineError
+from tap_fullstory.events import EventReader, Position
+from tap_fullstory.records import Batch, Frame, RecordEncoder
+
+PLACES = 2  # for each worker
+RUN_BYTES = 128 * 1024  # a run that is larger is turned into lines by the main process
+LINE_BYTES = 2 * RUN_BYTES
+_JOB = struct.Struct("<II")  # place, length of the run
+_RESULT = struct.Struct("<II")  # number of events, length of the lines
+_REFUSED = 2**32 - 1  # for the number of events: the run is for the main process
+_TOO_LONG = 2**32 - 1  # for the length of the run: it does not fit its place
+
+
+class _Worker(NamedTuple):
+    process_id: int
+    connection: Connection
+    memory: mmap.mmap
+
+
+class Workers:
+    """Worker processes around one encoder; a context manager that ends them.
+
+    Forked when they are made, which must be before the process starts its first thread. They ignore
+    SIGINT and SIGTERM, and end when the main process does, however that ends.
+    """
+
+    def __init__(self, encoder: RecordEncoder, count: int) -> None:
+        self._encoder = encoder
+        self._workers: list[_Worker] = []
+        for _ in range(count):
+            self._workers.append(self._fork())
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.connection.close()
+            with suppress(ChildProcessError):  # one that died has been waited for
+                os.waitpid(worker.process_id, 0)
+            worker.memory.close()
+
+    def read(
+        self, reader: EventReader[Batch], frame: Frame, since: datetime | None, max_events: int
+    ) -> Iterator[tuple[Batch, Position]]:
+        """What iterating over `reader` gives, made by the workers.
+
+        Raises what that raises, and MachineError if a worker dies.
+        """
+        pending: deque[tuple[_Worker, int, bytes]] = deque()
+        for worker in self._workers:
+            self._send(worker, pickle.dumps((frame, since)))
+        turns = cycle((worker, place) for place in range(PLACES) for worker in self._workers)
+        more = reader.open()
+        malformed = reader._malformed
+        while more:
+            while len(pending) < PLACES * len(self._workers) and (cut := reader.cut_run()):
+                run, text = cut
+                worker, place = next(turns)
+                self._submit(worker, place, run)
+                pending.append((worker, place, text))
+            batch = self._receive(*pending[0][:2]) if pending else None
+            if batch is not None and batch.events <= max_events:
+                reader.advance(pending.popleft()[2], batch.events)
+                yield batch, reader.position
+                continue
+            # A run that a worker has refused, or the last event, which nothing follows: the reader
+            # tells its events apart, and the runs after it are cut anew.
+            for later_worker, later_place, _ in islice(pending, 1, None):
+                self._receive(later_worker, later_place)
+            reader.put_back(b"".join(text for _, _, text in pending))
+            pending.clear()
+            yield from islice(reader, 1)
+            malformed = reader._malformed
+            more = malformed is None and reader.open()
+        if malformed is not None:
+            raise malformed
+
+    def _submit(self, worker: _Worker, place: int, run: bytes) -> None:
+        if len(run) > RUN_BYTES:
+            self._send(worker, _JOB.pack(place, _TOO_LONG))
+            return
+        worker.memory[place * RUN_BYTES : place * RUN_BYTES + len(run)] = run
+        self._send(worker, _JOB.pack(place, len(run)))
+
+    def _send(self, worker: _Worker, message: bytes) -> None:
+        try:
+            worker.connection.send_bytes(message)
+        except OSError:
+            raise _died(worker) from None
+
+    def _receive(self, worker: _Worker, place: int) -> Batch | None:
+        try:
+            answer = worker.connection.recv_bytes()
+        except (EOFError, OSError):
+            raise _died(worker) from None
+        events, length = _RESULT.unpack_from(answer)
+        if events == _REFUSED:
+            return None
+        start = PLACES * RUN_BYTES + place * LINE_BYTES
+        tally = pickle.loads(answer[_RESULT.size :]) if answer[_RESULT.size :] else None  # noqa: S301
+        return Batch(events, worker.memory[start : start + length], None, tally)
+
+    def _fork(self) -> _Worker:
+        ours, theirs = Pipe()
+        memory = mmap.mmap(-1, PLACES * (RUN_BYTES + LINE_BYTES))
+        process_id = os.fork()
+        if process_id:
+            theirs.close()
+            return _Worker(process_id, ours, memory)
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            ours.close()
+            for other in self._workers:
+                other.connection.close()
+            _work(self._encoder, theirs, memory)
+        finally:
+            os._exit(0)
+
+
+def _work(encoder: RecordEncoder, connection: Connection, memory: mmap.mmap) -> None:
+    """Answer jobs until the main process is gone."""
+    frame, since = Frame(b"", b""), None
+    while True:
+        try:
+            message = connection.recv_bytes()
+        except (EOFError, OSError):
+            return
+        if len(message) != _JOB.size:
+            frame, since = pickle.loads(message)  # noqa: S301 - from our own process
+            continue
+        place, length = _JOB.unpack(message)
+        batch = None
+        if length != _TOO_LONG:
+            run = memory[place * RUN_BYTES : place * RUN_BYTES + length]
+            batch = encoder.encode(run, frame, since)
+        if batch is None or batch.malformed is not None or len(batch.lines) > LINE_BYTES:
+            connection.send_bytes(_RESULT.pack(_REFUSED, 0))
+            continue
+        start = PLACES * RUN_BYTES + place * LINE_BYTES
+        memory[start : start + len(batch.lines)] = batch.lines
+        tally = b"" if batch.tally is None else pickle.dumps(batch.tally)
+        connection.send_bytes(_RESULT.pack(batch.events, len(batch.lines)) + tally)
+
+
+def _died(worker: _Worker) -> MachineError:
+    # Its end of the pipe is closed, so it has ended, or is about to.
+    _, status = os.waitpid(worker.process_id, 0)
+    how = f"by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "by itself"
+    return MachineError(
+        f"A worker process (pid {worker.process_id}) was ended {how}, perhaps for want of memory. "
+        "Run again with the last state; fewer workers in the config need less."
+    )

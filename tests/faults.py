@@ -1,0 +1,352 @@
+"""What FullStory, its files and the wire can do wrong: the tables that several tests go through.
+
+The events carry a text, and the requests a key, that would be found wherever either of them leaks.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from running import Json, Run, as_record, run_tap
+
+from tap_fullstory.sandbox import Bundle, Fault
+
+DAY = 24 * 60 * 60
+FIRST_DAY = 1_780_272_000  # 2026-06-01T00:00:00Z
+# Characters that URLs, JSON and regular expressions spell in other ways, too.
+KEY = "na1.S2VybmJlaXNzZXI/a2V5+bWFya2Vk=="
+TEXT = "Kornblumenblau"
+
+
+def events(count: int, first: int = 0) -> list[Json]:
+    """Events that differ from each other, with custom variables and a value that does not fit."""
+    start = datetime(2026, 6, 1, tzinfo=timezone.utc)
+    return [
+        {
+            "EventStart": f"{start + timedelta(seconds=number):%Y-%m-%dT%H:%M:%SZ}",
+            "EventType": "click",
+            "EventTargetText": f"{TEXT} {number}",
+            "UserEmail": f"{TEXT}.{number}@example.com",
+            "PageUrl": f"https://example.com/{TEXT}/{number}?q={TEXT}",
+            "PageDuration": TEXT if number % 7 == 3 else number,
+            "PageNumErrors": number,
+            "evt_note_str": f"{TEXT} {number} " + "é" * 300,
+        }
+        for number in range(first, first + count)
+    ]
+
+
+def record(event: Mapping[str, Any]) -> Json:
+    """What becomes of one of these events."""
+    kept = as_record(event)
+    if isinstance(duration := event["PageDuration"], str):
+        kept["PageDuration"] = None
+        kept["CustomVars"] = {**kept["CustomVars"], "PageDuration": duration}
+    return kept
+
+
+def lines(items: Iterable[Mapping[str, Any]]) -> list[bytes]:
+    """Each event as JSON, the way FullStory writes it."""
+    return [json.dumps(item, ensure_ascii=False).encode() for item in items]
+
+
+def array(items: Iterable[bytes]) -> bytes:
+    """One JSON array of events that are JSON already."""
+    return b"[" + b",\n".join(items) + b"]"
+
+
+def bundle(day: int, body: Any) -> Bundle:
+    """The bundle of a day, 0 being the first."""
+    start = FIRST_DAY + day * DAY
+    return Bundle(f"{start}48", start, start + DAY, body)
+
+
+def run_loudly(config: Mapping[str, Any], **options: Any) -> Run:
+    """A sync in which every logger says all it can, and neither the key nor an event's text."""
+    run = run_tap(dict(config), env=loud(), **options)
+    assert_nothing_leaks(run.log)
+    return run
+
+
+def loud() -> dict[str, str]:
+    """The environment in which every logger of a tap says all it can."""
+    path = filter(None, [str(Path(__file__).parent / "loud"), os.environ.get("PYTHONPATH")])
+    return {"PYTHONPATH": os.pathsep.join(path)}
+
+
+def assert_nothing_leaks(log: str) -> None:
+    """Fails if the key, an event's text or the signature of an address is in it, whole or in part,
+    as it is or as an address or JSON would spell it.
+    """
+    spellings = {
+        KEY,
+        quote(KEY),
+        quote(KEY, safe=""),
+        json.dumps(KEY)[1:-1],
+        b64encode(KEY.encode()).decode(),
+    }
+    parts = re.findall("[A-Za-z0-9]{5,}", KEY)
+    for secret in [*spellings, *parts, TEXT, "X-Goog", "Signatur"]:
+        assert secret.lower() not in log.lower(), log
+
+
+# --- the wire ---
+
+
+@dataclass(frozen=True)
+class WireFault:
+    """Faults of the sandbox that the tap is to get over, and the requests it makes meanwhile.
+
+    A bundle of BODY bytes, uncompressed, is listed and fetched; `requests` are as `asked` says.
+    """
+
+    name: str
+    faults: tuple[str | Fault, ...]
+    requests: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+# The client reads 65536 bytes at a time: a body that breaks off later has more than that on disk.
+WIRE_EVENTS = events(120)
+WIRE_BODY = array(lines(WIRE_EVENTS))
+assert len(WIRE_BODY) > 90_000
+
+RECOVERIES = [
+    WireFault("nothing", (), "list get"),
+    WireFault("list-500", ("list:500",), "list list get"),
+    WireFault("get-503", ("get:503",), "list get get"),
+    WireFault("get-502-page", (Fault("html", "get", status=502),), "list get get"),
+    WireFault("list-reset", ("list:reset",), "list list get"),
+    WireFault("get-reset", ("get:reset",), "list get get"),
+    WireFault("list-silent", ("list:silence,seconds=30",), "list list get"),
+    WireFault("get-silent", ("get:silence,seconds=30",), "list get get"),
+    WireFault("list-cut", ("list:cut,after=9",), "list list get"),
+    WireFault("list-stalls", ("list:stall,after=9,seconds=30",), "list list get"),
+    WireFault("slow", ("get:slow,rate=100000",), "list get"),
+    WireFault("stalls", ("get:stall,after=70000,seconds=30",), "list get get@65536"),
+    WireFault("cut", ("get:cut,after=70000",), "list get get@70000"),
+    WireFault("cut-at-once", ("get:cut,after=0",), "list get get"),
+    WireFault("cut-by-reset", ("get:cut,after=70000,end=reset",), "list get get@65536"),
+    WireFault("cut-before-the-end", ("get:cut,after=-1",), f"list get get@{len(WIRE_BODY) - 1}"),
+    WireFault(
+        "cut-twice", ("get:cut,after=30000", "get:cut,after=30000"), "list get get@30000 get@60000"
+    ),
+    WireFault("no-length-cut", ("get:chunked,after=70000",), "list get get@65536"),
+    WireFault("no-length-reset", ("get:chunked,after=70000,end=reset",), "list get get@65536"),
+    # Nothing on the wire tells that this one is cut: the proof does, and it is fetched once more.
+    WireFault("no-length-short", ("get:chunked,after=70000,end=clean",), "list get get"),
+    WireFault("short", ("get:truncate,after=70000",), "list get get"),
+    WireFault("page-instead", ("get:html",), "list get get"),
+    WireFault("no-ranges", ("get:cut,after=70000",), "list get get@70000", {"ranges": False}),
+    WireFault(
+        "another-etag", ("get:cut,after=70000",), "list get get@70000", {"changing_etag": True}
+    ),
+    WireFault("range-refused", ("get:cut,after=70000", "get:416"), "list get get@70000 get"),
+    WireFault("throttled-seconds", ("get:429,retry-after=1",), "list get get"),
+    WireFault("throttled-date", ("list:429,retry-after=date+1",), "list list get"),
+    WireFault("throttled-wordless", ("get:429",), "list get get"),
+    WireFault("throttled-garbage", ("get:429,retry-after=presently",), "list get get"),
+    WireFault("throttled-amid", ("get:cut,after=70000", "get:429"), "list get get@70000 get@70000"),
+    WireFault("storage", (), "list get storage", {"redirect": True}),
+    WireFault(
+        "storage-expired", ("storage:expired",), "list get storage get storage", {"redirect": True}
+    ),
+    WireFault(
+        "storage-expires-amid",
+        ("storage:cut,after=70000", "storage:expired"),
+        "list get storage get@70000 storage@70000 get@70000 storage@70000",
+        {"redirect": True},
+    ),
+    WireFault("storage-400", ("storage:400",), "list get storage get storage", {"redirect": True}),
+    WireFault("storage-503", ("storage:503",), "list get storage get storage", {"redirect": True}),
+    WireFault(
+        "storage-429",
+        ("storage:429,retry-after=1",),
+        "list get storage get storage",
+        {"redirect": True},
+    ),
+    # A line that is no header: urllib3 warns of it, with the address and a traceback.
+    WireFault(
+        "storage-broken-header",
+        (Fault("status", "storage", status=503, headers={"Broken Header": "1"}),),
+        "list get storage get storage",
+        {"redirect": True},
+    ),
+    WireFault(
+        "storage-reset", ("storage:reset",), "list get storage get storage", {"redirect": True}
+    ),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A fault that ends the run at once, and words of the one CRITICAL line that says so."""
+
+    name: str
+    fault: str | Fault
+    words: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> tuple[str | Fault, ...]:
+        return (self.fault,)
+
+
+REFUSALS = [
+    Refusal("list-401", "list:401", "does not accept the API key. Check api_key"),
+    Refusal("get-401", "get:401", "does not accept the API key. Check api_key"),
+    Refusal("list-403", "list:403", "needs the level Architect or Admin"),
+    Refusal("get-403", "get:403", "needs the Data Export add-on"),
+    Refusal("list-404", "list:404", "Check data_export_url"),
+    Refusal("get-404", "get:404", "the bundle is gone"),
+    Refusal("list-410", "list:410", "has closed this API"),
+    Refusal("get-410", "get:410", "has closed this API"),
+    Refusal("list-400", Fault("status", "list", status=400, body=f"no {KEY}".encode()), "no ***"),
+    Refusal("get-400", Fault("status", "get", status=400, body=f"no {KEY}".encode()), "no ***"),
+    # A proxy's success that is none: its text may be that of events.
+    Refusal("get-203", Fault("status", "get", status=203, body=TEXT.encode()), "HTTP 203 from"),
+    Refusal("list-page", "list:html", "something else than the JSON promised: '<!DOCTYPE"),
+    Refusal(
+        "list-no-list",
+        Fault("status", "list", status=200, body=b'{"error": "none"}'),
+        "JSON that is no list of bundles",
+    ),
+    Refusal("list-loop", "list:redirect,times=always", "redirects more than 10 times"),
+    Refusal("get-loop", "get:redirect,times=always", "redirects more than 10 times"),
+    Refusal("get-ftp", "get:redirect,location=ftp://127.0.0.1/x?sig=Signatur", "no web address"),
+    Refusal("get-no-host", "get:redirect,location=http://[::1", "cannot be asked for"),
+    Refusal("storage-404", "storage:404", "HTTP 404 from http://127.0.0.1:", {"redirect": True}),
+    Refusal("storage-401", "storage:401", "HTTP 401 from http://127.0.0.1:", {"redirect": True}),
+]
+
+
+# --- the file ---
+
+
+@dataclass(frozen=True)
+class FileFault:
+    """A bundle's file that cannot be read to its end.
+
+    `spoil` makes it of the events' own lines. `whole` is how many events stand before what is
+    wrong; None where the proof of completeness sees it, and not one of them may go out. `words`
+    are what the CRITICAL line says is wrong. `mendable` says whether a good file can begin with the
+    same bytes, those that part the last good event from what is wrong included.
+    """
+
+    name: str
+    spoil: Callable[[list[bytes]], bytes]
+    words: str
+    whole: int | None = None
+    mendable: bool = True
+
+
+def packed(items: list[bytes]) -> bytes:
+    """The array of events, gzipped."""
+    return gzip.compress(array(items), 1, mtime=0)
+
+
+def in_members(items: list[bytes]) -> bytes:
+    """The array of events, gzipped in three members."""
+    text = array(items)
+    third = len(text) // 3
+    parts = text[:third], text[third : 2 * third], text[2 * third :]
+    return b"".join(gzip.compress(part, 1, mtime=0) for part in parts)
+
+
+def flipped(data: bytes, at: int) -> bytes:
+    """With one bit of a byte wrong."""
+    wrong = bytearray(data)
+    wrong[at] ^= 0x10
+    return bytes(wrong)
+
+
+def instead(text: bytes) -> Callable[[list[bytes]], bytes]:
+    """The array with `text` in the place of one event: that after the first GOOD."""
+    return lambda items: packed([*items[:GOOD], text, *items[GOOD + 1 :]])
+
+
+FILE_EVENTS = 150
+GOOD = 90
+_NO_EVENT = "holds something that is no event"
+
+UNPROVEN = [
+    FileFault("bit-flip", lambda items: flipped(packed(items), 2000), "damaged gzip member"),
+    FileFault("checksum", lambda items: flipped(packed(items), -7), "damaged gzip member"),
+    FileFault("length-field", lambda items: flipped(packed(items), -2), "damaged gzip member"),
+    FileFault("no-trailer", lambda items: packed(items)[:-8], "cut inside a gzip member"),
+    FileFault("half-trailer", lambda items: packed(items)[:-3], "cut inside a gzip member"),
+    FileFault("cut", lambda items: packed(items)[:2000], "cut inside a gzip member"),
+    FileFault("only-magic", lambda items: packed(items)[:2], "cut inside a gzip member"),
+    FileFault("member-cut", lambda items: in_members(items)[:-50], "cut inside a gzip member"),
+    FileFault(
+        "member-missing",
+        lambda items: gzip.compress(array(items)[:-2000]),
+        "ends before its closing bracket",
+    ),
+    FileFault(
+        "garbage-behind", lambda items: packed(items) + TEXT.encode(), "no gzip member after its"
+    ),
+    FileFault("plain-cut", lambda items: array(items)[:-1], "ends before its closing bracket"),
+    FileFault("not-closed", lambda items: gzip.compress(array(items)[:-1]), "ends before its"),
+    FileFault("text-behind", lambda items: gzip.compress(array(items) + TEXT.encode()), "goes on"),
+    FileFault("empty", lambda items: b"", "is empty"),
+    FileFault("empty-gzip", lambda items: gzip.compress(b""), "is empty"),
+    FileFault("blank", lambda items: b" \n\t", "is no JSON array"),
+    FileFault("object", lambda items: items[0], "is no JSON array"),
+    FileFault("page", lambda items: f"<p>{TEXT}</p>".encode(), "is no JSON array"),
+]  # fmt: skip
+
+MALFORMED = [
+    FileFault("number", instead(b"17"), _NO_EVENT, GOOD),
+    FileFault("null", instead(b"null"), _NO_EVENT, GOOD),
+    FileFault("text", instead(f'"{TEXT}"'.encode()), _NO_EVENT, GOOD),
+    FileFault("array", instead(b'[{"EventType":"click"}]'), _NO_EVENT, GOOD),
+    FileFault("first", lambda items: packed([b"null", *items]), _NO_EVENT, 0),
+    FileFault("last", lambda items: packed([*items, b"null"]), _NO_EVENT, FILE_EVENTS, False),
+    FileFault(
+        "broken", instead(f'{{"EventTargetText":"{TEXT}","PageUrl":}}'.encode()), "broken", GOOD
+    ),
+    FileFault("no-colon", instead(f'{{"EventTargetText" "{TEXT}"}}'.encode()), "broken", GOOD),
+    FileFault("quote-missing", instead(f'{{"EventType":"{TEXT}}}'.encode()), "", GOOD),
+    FileFault("brace-missing", instead(f'{{"EventType":"{TEXT}"'.encode()), "", GOOD),
+    FileFault(
+        "brace-too-many",
+        lambda items: packed([*items[:GOOD], items[GOOD] + b"}", *items[GOOD + 1 :]]),
+        "no comma after",
+        GOOD + 1,
+    ),
+    FileFault(
+        "no-utf-8", instead(f'{{"EventTargetText":"{TEXT} '.encode() + b'\xff\xfe"}'), "UTF-8", GOOD
+    ),
+    FileFault(
+        "no-utf-8-in-an-unknown-key", instead(b'{"evt_x_str":"\xff","evt_y":1}'), "UTF-8", GOOD
+    ),
+    FileFault("too-deep", instead(b'{"evt_x":' + b"[" * 99_999 + b"]" * 99_999 + b"}"), "", GOOD),
+    FileFault("two-commas", instead(b""), _NO_EVENT, GOOD),
+    FileFault(
+        "no-comma",
+        lambda items: packed([*items[:GOOD], b" ".join(items[GOOD:])]),
+        "no comma after",
+        GOOD + 1,
+        mendable=False,
+    ),
+    FileFault(
+        "another-array", lambda items: gzip.compress(array(items) + b"[]"), "goes on", FILE_EVENTS
+    ),
+    FileFault(
+        "too-large",
+        instead(b'{"EventTargetText":"' + TEXT.encode() * 100_000 + b'"}'),
+        "larger than max_event_mb",
+        GOOD,
+    ),
+]

@@ -1,0 +1,192 @@
+"""What must come out, spelt out in plain Python and slowly: the tests' idea of what is right.
+
+Numbers are compared by their text, so that `1.10` is not `1.1` and a large integer stays exact:
+json.loads is told to make ("int", "12") and ("float", "1.10") of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from strategies import DATE_TIMES
+
+from tap_fullstory.catalog import Selection
+from tap_fullstory.columns import ValueType
+
+MOST_DIGITS = 4300  # of an integer that was written as a decimal, as `1e400` is
+_BLANKS = re.compile(r"[ \t\n\r]*")
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_DECODER = json.JSONDecoder(
+    parse_int=lambda text: ("int", "0" if text == "-0" else text),
+    parse_float=lambda text: ("float", text),
+    parse_constant=_refuse,
+)
+
+
+def load(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError if it is none, or no UTF-8."""
+    return _DECODER.decode(text if isinstance(text, str) else text.decode())
+
+
+@dataclass(frozen=True)
+class Element:
+    """An event of a bundle: its bytes, where they start, and what they mean."""
+
+    offset: int
+    text: bytes
+    value: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The events of a bundle before the first thing that is none; `whole` if there is no such
+    thing, and the array ends where the bundle does.
+    """
+
+    events: list[Element]
+    whole: bool
+
+    @property
+    def values(self) -> list[dict[str, Any]]:
+        return [event.value for event in self.events]
+
+
+def truth(bundle: bytes) -> Truth:
+    """What json.loads makes of a bundle, event by event."""
+    text = bundle.decode("utf-8", "surrogateescape")
+    events: list[Element] = []
+
+    def ink(at: int) -> int:
+        return _BLANKS.match(text, at).end()  # type: ignore[union-attr]
+
+    def is_at(at: int, character: str) -> bool:
+        return text[at : at + 1] == character
+
+    at = ink(0)
+    if not is_at(at, "["):
+        return Truth([], whole=False)
+    at = ink(at + 1)
+    if is_at(at, "]"):
+        return Truth([], whole=ink(at + 1) == len(text))
+    offset, counted = 0, 0
+    while is_at(at, "{"):
+        try:
+            value, end = _DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            break
+        spelt = text[at:end]
+        if _HALF.search(spelt):  # bytes that are no UTF-8; escapes are not decoded here
+            break
+        offset += len(text[counted:at].encode())
+        counted = at
+        events.append(Element(offset, spelt.encode(), value))
+        at = ink(end)
+        if is_at(at, "]"):
+            return Truth(events, whole=ink(at + 1) == len(text))
+        if not is_at(at, ","):
+            break
+        at = ink(at + 1)
+    return Truth(events, whole=False)
+
+
+def mended(value: Any) -> Any:
+    """`value` with U+FFFD for each half of a surrogate pair."""
+    if isinstance(value, str):
+        return _HALF.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [mended(item) for item in value]
+    if isinstance(value, dict):
+        return {mended(key): mended(item) for key, item in value.items()}
+    return value
+
+
+MISFIT = object()
+
+
+def fitted(value: Any, column: ValueType) -> Any:
+    """What `column` makes of a value; MISFIT if it does not take it."""
+    if not column.names:
+        return value
+    if isinstance(value, tuple):
+        return _number(value, column.names)
+    kinds = {bool: "boolean", str: "string", list: "array", dict: "object", type(None): "null"}
+    if kinds[type(value)] not in column.names:
+        return MISFIT
+    if isinstance(value, str) and column.date_time:
+        if value == "" and "null" in column.names:
+            return None
+        return value if value in DATE_TIMES else MISFIT
+    if isinstance(value, list) and column.items is not None:
+        items = [fitted(item, column.items) for item in value]
+        return MISFIT if MISFIT in items else items
+    return value
+
+
+def _number(value: tuple[str, str], names: frozenset[str]) -> Any:
+    kind, text = value
+    if "number" in names or (kind == "int" and "integer" in names):
+        return value
+    if "integer" not in names:
+        return MISFIT
+    try:
+        exact = Decimal(text)
+    except InvalidOperation:
+        return MISFIT
+    if not exact:
+        return ("int", "0")
+    if not 0 <= exact.adjusted() < MOST_DIGITS or exact != int(exact):
+        return MISFIT
+    return ("int", str(int(exact)))
+
+
+def record(event: dict[str, Any], selection: Selection) -> dict[str, Any]:
+    """The record of an event: design, "The events stream", sentence by sentence."""
+    columns: dict[str, Any] = {}
+    custom: dict[str, Any] = {}
+    for name, value in mended(event).items():
+        column = selection.columns.get(name)
+        if column is None:
+            if name not in selection.dropped:
+                custom[name] = value
+            continue
+        columns[name] = fitted(value, column)
+        if columns[name] is MISFIT:
+            custom[name] = value
+            columns[name] = None
+            if "null" not in column.names:
+                del columns[name]
+    if custom and selection.custom_vars:
+        columns["CustomVars"] = custom
+    return columns
+
+
+def compact(json_text: bytes) -> bytes:
+    """JSON without the blanks between its tokens, all tokens as they are spelt."""
+    kept = bytearray()
+    quoted = escaped = False
+    for byte in json_text:
+        if quoted or byte not in b" \t\n\r":
+            kept.append(byte)
+        if escaped:
+            escaped = False
+        elif quoted and byte == ord("\\"):
+            escaped = True
+        elif byte == ord('"'):
+            quoted = not quoted
+    return bytes(kept)
+
+
+def digest(event: bytes) -> str:
+    """EventDigest of an event's own bytes."""
+    return hashlib.blake2b(compact(event), digest_size=16).hexdigest()

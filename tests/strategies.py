@@ -1,0 +1,365 @@
+"""Hypothesis strategies for bundles, in all the ways in which JSON lets somebody write them.
+
+JSON is made as text and not from Python values, since one value has many spellings: escapes, blanks,
+keys twice, numbers with an exponent. What a text means is for oracle.py to say.
+"""
+
+from __future__ import annotations
+
+import gzip
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import cycle
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from tap_fullstory.columns import ValueType
+
+
+def exhaustive(examples: int) -> settings:
+    """The same examples in every run, as many as it takes to find what was once planted."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+
+
+# RFC 3339, section 5.6, with the day of the month as section 5.7 bounds it.
+DATE_TIMES = [
+    "2026-06-01T12:00:00Z",
+    "2026-06-01T12:00:00.1Z",
+    "2026-06-01T12:00:00.123456789Z",
+    "2026-06-01T12:00:00.12345678901234567890Z",
+    "2026-06-01t12:00:00z",
+    "2026-06-01T12:00:00+00:00",
+    "2026-06-01T12:00:00-00:00",
+    "2026-06-01T12:00:00.5+05:30",
+    "2026-06-01T12:00:00-23:59",
+    "2016-12-31T23:59:60Z",
+    "2017-01-01T00:59:60.25+01:00",
+    "2024-02-29T00:00:00Z",
+    "2000-02-29T00:00:00Z",
+    "0000-02-29T00:00:00Z",
+    "0000-01-01T00:00:00Z",
+    "0001-01-01T00:00:00+05:00",
+    "9999-12-31T23:59:59.9999999Z",
+    "9999-12-31T23:59:60Z",
+]
+NO_DATE_TIMES = [
+    "",
+    "2026-06-01",
+    "12:00:00Z",
+    "2026-06-01 12:00:00Z",
+    "2026-06-01_12:00:00Z",
+    "2026-06-01T12:00:00",
+    "2026-06-01T12:00Z",
+    "2026-06-01T12:00:00.Z",
+    "2026-06-01T12:00:00,5Z",
+    "2026-06-01T12:00:00+0000",
+    "2026-06-01T12:00:00+00",
+    "2026-06-01T12:00:00+24:00",
+    "2026-06-01T12:00:00+05:60",
+    "2026-06-01T12:00:00 Z",
+    "2026-06-01T12:00:00ZZ",
+    "2026-06-01T12:00:00Z\n",
+    " 2026-06-01T12:00:00Z",
+    "2026-06-01T24:00:00Z",
+    "2026-06-01T12:60:00Z",
+    "2026-06-01T12:00:61Z",
+    "2026-6-1T12:00:00Z",
+    "26-06-01T12:00:00Z",
+    "12026-06-01T12:00:00Z",
+    "-2026-06-01T12:00:00Z",
+    "20260601T120000Z",
+    "2026-00-01T12:00:00Z",
+    "2026-13-01T12:00:00Z",
+    "2026-06-00T12:00:00Z",
+    "2026-06-31T12:00:00Z",
+    "2026-02-29T12:00:00Z",
+    "1900-02-29T12:00:00Z",
+    "2026-W23-1T12:00:00Z",
+    "２０２６-06-01T12:00:00Z",
+    "2026-06-01T12:00:00.٣Z",
+    "1780315200",
+    "now",
+]
+
+
+# --- JSON as text ---
+
+
+@dataclass(frozen=True)
+class Array:
+    items: tuple[Json, ...]
+
+
+@dataclass(frozen=True)
+class Object:
+    members: tuple[tuple[str, Json], ...]
+    """Keys are spelt JSON strings, quotes and all; one may stand there twice."""
+
+
+Json = str | Array | Object
+# Gives the blanks at a place ("before" or "after" an element, or a ":"; "end" for those before a
+# closing bracket) at a depth.
+Blanks = Callable[[str, int], str]
+
+
+def write(json: Json, blanks: Blanks, depth: int = 0) -> str:
+    """`json` as text."""
+    if isinstance(json, str):
+        return json
+    if isinstance(json, Array):
+        opening, closing = "[]"
+        elements = [write(item, blanks, depth + 1) for item in json.items]
+    else:
+        opening, closing = "{}"
+        elements = [
+            f"{key}{blanks('after key', depth)}:{blanks('before value', depth)}"
+            f"{write(value, blanks, depth + 1)}"
+            for key, value in json.members
+        ]
+    parted = ",".join(
+        blanks("before", depth + 1) + element + blanks("after", depth + 1) for element in elements
+    )
+    return opening + parted + blanks("end", depth) + closing
+
+
+def one_line(place: str, depth: int) -> str:
+    return ""
+
+
+def spaced(place: str, depth: int) -> str:
+    return " " if place in ("before", "before value") else ""
+
+
+def a_line_each(place: str, depth: int) -> str:
+    return "\n" if (place, depth) in (("before", 1), ("end", 0)) else ""
+
+
+def indented(place: str, depth: int) -> str:
+    if place in ("before", "end"):
+        return "\n" + "  " * depth
+    return " " if place == "before value" else ""
+
+
+def oddly(seed: int) -> Blanks:
+    source = random.Random(seed)
+    choices = ["", "", "", " ", "\n", "\t", "\r\n", "\r", " \n\t\r ", "\n" * 50]
+    return lambda place, depth: source.choice(choices)
+
+
+LAYOUTS: list[Blanks] = [one_line, spaced, a_line_each, indented]
+layouts = st.sampled_from(LAYOUTS) | st.integers(0, 2**32).map(oddly)
+
+# Pieces of strings, as they are spelt between quotes. Several look like the end of an event, or like
+# an escape that they are not.
+PIECES = [
+    *["a", "Save", "é", "💥", "\u2028", "\x7f", "\ufffd", " ", "0", "user_", "'"],
+    *['},{\\"', "},{", "}, {", "}]", "[{", "{", "}", "[", "]", ",", ":", "},\\n{", "\\\\"],
+    *['\\"', "\\/", "/", "\\b\\f\\n\\r\\t", "\\u0041", "\\u00e9", "\\u0000", "\\u000A", "\\\\\\\\"],
+    *["\\ud83d\\ude00", "\\uD83D\\uDE00", "\\uDbFf\\udFfF", "\\\\ud800", "\\\\\\\\ud800", "\\uffff"],
+]
+# FullStory cuts long texts, and pairs with them.
+HALVES = ["\\ud800", "\\uDBFF", "\\udc00", "\\udfff", "\\ud83d", "\\\\\\ud83d"]
+NUMBERS = [
+    *["0", "1", "-0", "-1", "12", "007"[2:], "1920", "-7", "9007199254740993"],
+    *["18446744073709551616", "-9223372036854775809", "123456789012345678901234567890", "9" * 400],
+    *["1.0", "-0.0", "0.0", "1.5", "1.10", "1E5", "1e3", "1e+3", "1e-3", "100e-2", "12.3400E2"],
+    *["1e400", "-1e400", "1e999999999", "1e-999999999", "0e999999999", "1e99999999999999999999"],
+    *["1e4299", "1e4300", "0.1e1", "-2.50e1", "3.14159265358979323846264338327950288"],
+]
+
+
+def quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+def _strings(pieces: list[str]) -> st.SearchStrategy[str]:
+    return st.lists(st.sampled_from(pieces), max_size=5).map("".join).map(quoted)
+
+
+strings = _strings(PIECES)
+cut_strings = _strings(PIECES + HALVES * 3)
+date_time_strings = st.sampled_from(
+    [quoted(text.replace("\n", "\\n")) for text in [*DATE_TIMES, *NO_DATE_TIMES]]
+)
+numbers = st.sampled_from(NUMBERS) | st.integers().map(str)
+literals = st.sampled_from(["true", "false", "null"])
+
+
+def any_json(
+    texts: st.SearchStrategy[str] = strings, keys: st.SearchStrategy[str] = strings
+) -> st.SearchStrategy[Json]:
+    """Any JSON value whose strings are `texts`."""
+    return st.recursive(
+        texts | numbers | literals,
+        lambda inner: (
+            st.lists(inner, max_size=3).map(lambda items: Array(tuple(items)))
+            | st.lists(st.tuples(keys, inner), max_size=3).map(
+                lambda members: Object(tuple(members))
+            )
+        ),
+        max_leaves=6,
+    )
+
+
+# --- events ---
+
+# Columns of every type that a catalog may give, some spelt with what the keys of real events lack.
+COLUMNS: dict[str, ValueType] = {
+    "PageId": ValueType(frozenset({"null", "integer"})),
+    "EventTargetText": ValueType(frozenset({"null", "string"})),
+    "EventStart": ValueType(frozenset({"null", "string"}), date_time=True),
+    "PageStart": ValueType(frozenset({"null", "string"}), date_time=True),
+    "LoadFirstPaintTime": ValueType(frozenset({"null", "number"})),
+    "Flag": ValueType(frozenset({"null", "boolean"})),
+    "Nested": ValueType(frozenset({"null", "object"})),
+    "Anything": ValueType(frozenset()),
+    "Always": ValueType(frozenset({"integer"})),
+    "AlwaysThen": ValueType(frozenset({"string"}), date_time=True),
+    "Mixed": ValueType(frozenset({"null", "string", "integer"})),
+    "naïve 💥": ValueType(frozenset({"null", "string"})),
+    'quo"ted\\': ValueType(frozenset({"null", "string"})),
+    "user_plan_str": ValueType(frozenset({"null", "string"})),
+    "evt_items_int": ValueType(frozenset({"null", "integer"})),
+    "evt_when_dates": ValueType(
+        frozenset({"null", "array"}), items=ValueType(frozenset({"null", "string"}), date_time=True)
+    ),
+    "evt_sizes_ints": ValueType(
+        frozenset({"null", "array"}), items=ValueType(frozenset({"integer"}))
+    ),
+}
+UNKNOWN = ["evt_new_str", "page_x_real", "Tomorrow", "CustomVars", "EventDigest", "", "type", "record"]
+
+
+def spelt(key: str, seed: int) -> str:
+    """`key` as a JSON string; with an odd seed, some of its characters as escapes."""
+    source = random.Random(seed)
+    escapes = 0.2 * (seed % 2)
+
+    def piece(character: str) -> str:
+        units = character.encode("utf-16-be").hex()
+        if character in '"\\' or source.random() < escapes:
+            return "".join("\\u" + units[at : at + 4] for at in range(0, len(units), 4))
+        return character
+
+    return quoted("".join(map(piece, key)))
+
+
+plain_keys = st.sampled_from([*COLUMNS, *UNKNOWN]).map(lambda key: spelt(key, 0))
+odd_keys = st.builds(spelt, st.sampled_from([*COLUMNS, *UNKNOWN]), st.integers(0, 50))
+arrays = st.lists(date_time_strings | numbers | literals, max_size=3).map(
+    lambda items: Array(tuple(items))
+)
+
+
+def _fitting(name: str) -> st.SearchStrategy[Json]:
+    """Values that mostly fit a column; anything for a name that is no column."""
+    column = COLUMNS.get(name)
+    if column is None or not column.names:
+        return any_json()
+    fits: list[st.SearchStrategy[Json]] = []
+    if column.date_time:
+        fits.append(st.sampled_from(DATE_TIMES).map(quoted))
+    elif "string" in column.names:
+        fits.append(strings)
+    if column.names & {"integer", "number"}:
+        fits.append(st.integers().map(str))
+    if "boolean" in column.names:
+        fits.append(st.sampled_from(["true", "false"]))
+    if "array" in column.names:
+        fits.append(arrays)
+    if "object" in column.names:
+        fits.append(any_json().map(lambda value: Object((('"deep"', value),))))
+    return st.one_of(*fits)
+
+
+def _members(misfits: bool) -> st.SearchStrategy[tuple[str, Json]]:
+    anything = any_json(cut_strings) | date_time_strings | numbers | literals | arrays
+    return st.sampled_from([*COLUMNS, *UNKNOWN]).flatmap(
+        lambda name: st.tuples(
+            st.builds(spelt, st.just(name), st.integers(0, 20)),
+            _fitting(name) | anything if misfits else _fitting(name),
+        )
+    )
+
+
+good_events = st.lists(_members(misfits=False), max_size=6).map(
+    lambda members: Object(tuple(dict(members).items()))
+)
+# Keys twice, values that fit no column, halves of pairs.
+any_events = st.lists(_members(misfits=True), max_size=6).map(
+    lambda members: Object(tuple(members))
+)
+# Nothing in these looks like a column: for what only cuts events out.
+strange_events = st.lists(
+    st.tuples(strings | plain_keys, any_json(cut_strings)), max_size=4
+).map(lambda members: Object(tuple(members)))
+
+
+# --- bundles ---
+
+
+def bundle_bytes(events: list[Object], blanks: Blanks) -> bytes:
+    """A whole bundle: the array of `events`, with blanks around it where the layout has some."""
+    whole = blanks("around", 0) + write(Array(tuple(events)), blanks) + blanks("around", 0)
+    return whole.encode()
+
+
+def bundles(
+    events: st.SearchStrategy[Object] = strange_events, max_events: int = 12, times: int = 1
+) -> st.SearchStrategy[bytes]:
+    """Bundles of one layout each; every tenth has its events `times` times."""
+    return st.builds(
+        lambda some, often, blanks: bundle_bytes(some * often, blanks),
+        st.lists(events, max_size=max_events),
+        st.sampled_from([*[1] * 9, times]),
+        layouts,
+    )
+
+
+# Sizes of blocks, taken in turn.
+block_sizes = st.lists(st.integers(1, 60), min_size=1, max_size=4) | st.lists(
+    st.sampled_from([1000, 4096, 32 * 1024, 10**9]), min_size=1, max_size=2
+)
+
+
+def cut(text: bytes, sizes: list[int]) -> Iterator[bytes]:
+    """`text` in blocks of `sizes`, taken in turn."""
+    at = 0
+    for size in cycle(sizes):
+        if at >= len(text):
+            return
+        yield text[at : at + size]
+        at += size
+
+
+def gzipped(text: bytes, parts: int = 1, **how: int) -> bytes:
+    """`text` in `parts` gzip members of about the same size."""
+    size = max(1, -(-len(text) // parts))
+    pieces = [text[at : at + size] for at in range(0, len(text), size)] or [b""]
+    return b"".join(gzip.compress(piece, mtime=0, **how) for piece in pieces)
+
+
+# Bytes to put into a bundle by force.
+SHARDS = [
+    *[b",", b"{", b"}", b"[", b"]", b'"', b":", b"\\", b" ", b"\n", b"\r", b"\0", b"\x1f", b"\xff"],
+    *[b"},{", b'},{"', b"]}", b"[]", b"{}", b"null", b"NaN", b"-", b"1.", b"01", b"1e", b"0x1", b"'"],
+    *[b"\\ud800", b"\\u12", b"\\x", b"\xed\xa0\x80", b"\xc3", b"\xef\xbb\xbf", b"//", b"\x0c", b"Infinity"],
+    *[b'"CustomVars":', b'"a":1', b"[" * 20, b"{" * 20, b"]" * 20, b"\\" * 3],
+]
+
+
+def damaged(text: bytes, source: random.Random) -> bytes:
+    """`text` with one to three places changed; it may mean the same, or nothing at all."""
+    for _ in range(source.choice([1, 1, 1, 2, 3])):
+        at = source.randrange(len(text) + 1)
+        to = min(len(text), at + source.choice([0, 0, 1, 1, 2, 5, 40]))
+        shard = source.choice([b"", source.choice(SHARDS), text[at:to] * 2, source.randbytes(1)])
+        text = text[:at] + shard + text[to:]
+    return text

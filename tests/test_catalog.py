@@ -1,0 +1,261 @@
+"""The catalog: what discovery offers, and what a user's copy of it selects.
+
+The rules are those of Singer (github.com/singer-io/getting-started, docs/DISCOVERY_MODE.md and
+docs/SYNC_MODE.md) with what the README adds for custom variables.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from running import columns
+
+from tap_fullstory import catalog
+from tap_fullstory.config import parse_config
+from tap_fullstory.errors import UsageError
+
+NOW = datetime(2026, 6, 2, tzinfo=timezone.utc)
+# FullStory's dictionary of export fields, by type:
+# developer.fullstory.com/server/v1/segments/export-fields/
+# The last two are legacy names: github.com/fullstorydev/hauser, warehouse/schema.go
+INTEGERS = set(
+    """
+    IndvId UserId SessionId PageId EventDuration EventSecondaryDuration EventPageOffset
+    EventSessionOffset EventModFrustrated EventModDead EventModError EventModSuspicious
+    EventFirstInputDelay PageDuration PageActiveDuration PageScreenWidth PageScreenHeight
+    PageViewportWidth PageViewportHeight PageNumEvents PageNumDerivedEvents PageNumInfos
+    PageNumWarnings PageNumErrors PageClusterId PageMaxScrollDepthPercent LoadDomContentTime
+    LoadEventTime LoadFirstPaintTime LoadLargestPaintTime ReqStatus
+    """.split()
+)
+NUMBERS = {"EventCumulativeLayoutShift"}
+DATE_TIMES = {"UserCreated", "SessionStart", "EventStart", "PageStart"}
+STRINGS = set(
+    """
+    UserAppKey UserDisplayName UserEmail EventType EventSubType EventCustomName EventTargetText
+    EventTargetSelector EventVarErrorKind EventVarFields EventWebSourceFileUrl
+    EventMobileSourceFile PageName PageUrl PageRefererUrl PageIp PageLatLong PageUserAgent
+    PageBrowser PageBrowserVersion PageDevice PagePlatform PageOperatingSystem ReqUrl ReqMethod
+    AppName AppPackageName AppDeviceModel AppDeviceVendor AppVersion AppOsVersion AppViewName
+    PageAgent EventTargetSelectorTok
+    """.split()
+)
+
+
+def config(**settings: Any) -> Any:
+    return parse_config({"api_key": "key", **settings}, NOW, {})
+
+
+@pytest.fixture
+def discovered() -> dict[str, Any]:
+    return json.loads(json.dumps(catalog.discover()))  # breadcrumbs are lists in a file
+
+
+def properties(entry: dict[str, Any]) -> dict[str, Any]:
+    return entry["streams"][0]["schema"]["properties"]
+
+
+def metadata_of(entry: dict[str, Any]) -> dict[tuple[str, ...], dict[str, Any]]:
+    pairs = [(tuple(e["breadcrumb"]), e["metadata"]) for e in entry["streams"][0]["metadata"]]
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
+
+
+# --- what is discovered ---
+
+
+def test_the_columns_are_the_documented_fields(discovered):
+    documented = INTEGERS | NUMBERS | DATE_TIMES | STRINGS
+    assert len(documented) == 70
+    assert set(properties(discovered)) == documented | {"CustomVars"}
+    for names, schema in (
+        (INTEGERS, {"type": ["null", "integer"]}),
+        (NUMBERS, {"type": ["null", "number"]}),
+        (DATE_TIMES, {"type": ["null", "string"], "format": "date-time"}),
+        (STRINGS, {"type": ["null", "string"]}),
+        ({"CustomVars"}, {"type": ["null", "object"]}),
+    ):
+        for name in names:
+            listed = dict(properties(discovered)[name])
+            description = listed.pop("description")
+            assert listed == schema, name
+            assert description.endswith("."), name
+
+
+def test_descriptions_differ(discovered):
+    descriptions = [schema["description"] for schema in properties(discovered).values()]
+    assert len(set(descriptions)) == len(descriptions)
+
+
+def test_the_stream_and_its_metadata(discovered):
+    (entry,) = discovered["streams"]
+    assert (entry["tap_stream_id"], entry["stream"]) == ("events", "events")
+    assert entry["key_properties"] == []
+    metadata = metadata_of(discovered)
+    assert metadata.pop(()) == {
+        "inclusion": "available",
+        "table-key-properties": [],
+        "forced-replication-method": "INCREMENTAL",
+        "valid-replication-keys": ["EventStart"],
+        "selected-by-default": True,
+    }
+    assert set(metadata) == {("properties", name) for name in properties(discovered)}
+    for breadcrumb, values in metadata.items():
+        assert values == {"inclusion": "available", "selected-by-default": True}, breadcrumb
+
+
+def test_discovery_follows_the_settings():
+    made = catalog.discover(config(event_digest=True, custom_vars_format="string"))
+    assert properties(made)["CustomVars"]["type"] == ["null", "string"]
+    assert properties(made)["EventDigest"]["type"] == ["string"]
+    assert made["streams"][0]["key_properties"] == ["EventDigest"]
+    assert metadata_of(made)[()]["table-key-properties"] == ["EventDigest"]
+    assert metadata_of(made)[("properties", "EventDigest")]["inclusion"] == "automatic"
+
+
+# --- what is selected ---
+
+
+def selection(made: Any, **settings: Any) -> catalog.Selection:
+    (only,) = catalog.select(made, config(**settings))
+    return only
+
+
+def test_a_fresh_catalog_selects_everything(discovered):
+    chosen = selection(discovered)
+    assert set(chosen.columns) == columns()
+    assert chosen.custom_vars
+    assert chosen.dropped == frozenset()
+    assert chosen.key_properties == []
+    assert chosen.schema == {"type": "object", "properties": properties(discovered)}
+
+
+STREAM_CHOICES = [
+    # selected in metadata, selected-by-default, selected in the schema, at the entry: taken?
+    (None, None, None, None, False),
+    (None, True, None, None, True),
+    (None, False, None, None, False),
+    (True, None, None, None, True),
+    (True, False, None, None, True),
+    (False, True, None, None, False),
+    (False, True, True, None, False),
+    (None, True, False, None, False),
+    (None, None, True, None, True),
+    (None, False, True, None, True),
+    (None, None, None, True, True),
+    (None, True, None, False, False),
+]
+
+
+@pytest.mark.parametrize(
+    ("selected", "by_default", "in_schema", "at_entry", "taken"), STREAM_CHOICES
+)
+def test_selection_of_the_stream(discovered, selected, by_default, in_schema, at_entry, taken):
+    (entry,) = discovered["streams"]
+    root = metadata_of(discovered)[()]
+    del root["selected-by-default"]
+    for place, key, value in (
+        (root, "selected", selected),
+        (root, "selected-by-default", by_default),
+        (entry["schema"], "selected", in_schema),
+        (entry, "selected", at_entry),
+    ):
+        if value is not None:
+            place[key] = value
+    assert bool(catalog.select(discovered, config())) is taken
+
+
+COLUMN_CHOICES = [
+    # metadata, what the schema says: a column of the record?
+    ({}, {}, True),
+    (None, {}, True),
+    ({"selected-by-default": True}, {}, True),
+    ({"selected-by-default": False}, {}, False),
+    ({"selected": False, "selected-by-default": True}, {}, False),
+    ({"selected": True, "selected-by-default": False}, {}, True),
+    ({"selected-by-default": True}, {"selected": False}, False),
+    ({"selected": True}, {"selected": False}, True),
+    (None, {"selected": False}, False),
+    (None, {"selected": True}, True),
+    ({"selected": False, "inclusion": "automatic"}, {}, True),
+    ({"selected": True, "inclusion": "unsupported"}, {}, False),
+    (None, {"selected": False, "inclusion": "automatic"}, True),
+]
+
+
+@pytest.mark.parametrize(("metadata", "in_schema", "taken"), COLUMN_CHOICES)
+def test_selection_of_a_column(discovered, metadata, in_schema, taken):
+    (entry,) = discovered["streams"]
+    kept = [e for e in entry["metadata"] if e["breadcrumb"] != ["properties", "PageIp"]]
+    if metadata is not None:
+        kept.append({"breadcrumb": ["properties", "PageIp"], "metadata": metadata})
+    entry["metadata"] = kept
+    properties(discovered)["PageIp"].update(in_schema)
+    chosen = selection(discovered)
+    assert ("PageIp" in chosen.columns) is taken
+    assert ("PageIp" in chosen.schema["properties"]) is taken
+    assert ("PageIp" in chosen.dropped) is not taken
+    assert "selected" not in str(chosen.schema["properties"].get("PageIp"))
+
+
+@pytest.mark.parametrize("metadata", [None, [], {}])
+def test_a_properties_file_of_the_first_taps(discovered, metadata):
+    """Stitch's older taps had no metadata: `selected` stood in the schema."""
+    (entry,) = discovered["streams"]
+    entry["metadata"] = metadata
+    entry["schema"]["selected"] = True
+    properties(discovered)["PageIp"]["selected"] = False
+    chosen = selection(discovered)
+    assert set(chosen.columns) == columns() - {"PageIp"}
+    assert chosen.custom_vars
+
+
+def test_custom_vars_are_written_though_the_catalog_does_not_list_them(discovered):
+    del properties(discovered)["CustomVars"]
+    chosen = selection(discovered)
+    assert chosen.custom_vars
+    assert "CustomVars" in chosen.schema["properties"]
+
+
+def test_the_digest_is_added_though_the_catalog_does_not_list_it(discovered):
+    chosen = selection(discovered, event_digest=True)
+    assert chosen.schema["properties"]["EventDigest"]["type"] == ["string"]
+    assert chosen.key_properties == ["EventDigest"]
+    listed = catalog.discover(config(event_digest=True))
+    assert selection(listed, event_digest=True) == chosen
+    assert "EventDigest" not in selection(listed).schema["properties"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        [], {}, "text", 3, None, {"streams": None}, {"streams": {}}, {"streams": [3]},
+        {"streams": [{}]}, {"streams": [{"stream": "events"}]},
+        {"streams": [{"stream": "events", "schema": None}]},
+        {"streams": [{"stream": "events", "schema": {"selected": True}}]},
+        {"streams": [{"stream": "events", "schema": {"selected": True, "properties": [1]}}]},
+        {"streams": [{"stream": "events", "schema": {"selected": True, "properties": {"a": 1}}}]},
+        {"streams": [{"stream": "events", "schema": {"properties": {}}, "metadata": [3]}]},
+        {"streams": [{"stream": "events", "schema": {"properties": {}}, "metadata": [{}]}]},
+        {"streams": [{"stream": "events", "schema": {"properties": {}}, "metadata": "text"}]},
+    ],
+    ids=json.dumps,
+)  # fmt: skip
+def test_catalogs_that_are_none(broken):
+    with pytest.raises(UsageError, match=r"catalog cannot be used.*--discover"):
+        catalog.select(broken, config())
+
+
+def test_a_catalog_of_another_tap(discovered):
+    other = copy.deepcopy(discovered["streams"][0])
+    other["tap_stream_id"] = other["stream"] = "orders"
+    discovered["streams"].append(other)
+    with pytest.raises(UsageError, match="selects orders, which this tap does not have"):
+        catalog.select(discovered, config())
+    for entry in other["metadata"]:
+        entry["metadata"].pop("selected-by-default", None)
+    assert [chosen.stream for chosen in catalog.select(discovered, config())] == ["events"]

@@ -1,0 +1,248 @@
+"""The command line: its flags, its files, and an exit code with words for each way to fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from running import Run, discover, run_command, run_tap, start_tap
+
+from tap_fullstory.sandbox import Bundle, Sandbox
+
+KEY = "na1.key-of-the-command-tests"
+FLAGS = ["--config", "--state", "--catalog", "--properties", "--discover", "--version", "--help"]
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(api_key=KEY) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def faulty(sandbox: Sandbox) -> Iterator[Sandbox]:
+    yield sandbox
+    sandbox.clear_faults()
+
+
+def test_help_names_every_flag():
+    run = run_command("--help")
+    assert run.code == 0
+    assert [flag for flag in FLAGS if flag not in run.stdout.decode()] == []
+
+
+# --- usage: exit 2 ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--config"),
+        (["--configuration", "c.json"], "--configuration"),
+        (["--config"], "--config"),
+        (["--config", "c.json", "leftover"], "leftover"),
+        (["--config", "not/there.json"], "not/there.json"),
+        (["--discover", "--config", "not/there.json"], "not/there.json"),
+        (["--config", os.curdir], "config file ."),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage(arguments, words):
+    run = run_command(*arguments)
+    assert (run.code, run.stdout) == (2, b"")
+    assert words in run.critical
+
+
+NOT_THERE = Path("not/there.json")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("config", NOT_THERE, "config file not/there.json cannot be read: No such file"),
+        ("config", b"", "no JSON at line 1"),
+        ("config", b'{"a": 1,\n"api_key": na1.key-of}', "no JSON at line 2"),
+        ("config", b'{"a": "\xff"}', "no JSON"),
+        ("config", b"[" * 100_000, "no JSON"),
+        ("config", b'"na1.key-of"', "config is no JSON object"),
+        ("state", NOT_THERE, "state file not/there.json cannot be read: No such file"),
+        ("state", b'{"bookmarks": {}', "no JSON at line 1"),
+        ("state", b"[]", "state is no JSON object but a list"),
+        ("catalog", NOT_THERE, "catalog file not/there.json cannot be read: No such file"),
+        ("catalog", b'{"streams": [}', "no JSON at line 1"),
+        ("catalog", b"null", "catalog cannot be used"),
+    ],
+)
+def test_files_that_cannot_be_used(sandbox, file, content, words):
+    run = run_tap(**{"config": sandbox.config(), file: content})
+    assert (run.code, run.stdout) == (2, b"")
+    assert words in run.critical
+    assert "na1.key-of" not in run.log
+
+
+def test_catalog_and_properties_are_one_option_under_two_names(sandbox):
+    run = run_tap(sandbox.config(), "--properties", "p.json", catalog=discover())
+    assert run.code == 2
+    assert "--catalog" in run.critical
+
+
+# --- what works ---
+
+
+def test_short_flags_and_a_byte_order_mark(sandbox, tmp_path):
+    config, state, catalog = (tmp_path / name for name in ("config", "state", "catalog"))
+    config.write_text(json.dumps(sandbox.config()), encoding="utf-8-sig")
+    discovered = run_command("-d")
+    catalog.write_bytes(discovered.stdout)
+    first = run_command("-c", config, "-p", catalog)
+    assert first.code == 0
+    *_, last = map(json.loads, first.stdout.splitlines())
+    state.write_text(json.dumps(last["value"]))
+    second = run_command("-c", config, "-p", catalog, "-s", state)
+    assert second.code == 0
+    assert [json.loads(line)["type"] for line in second.stdout.splitlines()] == ["SCHEMA", "STATE"]
+
+
+def test_discover_without_config_asks_nobody(sandbox):
+    before = len(sandbox.requests)
+    assert [stream["tap_stream_id"] for stream in discover()["streams"]] == ["events"]
+    assert len(sandbox.requests) == before
+
+
+def test_discover_with_a_config_proves_the_key_by_a_list_call(sandbox):
+    before = len(sandbox.requests)
+    assert discover(sandbox.config()) == discover()
+    (request,) = sandbox.requests[before:]
+    assert request.path == "/api/v1/export/list"
+    assert request.query["start"].isdigit()
+
+
+def test_discover_with_a_wrong_key_fails(sandbox, tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(sandbox.config(api_key="na1.wrong-key")))
+    run = run_command("--config", config, "--discover")
+    assert (run.code, run.stdout) == (1, b"")
+    assert "401" in run.critical
+    assert "api_key" in run.critical
+    assert "wrong-key" not in run.log
+
+
+def test_the_key_from_the_environment(sandbox):
+    config = sandbox.config()
+    del config["api_key"]
+    run = run_tap(config, env={"TAP_FULLSTORY_API_KEY": KEY})
+    assert run.code == 0
+    assert len(run.records) == 144
+    assert KEY not in run.log
+    assert KEY.encode() not in run.stdout
+
+
+def test_the_config_goes_before_the_environment(sandbox):
+    run = run_tap(sandbox.config(), env={"TAP_FULLSTORY_API_KEY": "na1.wrong-key"})
+    assert run.code == 0
+
+
+# --- failures: exit 1 with the words for them ---
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("list:401", "HTTP 401|api_key"),
+        ("list:403", "HTTP 403|Architect|add-on"),
+        ("list:404", "HTTP 404|data_export_url"),
+        ("list:410", "HTTP 410|closed"),
+        ("list:400", "HTTP 400|fault: status 400"),
+        ("list:html", "/api/v1/export/list|HTTP 200|<!DOCTYPE html>"),
+        ("list:200,body=[1]", "no list of bundles"),
+        ('list:200,body={"exports": [{"Id": 1}]}', "no list of bundles"),
+        ('list:200,body={"exports": [{"Id": 1', "than the JSON promised"),
+        ("list:redirect,times=always", "redirects more than"),
+        ("list:redirect,location=ftp://127.0.0.1/", "redirects to something"),
+        ("get:401", "HTTP 401|api_key"),
+        ("get:410", "HTTP 410|/api/v1/export/get"),
+        ("get:truncate,after=100,times=2", "gzip member|skip_bundles"),
+        ("get:html,times=2", "no JSON array|skip_bundles"),
+    ],
+)
+def test_failures_at_the_source(faulty, fault, words):
+    faulty.fault(fault)
+    run = run_tap(faulty.config())
+    assert run.code == 1
+    assert [word for word in words.split("|") if word not in run.critical] == []
+    assert (run.records, run.states) == ([], [])
+
+
+def test_an_answer_that_quotes_the_key_is_quoted_without_it(faulty):
+    faulty.fault(f"list:400,body=no such key: {KEY}")
+    run = run_tap(faulty.config())
+    assert run.code == 1
+    assert "no such key: ***" in run.critical
+
+
+def test_no_more_than_200_characters_of_an_answer_are_quoted(faulty):
+    faulty.fault(f"list:400,body={'x' * 199}y{'z' * 1000}")
+    run = run_tap(faulty.config())
+    assert "xy'" in run.critical
+
+
+def test_an_untrusted_host_fails_at_once(sandbox):
+    url = sandbox.url.replace("http:", "https:")
+    run = run_tap(sandbox.config(data_export_url=url))
+    assert run.code == 1
+    assert "certificate" in run.critical
+
+
+def test_a_spool_folder_that_is_not_there(sandbox):
+    run = run_tap(sandbox.config(spool_dir="/not/there"))
+    assert run.code == 1
+    assert "/not/there" in run.critical
+    assert "spool_dir" in run.critical
+    assert run.records == []
+
+
+def test_a_target_that_closes_the_pipe():
+    events = b"[" + b",".join([b'{"EventType":"click"}'] * 20_000) + b"]"
+    with (
+        Sandbox([Bundle("1", 1_600_000_000, 1_600_086_400, events)]) as sandbox,
+        start_tap(sandbox.config()) as tap,
+    ):
+        assert tap.stdout.readline().startswith(b'{"type":"SCHEMA"')
+        tap.stdout.close()
+        log = tap.stderr.read().decode()
+        assert tap.wait(20) == 1
+    run = Run(1, b"", log)
+    assert "target closed the pipe" in run.critical
+    assert "Traceback" not in log
+    assert "BrokenPipe" not in log
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+@pytest.mark.parametrize("options", [[], ["--discover"]], ids=["sync", "discover"])
+def test_an_output_that_takes_nothing(sandbox, options):
+    with (
+        Path("/dev/full").open("wb") as full,
+        start_tap(sandbox.config(), *options, stdout=full) as tap,
+    ):
+        log = tap.stderr.read().decode()
+        assert tap.wait(20) == 1
+    assert "cannot be written: No space left" in Run(1, b"", log).critical
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["SIGINT", "SIGTERM"]
+)
+def test_signals_end_it_with_their_code(number, code):
+    with (
+        Sandbox(faults=["list:silence,seconds=30"]) as sandbox,
+        start_tap(sandbox.config()) as tap,
+    ):
+        while b"GET" not in tap.stderr.readline():
+            pass
+        tap.send_signal(number)
+        assert tap.wait(20) == code
+        assert b"Traceback" not in tap.stderr.read()

@@ -1,0 +1,322 @@
+"""The config: every setting, its default, its forms, its range, and what is said about the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import tempfile
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from running import run_tap
+
+from tap_fullstory.config import SETTINGS, parse_config
+from tap_fullstory.errors import UsageError
+from tap_fullstory.sandbox import Sandbox
+from tap_fullstory.version import __version__
+
+NOW = datetime(2026, 6, 2, 12, 30, tzinfo=timezone.utc)
+KEY = "na1.c2VjcmV0LWtleQ=="
+
+
+def utc(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the contract says of a setting: good values with what they mean, and bad ones."""
+
+    default: Any
+    good: list[tuple[Any, Any]]
+    bad: list[Any]
+    allowed: str
+    """Words of the range that a refusal must name."""
+    never: set[str] = field(default_factory=set)
+    """Words of bad values that a refusal must not repeat."""
+
+
+def whole(low: int, high: int, default: int, **more: Any) -> Expected:
+    good = [low, high, str(low), str(high), f" {low} ", f"+{high}", float(low)]
+    return Expected(
+        default,
+        [(value, int(value)) for value in good],
+        [low - 1, high + 1, str(low - 1), -1, 1.5, "1.5", "1e3", "ten", "0x10", "1 0", "٣",
+         True, [], {}, float("inf"), float("nan"), "9" * 5000],
+        f"{low} to {high}",
+        **more,
+    )  # fmt: skip
+
+
+MOMENTS = [
+    ("2026-01-31T00:00:00Z", utc(2026, 1, 31)),
+    (" 2026-01-31T01:30:00+01:30 ", utc(2026, 1, 31)),
+    ("2026-01-31t00:00:00.123456789z", utc(2026, 1, 31, 0, 0, 0, 123456)),
+    ("2024-02-29T23:59:60Z", utc(2024, 3, 1)),
+]
+NO_MOMENTS = [
+    "2026-01-31", "2026-01-31 00:00:00Z", "2026-01-31T00:00:00", "2026-02-30T00:00:00Z",
+    "2026-01-31T24:00:00Z", "yesterday", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59-00:01",
+    1769817600, True, {},
+]  # fmt: skip
+ADDRESSES = [
+    ("https://export.example.com", "https://export.example.com"),
+    ("http://127.0.0.1:8080/", "http://127.0.0.1:8080"),
+    (" https://proxy.example.com/fullstory/ ", "https://proxy.example.com/fullstory"),
+    ("https://[::1]:8443", "https://[::1]:8443"),
+]
+NO_ADDRESSES = [
+    "export.example.com", "ftp://export.example.com", "https://", "https://export.example.com?a=b",
+    "https://export.example.com#a", "https://export.example.com:port", "https://e.example.com:0",
+    "https://e.example.com:99999", "https://[::1", "https://export.example.com/a b",
+    "https://user:pass-word@export.example.com", "https://na1.key@export.example.com", 1, [],
+]  # fmt: skip
+
+FLAG = Expected(
+    False,
+    [(True, True), (False, False), ("true", True), ("False", False), (" TRUE ", True)],
+    ["yes", "1", 1, 0, []],
+    "true or false",
+)
+
+CONTRACT: dict[str, Expected] = {
+    "api_key": Expected(
+        None,
+        [(KEY, KEY), (f" {KEY}\n", KEY)],
+        ["secret key\nX-Other: 1", "secret-keÿ", "   ", 17, True, ["secret"], {"secret": 1}],
+        "as FullStory shows it",
+        never={"secret", "X-Other", "17"},
+    ),
+    "start_date": Expected(utc(2025, 6, 2, 12, 30), MOMENTS, NO_MOMENTS, "RFC 3339"),
+    "end_date": Expected(None, MOMENTS, NO_MOMENTS, "RFC 3339"),
+    "export_api": Expected(
+        "data_export", [("data_export", "data_export")], ["bundles", 1, []],
+        "data_export",
+    ),
+    "data_export_url": Expected(
+        "https://export.fullstory.com", ADDRESSES, NO_ADDRESSES, "https", {"pass-word", "na1.key"}
+    ),
+    "api_url": Expected(
+        "https://api.fullstory.com", ADDRESSES, NO_ADDRESSES, "https", {"pass-word", "na1.key"}
+    ),
+    "user_agent": Expected(
+        f"tap-fullstory/{__version__}",
+        [("me@example.com (weekly)", "me@example.com (weekly)")],
+        ["a\r\nb", "ÿ", "  ", 1, []],
+        "ASCII",
+    ),
+    "request_timeout": whole(1, 86_400, 300),
+    "checkpoint_events": whole(1, 1_000_000_000, 10_000),
+    "prefetch_bundles": whole(0, 100, 1),
+    "spool_dir": Expected(tempfile.gettempdir(), [("/a b", "/a b")], [1, [], {}], "folder"),
+    "workers": whole(1, 64, 1),
+    "skip_bundles": Expected(
+        frozenset(),
+        [
+            (["1", "2"], frozenset("12")),
+            ([156453120048], frozenset(["156453120048"])),
+            (156453120048, frozenset(["156453120048"])),
+            ("1", frozenset("1")),
+            ("1, 2 3", frozenset("123")),
+            ('["1", "2"]', frozenset("12")),
+            ([], frozenset()),
+        ],
+        [True, 1.5, {"1": 2}, [None], [1.5], [["1"]], [True]],
+        "list of bundle ids",
+    ),
+    "max_event_mb": whole(1, 4096, 256),
+    "custom_vars_format": Expected(
+        "object",
+        [("object", "object"), ("string", "string")],
+        ["text", "Object", 1, []],
+        "object or string",
+    ),
+    "event_digest": FLAG,
+    "discover_custom_vars": FLAG,
+    "discover_sample_events": whole(1, 1_000_000_000, 10_000),
+}  # fmt: skip
+
+
+def parsed(name: str, value: Any) -> Any:
+    return getattr(parse_config({"api_key": KEY, name: value}, NOW, {}), name)
+
+
+def cases(kind: str) -> list[Any]:
+    return [
+        pytest.param(name, value, id=f"{name}-{value!r:.40}")
+        for name, expected in CONTRACT.items()
+        for value in getattr(expected, kind)
+    ]
+
+
+def test_the_table_of_settings_is_the_contract():
+    assert {setting.name for setting in SETTINGS} == set(CONTRACT)
+    assert len(SETTINGS) == len(CONTRACT)
+    parsed_fields = dataclasses.fields(parse_config({"api_key": KEY}, NOW, {}))
+    assert {field.name for field in parsed_fields} == set(CONTRACT)
+    for setting in SETTINGS:
+        assert setting.description.endswith(".")
+        assert setting.allowed
+        assert setting.default is not None or setting.default_text
+
+
+@pytest.mark.parametrize("name", CONTRACT)
+@pytest.mark.parametrize("missing", [{}, None, ""], ids=["absent", "null", "empty"])
+def test_defaults(name, missing):
+    if name == "api_key":
+        with pytest.raises(UsageError, match="no api_key"):
+            parse_config({} if missing == {} else {name: missing}, NOW, {})
+        return
+    raw = {"api_key": KEY} if missing == {} else {"api_key": KEY, name: missing}
+    assert getattr(parse_config(raw, NOW, {}), name) == CONTRACT[name].default
+
+
+@pytest.mark.parametrize(("name", "case"), cases("good"))
+def test_good_values(name, case):
+    value, meaning = case
+    assert parsed(name, value) == meaning
+    assert type(parsed(name, value)) is type(meaning)  # True is 1, and 5.0 is 5
+
+
+@pytest.mark.parametrize(("name", "value"), cases("bad"))
+def test_bad_values(name, value):
+    with pytest.raises(UsageError) as refusal:
+        parsed(name, value)
+    text = str(refusal.value)
+    assert f"Config key {name}:" in text
+    assert CONTRACT[name].allowed in text
+    assert [word for word in CONTRACT[name].never if word in text] == []
+
+
+@pytest.mark.parametrize("name", sorted(set(CONTRACT) - {"api_key", "data_export_url", "api_url"}))
+def test_a_refusal_names_the_value(name):
+    value = CONTRACT[name].bad[0]
+    with pytest.raises(UsageError) as refusal:
+        parsed(name, value)
+    assert repr(value) in str(refusal.value)
+
+
+def test_a_value_of_any_length_is_named_in_one_short_line():
+    with pytest.raises(UsageError) as refusal:
+        parsed("start_date", "x" * 100_000)
+    assert len(str(refusal.value)) < 1000
+
+
+def test_a_refusal_does_not_repeat_the_key_from_another_place():
+    with pytest.raises(UsageError) as refusal:
+        parsed("data_export_url", f"https://export.example.com/?key={KEY} {KEY}")
+    assert "'https://export.example.com/?***'" in str(refusal.value)
+    with pytest.raises(UsageError) as refusal:
+        parsed("start_date", f"{KEY}?")
+    assert "'***?'" in str(refusal.value)
+
+
+@pytest.mark.parametrize("raw", [[], "text", 3, None, True])
+def test_a_config_that_is_no_object(raw):
+    with pytest.raises(UsageError, match="no JSON object"):
+        parse_config(raw, NOW, {})
+
+
+# --- the key ---
+
+
+@pytest.mark.parametrize("given", [{}, {"api_key": ""}, {"api_key": None}])
+def test_the_environment_stands_in_for_a_missing_key(given):
+    environment = {"TAP_FULLSTORY_API_KEY": KEY}
+    assert parse_config(given, NOW, environment).api_key == KEY
+    with pytest.raises(UsageError, match="TAP_FULLSTORY_API_KEY"):
+        parse_config(given, NOW, {"TAP_FULLSTORY_API_KEY": ""})
+
+
+def test_the_config_goes_before_the_environment():
+    environment = {"TAP_FULLSTORY_API_KEY": "other"}
+    assert parse_config({"api_key": KEY}, NOW, environment).api_key == KEY
+
+
+def test_repr_hides_the_key():
+    config = parse_config({"api_key": KEY}, NOW, {})
+    assert KEY not in repr(config)
+
+
+# --- keys that mean nothing here ---
+
+
+def test_unknown_keys_are_named_in_one_warning(caplog):
+    raw = {"api_key": KEY, "apikey": "secret-1", "Start_Date": "secret-2", "window": None}
+    with caplog.at_level(logging.WARNING):
+        parse_config(raw, NOW, {})
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().endswith(": Start_Date, apikey, window.")
+
+
+def test_known_keys_are_not_warned_about(caplog):
+    with caplog.at_level(logging.DEBUG):
+        parse_config({"api_key": KEY, **dict.fromkeys(CONTRACT.keys() - {"api_key"})}, NOW, {})
+    assert caplog.records == []
+
+
+# --- from outside ---
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("api_key", "secret key\nX-Other: 1"),
+        ("end_date", "yesterday"),
+        ("api_url", "https://user:pass-word@export.example.com"),
+        ("request_timeout", "0"),
+        ("event_digest", "yes"),
+    ],
+)
+def test_bad_values_end_the_run_with_2(sandbox, name, value):
+    run = run_tap(sandbox.config(**{name: value}))
+    assert (run.code, run.stdout) == (2, b"")
+    assert f"Config key {name}:" in run.critical
+    assert CONTRACT[name].allowed in run.critical
+    assert [word for word in CONTRACT[name].never if word in run.log] == []
+
+
+def test_every_value_as_a_string(sandbox):
+    config = {
+        **sandbox.config(),
+        "end_date": "2100-01-01T00:00:00Z",
+        "export_api": "data_export",
+        "user_agent": "my-pipeline/1",
+        "request_timeout": "30",
+        "checkpoint_events": "10",
+        "prefetch_bundles": "0",
+        "spool_dir": tempfile.gettempdir(),
+        "skip_bundles": sandbox.bundles[0].id,
+        "max_event_mb": "1",
+        "custom_vars_format": "string",
+        "workers": "1",
+        "event_digest": "true",
+        "discover_custom_vars": "false",
+        "discover_sample_events": "1",
+    }
+    assert set(config) == set(CONTRACT)
+    run = run_tap(config)
+    assert run.code == 0
+    assert len(run.records) == 120
+    assert len(run.states) > 5
+    assert {len(record["EventDigest"]) for record in run.records} == {32}
+    assert {type(record.get("CustomVars", "")) for record in run.records} == {str}
+    asked = sandbox.requests[-1]
+    assert asked.headers["user-agent"] == "my-pipeline/1"
+
+
+def test_unknown_keys_from_outside(sandbox):
+    run = run_tap(sandbox.config(apikey="secret-1"))
+    assert run.code == 0
+    (warning,) = run.logged("WARNING")
+    assert "apikey" in warning
+    assert "secret-1" not in run.log

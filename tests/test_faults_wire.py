@@ -1,0 +1,239 @@
+"""A wire that misbehaves: what the tap gets over, what it refuses, and its words."""
+
+from __future__ import annotations
+
+import io
+import socket
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import requests
+from faults import (
+    KEY,
+    RECOVERIES,
+    REFUSALS,
+    WIRE_BODY,
+    WIRE_EVENTS,
+    Refusal,
+    WireFault,
+    bundle,
+    events,
+    record,
+    run_loudly,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from running import Run, counted, run_tap
+
+from tap_fullstory.errors import NetworkError, SourceError
+from tap_fullstory.http import LONGEST_RETRY_AFTER, Http, _next_hop, _retry_after, show
+from tap_fullstory.sandbox import Sandbox
+
+URL = "https://export.example.com/api/v1/export/get"
+
+
+def asked(sandbox: Sandbox) -> str:
+    """The requests so far: `list`, `get` or `storage` each, with the first byte of a range."""
+    words = []
+    for request in sandbox.requests:
+        name = "storage" if request.origin == "storage" else request.path.rpartition("/")[2]
+        asked_range = request.headers.get("range", "")
+        words.append(name + asked_range.replace("bytes=", "@").rstrip("-"))
+    return " ".join(words)
+
+
+def run_over(fault: WireFault | Refusal) -> tuple[Run, str]:
+    """A sync of one bundle over a wire with these faults, and what it asked for."""
+    with Sandbox(
+        [bundle(0, WIRE_BODY)], api_key=KEY, faults=fault.faults, **fault.options
+    ) as sandbox:
+        return run_loudly(sandbox.config(request_timeout=2)), asked(sandbox)
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[dict[str, Future[tuple[Run, str]]]]:
+    """A run over each fault of the tables. They wait most of the time: side by side, then."""
+    with ThreadPoolExecutor(4) as pool:
+        yield {fault.name: pool.submit(run_over, fault) for fault in [*RECOVERIES, *REFUSALS]}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("fault", RECOVERIES, ids=lambda fault: fault.name)
+def test_what_the_tap_gets_over(runs, fault):
+    run, requested = runs[fault.name].result()
+    assert run.code == 0, run.log
+    assert counted(run.records) == counted(map(record, WIRE_EVENTS))
+    assert requested == fault.requests
+    # Each retry is logged with its reason and its wait, throttling as no warning.
+    retries = [line for line in run.logged("WARNING") if "; try " in line or "once more" in line]
+    throttled = [line for line in run.logged("INFO") if "is throttled (HTTP 429); again in" in line]
+    failures = [text for text in map(str, fault.faults) if "slow" not in text]
+    assert len(throttled) == len([text for text in failures if "429" in text])
+    assert len(retries) == len(failures) - len(throttled)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.name)
+def test_what_the_tap_refuses(runs, refusal):
+    run, _ = runs[refusal.name].result()
+    assert run.code == 1
+    assert refusal.words in run.critical
+    assert not run.records
+    assert not run.states
+    assert "; try " not in run.log
+
+
+def test_two_downloads_at_a_time_are_normal_life():
+    bundles = [bundle(day, events(3, 3 * day)) for day in range(6)]
+    with Sandbox(bundles, get_limit=2, get_limit_seconds=1) as sandbox:
+        run = run_tap(sandbox.config())
+    assert run.code == 0
+    assert [r["PageNumErrors"] for r in run.records] == list(range(18))
+    assert "is throttled (HTTP 429); again in 1 s" in run.log
+    assert not [line for line in run.logged("WARNING") if "values do not fit" not in line]
+
+
+# --- the rest of a file, or of another ---
+
+
+@pytest.fixture
+def http(monkeypatch) -> Http:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    return Http("key", "agent", 1, lambda _: None)
+
+
+def rest(content_range: str | None, **headers: str) -> dict[str, Any]:
+    more = {} if content_range is None else {"Content-Range": content_range}
+    return {"status_code": 206, "content": b"45", "headers": {**more, **headers}}
+
+
+@pytest.mark.parametrize(
+    ("answer", "ends_it"),
+    [
+        (rest("bytes 3-4/5", ETag='"a"'), True),
+        (rest("bytes 3-4/5"), True),
+        (rest("bytes 3-4/*", ETag='"a"'), True),
+        (rest("bytes 3-4/5", ETag='"b"'), False),
+        (rest("bytes 3-4/6", ETag='"a"'), False),
+        (rest("bytes 0-1/5", ETag='"a"'), False),
+        (rest("bytes ²-³/5", ETag='"a"'), False),
+        (rest("lines 3-4/5", ETag='"a"'), False),
+        (rest(None, ETag='"a"'), False),
+        ({"status_code": 416}, False),
+        ({"content": b"12345", "headers": {"ETag": '"a"'}}, True),
+    ],
+    ids=str,
+)
+def test_only_the_same_file_goes_on(http, requests_mock, answer, ends_it):
+    """Else it starts over, and no byte of the one file gets into the other."""
+    cut = {"content": b"123", "headers": {"Content-Length": "5", "ETag": '"a"'}}
+    whole = {"content": b"67890", "headers": {"Content-Length": "5", "ETag": '"b"'}}
+    requests_mock.get(URL, [cut, answer, whole])
+    sink = io.BytesIO()
+    http.download(URL, {"id": "7"}, sink, "get")
+    assert sink.getvalue() == (b"12345" if ends_it else b"67890")
+    assert requests_mock.call_count == (2 if ends_it else 3)
+    second = requests_mock.request_history[1].headers
+    assert (second["Range"], second["If-Range"]) == ("bytes=3-", '"a"')
+    assert ends_it or "Range" not in requests_mock.last_request.headers
+
+
+@pytest.mark.parametrize(
+    ("headers", "range_asked"),
+    [
+        ({"Content-Length": "5"}, "bytes=3-"),
+        ({"Content-Length": "5", "ETag": 'W/"a"'}, "bytes=3-"),
+        ({"Content-Length": "5" * 5000}, None),
+        ({"Content-Length": "-5"}, None),
+        ({}, None),
+    ],
+)
+def test_a_rest_is_asked_for_where_it_could_be_known(http, requests_mock, headers, range_asked):
+    class BreaksOff(io.BytesIO):
+        def read(self, *size: int) -> bytes:
+            if data := super().read(*size):
+                return data
+            raise ConnectionResetError
+
+    cut = {"body": BreaksOff(b"123"), "headers": headers}
+    requests_mock.get(URL, [cut, {"content": b"12345"}])
+    sink = io.BytesIO()
+    http.download(URL, {"id": "7"}, sink, "get")
+    assert sink.getvalue() == b"12345"
+    second = requests_mock.last_request.headers
+    assert second.get("Range") == range_asked
+    assert "If-Range" not in second
+
+
+def test_a_bundle_that_is_rebuilt_amid_a_download(http):
+    """A real server tells by If-Range that the rest would be of another file."""
+    with Sandbox([bundle(0, WIRE_BODY)], faults=["get:cut,after=70000"]) as sandbox:
+        rebuilt = WIRE_BODY.replace(b"click", b"mouse")
+
+        class Rebuilds(io.BytesIO):
+            def write(self, data: Any) -> int:
+                sandbox.publish(bundle(0, rebuilt))
+                return super().write(data)
+
+        sink = Rebuilds()
+        with_key = Http(sandbox.api_key, "agent", 9, lambda _: None)
+        url = f"{sandbox.url}/api/v1/export/get"
+        with_key.download(url, {"id": sandbox.bundles[0].id}, sink, "get")
+        assert asked(sandbox) == "get get@70000"
+    assert sink.getvalue() == rebuilt
+
+
+# --- what nobody answers, or answers with ---
+
+
+def test_nobody_there(http):
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unheard.getsockname()[1]}/list"
+        with pytest.raises(NetworkError, match="failed 8 times, at last: Connection refused"):
+            http.get_json(url, {"start": "7"}, "list")
+
+
+def test_a_certificate_that_cannot_be_trusted(http, requests_mock):
+    requests_mock.get(URL, exc=requests.exceptions.SSLError)
+    with pytest.raises(NetworkError, match=r"export\.example\.com cannot be trusted"):
+        http.get_json(URL, {"id": "7"}, "list")
+    assert requests_mock.call_count == 1
+
+
+@pytest.mark.parametrize("status", [200, 206, 416])
+def test_parts_that_nobody_asked_for(http, requests_mock, status):
+    requests_mock.get(URL, status_code=status, text="{}")
+    if status == 200:
+        assert http.get_json(URL, {"id": "7"}, "list") == {}
+        return
+    with pytest.raises(SourceError, match=f"HTTP {status} from {URL}"):
+        http.get_json(URL, {"id": "7"}, "list")
+
+
+def test_http_on_loopback_is_no_step_down():
+    assert _next_hop("https://localhost/x", "http://127.0.0.1/y") == "http://127.0.0.1/y"
+    assert _next_hop("https://localhost/x", "http://[::1]:8/y") == "http://[::1]:8/y"
+
+
+@given(
+    st.text("0123456789 :,+-.JanFebMonWedGMTZ", max_size=40)
+    | st.from_regex(
+        r"Mon, [0-9]{1,22} Jan [0-9]{1,12} [0-9:]{1,12} [+-][0-9]{1,12}", fullmatch=True
+    )
+    | st.text()
+)
+def test_whatever_retry_after_says_the_wait_is_bounded(value: str):
+    wait = _retry_after(value)
+    assert wait is None or 1 <= wait <= LONGEST_RETRY_AFTER
+
+
+@given(st.text("htps:/[]@?#%.*aé²\x00 -127localhost\\", max_size=40))
+def test_whatever_a_location_says_it_is_refused_in_words_or_shown_bare(value: str):
+    try:
+        target = _next_hop("https://export.example.com/x", value)
+    except SourceError:
+        return
+    assert not {"?", "@", "#"} & set(show(target, {}).partition("//")[2].partition("/")[0])
+    assert "?" not in show(target, {})

@@ -1,0 +1,114 @@
+"""The package as people get it: its files, its name and version, and what a start costs."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+from running import run_command, run_tap
+
+import tap_fullstory
+from tap_fullstory.config import SETTINGS, parse_config
+from tap_fullstory.sandbox import Sandbox
+from tap_fullstory.version import __version__
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = Path(tap_fullstory.__file__).parent
+# What takes longest to import; --version and --help must not wait for it.
+HEAVY = {"requests", "urllib3", "singer", "msgspec", "isal", "backoff", "jsonschema"}
+
+
+# --- the files at the top ---
+
+
+def test_catalog_json_is_what_discovery_prints():
+    """To renew it: tap-fullstory --discover > catalog.json"""
+    assert run_command("--discover").stdout == (ROOT / "catalog.json").read_bytes()
+
+
+def test_the_sample_config_needs_nothing_but_a_key(caplog):
+    sample = json.loads((ROOT / "sample_config.json").read_text())
+    config = parse_config({**sample, "api_key": "na1.key"}, datetime.now(timezone.utc), {})
+    assert config.start_date.tzinfo is not None
+    assert caplog.records == []
+    assert set(sample) <= {setting.name for setting in SETTINGS}
+    with Sandbox() as sandbox:
+        given = {"api_key": sandbox.api_key, "data_export_url": sandbox.url}
+        run = run_tap({**sample, **given, "start_date": sandbox.config()["start_date"]})
+    assert run.code == 0
+    assert len(run.records) == 144
+
+
+# --- the command ---
+
+
+def test_the_version():
+    run = run_command("--version")
+    assert (run.code, run.stdout.decode()) == (0, f"tap-fullstory {__version__}\n")
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--discover"]], ids=" ".join)
+def test_the_installed_command_and_the_module_are_one(commands, arguments):
+    installed = run_command(*arguments, executable=commands.tap)
+    assert installed == run_command(*arguments)
+
+
+def test_the_installed_package_has_the_version_of_the_source(commands):
+    """Read from its metadata, as pip and Meltano do."""
+    program = "from importlib.metadata import version; print(version('tap-fullstory'))"
+    python = commands.tap.with_name("python")
+    done = subprocess.run([python, "-c", program], capture_output=True, check=True, cwd="/")
+    assert done.stdout.decode().strip() == __version__
+
+
+def test_the_installed_tap_syncs_without_the_tools_for_tests(commands):
+    with Sandbox() as sandbox:
+        run = run_tap(sandbox.config(), executable=commands.tap)
+    assert len(run.records) == 144
+
+
+# --- what is imported ---
+
+
+def imported(program: str) -> set[str]:
+    """The modules in sys.modules at the end of a Python program."""
+    program = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n" + program
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, cwd="/")
+    assert done.returncode == 0, done.stderr.decode()
+    return set(done.stderr.decode().split())
+
+
+@pytest.mark.parametrize("flag", ["--version", "--help"])
+def test_a_start_without_work_imports_nothing_heavy(flag):
+    modules = imported(f"from tap_fullstory import main\nmain([{flag!r}])")
+    assert "tap_fullstory" in modules
+    assert HEAVY & modules == set()
+
+
+def test_a_sync_does_not_import_the_sandbox(tmp_path):
+    config = tmp_path / "config.json"
+    with Sandbox() as sandbox:
+        config.write_text(json.dumps(sandbox.config()))
+        modules = imported(f"from tap_fullstory import main\nmain(['--config', {str(config)!r}])")
+    assert "tap_fullstory.sync" in modules
+    assert [name for name in modules if name.startswith("tap_fullstory.sandbox")] == []
+
+
+def test_no_module_of_the_tap_names_the_sandbox():
+    """Not even in a branch that this test does not run."""
+    for path in PACKAGE.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            assert not any("sandbox" in name for name in names), path.name

@@ -1,0 +1,210 @@
+"""Real targets behind a real pipe: what they load is what the bundles hold."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from running import as_record, columns, counted, run_tap, start_tap
+
+from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
+
+DAY = 24 * 60 * 60
+FIRST = 1_600_041_600  # 2020-09-14T00:00:00Z
+DATE_TIMES = {"EventStart", "SessionStart", "UserCreated", "PageStart"}
+STRANGE = {
+    "IndvId": 2**63 - 1,
+    "UserId": 6606828898126528473,
+    "PageId": 2**53 + 1,
+    "EventStart": "2020-09-15T00:00:01.191Z",
+    "SessionStart": "2020-09-15T00:00:00.000Z",
+    "EventType": "custom",
+    "EventCustomName": 'Grüße, "東京" \U0001f600\nand a new line',
+    "UserAppKey": "",
+    "EventCumulativeLayoutShift": 0.1,
+    "EventModDead": 1,
+    "user_plan_str": "\U0001f947 gold",
+    "evt_order.total_real": 4,
+    "evt_ids_ints": [2**53 + 1, -1],
+    "Tomorrow": {"a": [None, {"b": "it's"}]},
+}
+MISFITS = {"EventStart": "soon", "PageStart": "", "PageId": "x", "EventType": "click"}
+MISFITS_RECORD = {
+    "EventStart": None, "PageStart": None, "PageId": None, "EventType": "click",
+    "CustomVars": {"EventStart": "soon", "PageId": "x"},
+}  # fmt: skip
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """Two days, and a third that waits to be published."""
+    bodies = [
+        list(generate_events(FIRST, FIRST + DAY, 144)),
+        [STRANGE, MISFITS],
+        list(generate_events(FIRST + 2 * DAY, FIRST + 3 * DAY, 24)),
+    ]
+    starts = [FIRST + number * DAY for number in range(3)]
+    bundles = [
+        Bundle(str(start), start, start + DAY, body)
+        for start, body in zip(starts, bodies, strict=True)
+    ]
+    with Sandbox(bundles, held_back=1) as sandbox:
+        yield sandbox
+
+
+def truth(sandbox: Sandbox, days: int) -> list[dict[str, Any]]:
+    events = [event for bundle in sandbox.bundles[:days] for event in bundle.body]
+    return [MISFITS_RECORD if event == MISFITS else as_record(event) for event in events]
+
+
+def piped(
+    config: dict[str, Any], commands: Any, target: list[Any], folder: Path, state: Any = None
+) -> bytes:
+    """What the target prints at the end of `tap | target`, run in `folder`."""
+    with (
+        start_tap(config, state=state, executable=commands.tap) as tap,
+        subprocess.Popen(
+            list(map(str, target)),
+            stdin=tap.stdout,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+        ) as loading,
+    ):
+        tap.stdout.close()  # or the tap would not notice that the target has gone
+        log = tap.stderr.read()
+        printed = loading.stdout.read()
+        assert tap.wait(60) == 0, log.decode()
+        assert loading.wait(60) == 0, printed.decode()
+    return printed
+
+
+def states(printed: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in printed.splitlines() if line.startswith(b'{"bookmarks"')]
+
+
+def end_of(day: int) -> dict[str, Any]:
+    return {"bookmarks": {"events": {"bundle_end": f"2020-09-{14 + day}T00:00:00Z"}}}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"custom_vars_format": "string", "event_digest": True, "checkpoint_events": 10}],
+    ids=["default", "other"],
+)
+def test_singer_check_tap(sandbox, commands, tmp_path, settings):
+    """Validates every message and every record against its schema, as Singer's authors see it."""
+    printed = piped(sandbox.config(**settings), commands, [commands.singer_check_tap], tmp_path)
+    assert b"The output is valid." in printed
+    (row,) = [line for line in printed.decode().splitlines() if line.startswith("| events")]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == ["events", "146", "1"]
+
+
+def test_target_jsonl(sandbox, commands, tmp_path):
+    config = tmp_path / "target.json"
+    config.write_text(json.dumps({"destination_path": "out", "do_timestamp_file": False}))
+    target = [commands.target_jsonl, "--config", config]
+
+    def loaded() -> list[dict[str, Any]]:
+        text = (tmp_path / "out/events.jsonl").read_text("utf-8")
+        return [json.loads(line) for line in text.split("\n")[:-1]]
+
+    (state,) = states(piped(sandbox.config(), commands, target, tmp_path))
+    assert state == end_of(2)
+    assert counted(loaded()) == counted(truth(sandbox, 2))
+    assert loaded() == truth(sandbox, 2)
+
+    sandbox.publish()
+    (state,) = states(piped(sandbox.config(), commands, target, tmp_path, state))
+    assert state == end_of(3)
+    assert loaded() == truth(sandbox, 3)
+
+
+class DuckDB:
+    """A database file, loaded by target-duckdb and read back by DuckDB itself."""
+
+    def __init__(self, commands: Any, folder: Path, **settings: Any) -> None:
+        self._commands, self._folder = commands, folder
+        config = {"path": "it.duckdb", "default_target_schema": "main", **settings}
+        (folder / "target.json").write_text(json.dumps(config))
+
+    def load(self, config: dict[str, Any], state: Any = None) -> dict[str, Any]:
+        """The last state that the target writes."""
+        target = [self._commands.target_duckdb, "--config", self._folder / "target.json"]
+        return states(piped(config, self._commands, target, self._folder, state))[-1]
+
+    def query(self, sql: str) -> list[dict[str, Any]]:
+        program = (
+            "import duckdb, json, sys\n"
+            "found = duckdb.connect('it.duckdb', read_only=True).execute(sys.argv[1])\n"
+            "names = [column[0] for column in found.description]\n"
+            "rows = [dict(zip(names, row)) for row in found.fetchall()]\n"
+            "json.dump(rows, sys.stdout, default=str)\n"
+        )
+        done = subprocess.run(
+            [self._commands.duckdb_python, "-c", program, sql],
+            cwd=self._folder,
+            capture_output=True,
+            check=True,
+        )
+        rows: list[dict[str, Any]] = json.loads(done.stdout)
+        return rows
+
+
+def as_row(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as target-duckdb writes it: lower-case names, empty texts null, moments as such."""
+    row = {name.lower(): record.get(name) or None for name in columns()}
+    for name, value in record.items():
+        if isinstance(value, int | float):
+            row[name.lower()] = value
+        elif name in DATE_TIMES and value:
+            row[name.lower()] = str(datetime.fromisoformat(value.removesuffix("Z")))
+    return {**row, "customvars": record.get("CustomVars")}
+
+
+def test_target_duckdb(sandbox, commands, tmp_path):
+    database = DuckDB(commands, tmp_path, primary_key_required=False, add_metadata_columns=True)
+
+    def loaded() -> list[dict[str, Any]]:
+        rows = database.query("select * from events")
+        for row in rows:
+            for name in [name for name in row if name.startswith("_sdc_")]:
+                del row[name]
+            row["customvars"] = row["customvars"] and json.loads(row["customvars"])
+        return rows
+
+    state = database.load(sandbox.config())
+    assert state == end_of(2)
+    assert counted(loaded()) == counted(map(as_row, truth(sandbox, 2)))
+
+    sandbox.publish()
+    state = database.load(sandbox.config(), state)
+    assert state == end_of(3)
+    assert counted(loaded()) == counted(map(as_row, truth(sandbox, 3)))
+
+    types = {row["column_name"]: row["column_type"] for row in database.query("describe events")}
+    assert types["userid"] in ("BIGINT", "HUGEINT")
+    assert types["eventstart"].startswith("TIMESTAMP")
+    assert types["eventcumulativelayoutshift"] == "DOUBLE"
+    assert types["customvars"] == "JSON"
+    (row,) = database.query(
+        """select count(*) as n from events
+           where customvars->>'$."evt_order.total_real"' = '4' and userid = 6606828898126528473"""
+    )
+    assert row == {"n": 1}
+
+
+def test_a_target_that_upserts_folds_what_comes_twice(sandbox, commands, tmp_path):
+    database = DuckDB(commands, tmp_path, add_metadata_columns=True)
+    config = sandbox.config(event_digest=True)
+    digests = sorted(record["EventDigest"] for record in run_tap(config).records)
+    assert len(set(digests)) == 146
+    for _ in range(2):
+        database.load(config)
+        rows = database.query("select eventdigest from events order by 1")
+        assert [row["eventdigest"] for row in rows] == digests

@@ -1,0 +1,171 @@
+"""RFC 3339 in and out."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import DATE_TIMES, NO_DATE_TIMES, exhaustive
+
+from tap_fullstory.times import (
+    all_rfc3339,
+    format_rfc3339,
+    from_epoch,
+    is_rfc3339,
+    parse_rfc3339,
+)
+
+UTC = timezone.utc
+
+
+@pytest.mark.parametrize("text", DATE_TIMES)
+def test_is_a_date_time(text: str) -> None:
+    assert is_rfc3339(text)
+
+
+@pytest.mark.parametrize("text", NO_DATE_TIMES)
+def test_is_no_date_time(text: str) -> None:
+    assert not is_rfc3339(text)
+    with pytest.raises(ValueError, match="."):
+        parse_rfc3339(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-06-01T12:00:00Z", datetime(2026, 6, 1, 12, tzinfo=UTC)),
+        ("2026-06-01t12:00:00z", datetime(2026, 6, 1, 12, tzinfo=UTC)),
+        ("2026-06-01T12:00:00-00:00", datetime(2026, 6, 1, 12, tzinfo=UTC)),
+        ("2026-06-01T12:00:00.5Z", datetime(2026, 6, 1, 12, 0, 0, 500_000, tzinfo=UTC)),
+        ("2026-06-01T12:00:00.000001Z", datetime(2026, 6, 1, 12, 0, 0, 1, tzinfo=UTC)),
+        # Cut, not rounded: a moment is never put after itself.
+        ("2026-06-01T12:00:00.123456789Z", datetime(2026, 6, 1, 12, 0, 0, 123_456, tzinfo=UTC)),
+        ("2026-06-01T12:00:59.999999999Z", datetime(2026, 6, 1, 12, 0, 59, 999_999, tzinfo=UTC)),
+        ("9999-12-31T23:59:59.9999999Z", datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
+        # East of Greenwich it is later on the clock.
+        ("2026-06-01T12:00:00+05:30", datetime(2026, 6, 1, 6, 30, tzinfo=UTC)),
+        ("2026-06-01T12:00:00-05:30", datetime(2026, 6, 1, 17, 30, tzinfo=UTC)),
+        ("2026-01-01T00:30:00+01:00", datetime(2025, 12, 31, 23, 30, tzinfo=UTC)),
+        ("2026-06-01T12:00:00-23:59", datetime(2026, 6, 2, 11, 59, tzinfo=UTC)),
+        # The second after 59 that the calendar does not have is the next minute's first.
+        ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
+        ("2017-01-01T00:59:60.25+01:00", datetime(2017, 1, 1, 0, 0, 0, 250_000, tzinfo=UTC)),
+        ("2024-02-29T00:00:00Z", datetime(2024, 2, 29, tzinfo=UTC)),
+        ("0001-01-01T00:00:00Z", datetime(1, 1, 1, tzinfo=UTC)),
+        ("0001-01-01T00:00:00-00:01", datetime(1, 1, 1, 0, 1, tzinfo=UTC)),
+    ],
+)
+def test_the_moment_that_a_date_time_names(text: str, moment: datetime) -> None:
+    parsed = parse_rfc3339(text)
+    assert parsed == moment
+    assert parsed.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0000-02-29T00:00:00Z",
+        "0001-01-01T00:00:00+05:00",
+        "9999-12-31T23:59:60Z",
+        "9999-12-31T23:59:59-00:01",
+    ],
+)
+def test_a_date_time_that_python_has_no_moment_for(text: str) -> None:
+    assert is_rfc3339(text)
+    with pytest.raises(ValueError, match="year"):
+        parse_rfc3339(text)
+
+
+@exhaustive(200)
+@given(st.datetimes(timezones=st.just(UTC)))
+def test_what_is_written_is_read_back(moment: datetime) -> None:
+    text = format_rfc3339(moment)
+    assert is_rfc3339(text)
+    assert parse_rfc3339(text) == moment
+
+
+@exhaustive(200)
+@given(
+    moment=st.datetimes(
+        min_value=datetime(2, 1, 1), max_value=datetime(9998, 1, 1), timezones=st.just(UTC)
+    ),
+    minutes=st.integers(-23 * 60 - 59, 23 * 60 + 59),
+)
+def test_the_same_moment_by_another_clock(moment: datetime, minutes: int) -> None:
+    zone = timezone(timedelta(minutes=minutes))
+    assert parse_rfc3339(moment.astimezone(zone).isoformat()) == moment
+    assert format_rfc3339(moment.astimezone(zone)) == format_rfc3339(moment)
+
+
+def test_moments_are_written_in_utc_and_no_longer_than_need_be() -> None:
+    assert format_rfc3339(datetime(2026, 6, 2, tzinfo=UTC)) == "2026-06-02T00:00:00Z"
+    assert format_rfc3339(datetime(2026, 6, 2, 0, 0, 0, 70, UTC)) == "2026-06-02T00:00:00.000070Z"
+    east = timezone(timedelta(hours=2))
+    assert format_rfc3339(datetime(2026, 6, 2, tzinfo=east)) == "2026-06-01T22:00:00Z"
+    assert format_rfc3339(datetime(1, 1, 1, tzinfo=UTC)) == "0001-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "moment"),
+    [
+        (0, datetime(1970, 1, 1, tzinfo=UTC)),
+        (-1, datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (1_780_315_200, datetime(2026, 6, 1, 12, tzinfo=UTC)),
+        (253_402_300_799, datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)),
+        (-62_135_596_800, datetime(1, 1, 1, tzinfo=UTC)),
+    ],
+)
+def test_seconds_since_1970(seconds: int, moment: datetime) -> None:
+    assert from_epoch(seconds) == moment
+
+
+@pytest.mark.parametrize("seconds", [253_402_300_800, -62_135_596_801, 10**18, -(10**30)])
+def test_seconds_beyond_the_calendar(seconds: int) -> None:
+    with pytest.raises(ValueError, match="outside the years"):
+        from_epoch(seconds)
+
+
+# --- many at once ---
+
+# Texts as FullStory writes them, right and wrong, and some that only together look like two.
+digits = st.text("0123456789", min_size=17, max_size=17)
+written = digits.map(
+    lambda d: f"{d[:4]}-{d[4:6]}-{d[6:8]}T{d[8:10]}:{d[10:12]}:{d[12:14]}.{d[14:]}Z"
+)
+plausible = st.builds(
+    "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z".format,
+    *[st.integers(0, 9999), st.integers(0, 13), st.integers(0, 32)],
+    *[st.integers(0, 24), st.integers(0, 60), st.integers(0, 61), st.integers(0, 999)],
+)
+fragments = st.sampled_from(
+    [
+        "2026-06-01T12:00:00.000Z\n2026-06-01T12:00:00.000Z",
+        *["2026-06-01T12:00:00.000Z\n2026-06", "-01T12:00:00.000Z", "", "\ud83d", "２"],
+        *["2026-06-01T12:00:00.000Z\n", "2026-06-01T12:00:00.00\ud83dZ"],
+    ]
+)
+
+
+@exhaustive(600)
+@given(
+    good=st.lists(st.sampled_from(["2026-06-01T12:00:00.191Z", *DATE_TIMES]), max_size=4),
+    others=st.lists(written | plausible | fragments | st.sampled_from(NO_DATE_TIMES), max_size=2),
+)
+def test_many_are_judged_as_each_is(good: list[str], others: list[str]) -> None:
+    texts = [*good, *others]
+    assert all_rfc3339(texts) == all(map(is_rfc3339, texts))
+
+
+@exhaustive(2000)
+@given(text=plausible)
+def test_one_as_fullstory_writes_it(text: str) -> None:
+    def right() -> bool:
+        try:
+            datetime.strptime(text.replace(":60.", ":59."), "%Y-%m-%dT%H:%M:%S.%f%z")
+        except ValueError:
+            return text.startswith("0000-") and is_rfc3339("2000" + text[4:])
+        return True
+
+    assert is_rfc3339(text) == all_rfc3339([text]) == right()
