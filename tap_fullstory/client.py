@@ -7,7 +7,7 @@ developer.fullstory.com, "List Event Exports" and "Get Event Export".
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO
 
@@ -21,11 +21,15 @@ PAGE_BUNDLES = 20  # "at most 20 results", List Event Exports
 
 @dataclass(frozen=True)
 class Bundle:
-    """One export file: the events from `start` (inclusive) to `end` (exclusive), in UTC."""
+    """One export file: the events from `start` (inclusive) to `end` (exclusive), in UTC.
+
+    `closes` tells whether it is the last that ends there, so that the bookmark may move to its end.
+    """
 
     id: str
     start: datetime
     end: datetime
+    closes: bool = field(default=True, compare=False)
 
     @property
     def period(self) -> str:

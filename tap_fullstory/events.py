@@ -237,7 +237,8 @@ class EventReader(Generic[P]):
         """Go to the next event's `{`; False if there is none."""
         if self._position.bytes:
             # Where a run stopped at a comma missing or too many, this one has to stop as well.
-            return self._step() if self._after_event else self._at_event()
+            after_event, self._after_event = self._after_event, False
+            return self._step() if after_event else self._at_event()
         if self._next_char() != b"[":
             return self._fail("does not begin with a bracket")
         self._consume(1)
@@ -258,6 +259,7 @@ class EventReader(Generic[P]):
 
     def _close(self) -> bool:
         """Look at what follows the array's end; the position stays before that."""
+        self._after_event = True
         rest = self._buffer[1:].lstrip(JSON_BLANKS)
         while not rest:
             block = next(self._blocks, b"")

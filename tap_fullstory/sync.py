@@ -95,7 +95,10 @@ class EventsSync:
             )  # fmt: skip
             return state
         after = bookmark or self._config.start_date
-        bundles = bundles_after(self._client, after, self._config.end_date)
+        under_way = states.partial(state, self._stream)
+        bundles = bundles_after(
+            self._client, after, self._config.end_date, under_way.id if under_way else None
+        )
         fetched = fetch_ahead(bundles, self._fetch, self._config.prefetch_bundles)
         with metrics.record_counter(self._stream) as counter, self._workers():
             while (item := self._wait_for(fetched)) is not None:
@@ -105,8 +108,12 @@ class EventsSync:
                         self._emit(spooled, state, counter)
                     finally:
                         spooled.close()
-                state = states.with_bundle_end(state, self._stream, bundle.end)
-                self._writer.state(state)
+                if bundle.closes:
+                    state = states.with_bundle_end(state, self._stream, bundle.end)
+                    self._writer.state(state)
+                elif bookmark is not None:
+                    state = states.with_bundle_end(state, self._stream, bookmark)
+                bookmark = states.bundle_end(state, self._stream)
         return state
 
     @contextmanager
@@ -171,6 +178,8 @@ class EventsSync:
         finally:
             gc.enable()
             _report(tally, bundle)
+        if not bundle.closes:
+            checkpoint()
         seconds = time.monotonic() - started
         LOGGER.info(
             "Bundle %s (%s): %d events in %.1f s",

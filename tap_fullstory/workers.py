@@ -8,6 +8,7 @@ only their lengths go through a pipe, so no side ever waits for the other to rea
 
 from __future__ import annotations
 
+import gc
 import mmap
 import os
 import pickle
@@ -145,6 +146,7 @@ class Workers:
 
 def _work(encoder: RecordEncoder, connection: Connection, memory: mmap.mmap) -> None:
     """Answer jobs until the main process is gone."""
+    gc.disable()  # as in the loop of sync.py
     frame, since = Frame(b"", b""), None
     while True:
         try:
@@ -158,7 +160,9 @@ def _work(encoder: RecordEncoder, connection: Connection, memory: mmap.mmap) -> 
         batch = None
         if length != _TOO_LONG:
             run = memory[place * RUN_BYTES : place * RUN_BYTES + length]
-            batch = encoder.encode(run, frame, since)
+            # What goes wrong here goes wrong in the main process as well, which has words for it.
+            with suppress(Exception):
+                batch = encoder.encode(run, frame, since)
         if batch is None or batch.malformed is not None or len(batch.lines) > LINE_BYTES:
             connection.send_bytes(_RESULT.pack(_REFUSED, 0))
             continue

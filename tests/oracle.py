@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from strategies import DATE_TIMES
+from date_times import DATE_TIMES
 
 from tap_fullstory.catalog import Selection
 from tap_fullstory.columns import ValueType

@@ -79,12 +79,12 @@ class Target:
 
 @contextmanager
 def read_by_target(
-    config: Mapping[str, Any], state: Json | None = None, **options: Any
+    config: Mapping[str, Any], *options: str, state: Json | None = None, **popen: Any
 ) -> Iterator[Target]:
     """A sync whose logs say all they can, with a target that has read nothing yet."""
     with (
         tempfile.TemporaryFile() as log,
-        start_tap(dict(config), state=state, env=loud(), stderr=log, **options) as process,
+        start_tap(dict(config), *options, state=state, env=loud(), stderr=log, **popen) as process,
     ):
         yield Target(process, log)
 

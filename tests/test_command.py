@@ -184,6 +184,13 @@ def test_an_answer_that_quotes_the_key_is_quoted_without_it(faulty):
     assert "no such key: ***" in run.critical
 
 
+def test_an_address_that_quotes_the_key_is_logged_without_it(faulty):
+    faulty.fault(f"list:redirect,location=/keys/{KEY}")
+    run = run_tap(faulty.config())
+    assert run.code == 1
+    assert f"GET {faulty.url}/keys/***" in run.logged("INFO")
+
+
 def test_no_more_than_200_characters_of_an_answer_are_quoted(faulty):
     faulty.fault(f"list:400,body={'x' * 199}y{'z' * 1000}")
     run = run_tap(faulty.config())

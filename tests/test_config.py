@@ -188,6 +188,7 @@ def test_bad_values(name, value):
     assert f"Config key {name}:" in text
     assert CONTRACT[name].allowed in text
     assert [word for word in CONTRACT[name].never if word in text] == []
+    assert ("the value given" in text) is (name == "api_key")
 
 
 @pytest.mark.parametrize("name", sorted(set(CONTRACT) - {"api_key", "data_export_url", "api_url"}))

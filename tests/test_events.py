@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import random
 import tracemalloc
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timezone
-from functools import partial
+from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
 from zlib import crc32
@@ -17,6 +14,7 @@ import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import LARGE, Run, encoding, read, reader
 from strategies import (
     LAYOUTS,
     Object,
@@ -25,122 +23,21 @@ from strategies import (
     bundle_bytes,
     bundles,
     cut,
-    damaged,
     exhaustive,
     oddly,
     strange_events,
 )
 
-from tap_fullstory.catalog import Selection
-from tap_fullstory.events import EventReader, Malformed, Position, PositionLost
-from tap_fullstory.records import RecordEncoder, record_frame
+from tap_fullstory.events import Position, PositionLost
 from tap_fullstory.spool import BLOCK_BYTES
-
-LARGE = 10**9
-MEGABYTE = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Run:
-    """What parse_with_json makes of a run."""
-
-    values: list[Any]
-    malformed: int | None
-
-    @property
-    def events(self) -> int:
-        return len(self.values)
-
-
-def parse_with_json(run: bytes) -> Run | None:
-    """A parser for EventReader that shares nothing with the tap's: Python's own."""
-    try:
-        elements = oracle.load(b"[" + run + b"]")
-    except (ValueError, RecursionError):
-        return None
-    if all(isinstance(element, dict) for element in elements):
-        return Run(elements, None)
-    events = oracle.truth(b"[" + run + b"]").events
-    end = events[-1].offset - 1 + len(events[-1].text) if events else 0
-    return Run([event.value for event in events], len(run) - len(run[end:].lstrip(b" \t\n\r,")))
-
-
-def encoder(custom_vars: bool = True) -> RecordEncoder:
-    """The tap's own parser, with every event whole in CustomVars."""
-    selection = Selection("events", {}, frozenset(), custom_vars, {}, [])
-    return RecordEncoder(selection, text_custom_vars=False, digest=False)
-
-
-@dataclass(frozen=True)
-class Lines:
-    """What parse_with_encoder makes of a run."""
-
-    values: list[Any]
-    malformed: int | None
-
-    @property
-    def events(self) -> int:
-        return len(self.values)
-
-
-def encoding() -> Callable[[bytes], Lines | None]:
-    """A parser for EventReader: the one that the tap uses, its lines read back."""
-    encode = partial(
-        encoder().encode, frame=record_frame("events", datetime(2026, 6, 2, tzinfo=timezone.utc))
-    )
-
-    def parse(run: bytes) -> Lines | None:
-        batch = encode(run)
-        if batch is None:
-            return None
-        values = [
-            oracle.load(line)["record"].get("CustomVars", {}) for line in batch.lines.splitlines()
-        ]
-        assert len(values) == batch.events
-        return Lines(values, batch.malformed)
-
-    return parse
-
-
-def reader(
-    blocks: Iterable[bytes],
-    parse: Callable[[bytes], Any] = parse_with_json,
-    max_event_bytes: int = LARGE,
-    max_events: int = LARGE,
-) -> EventReader[Any]:
-    return EventReader(iter(blocks), parse, max_event_bytes, max_events)
-
-
-@dataclass
-class Reading:
-    """What came out of a reader: every batch's values and position, and what it ended with."""
-
-    batches: list[list[Any]]
-    positions: list[Position]
-    malformed: Malformed | None = None
-
-    @property
-    def values(self) -> list[Any]:
-        return [value for batch in self.batches for value in batch]
-
-
-def read(events: EventReader[Any]) -> Reading:
-    reading = Reading([], [])
-    try:
-        for batch, position in events:
-            assert batch.events == len(batch.values) > 0
-            reading.batches.append(batch.values)
-            reading.positions.append(position)
-    except Malformed as error:
-        reading.malformed = error
-    return reading
-
 
 # --- whole bundles ---
 
 
 @exhaustive(250)
-@given(bundle=bundles(times=400), sizes=block_sizes, max_events=st.sampled_from([1, 2, 3, 7, LARGE]))
+@given(
+    bundle=bundles(times=400), sizes=block_sizes, max_events=st.sampled_from([1, 2, 3, 7, LARGE])
+)
 def test_any_blocks_and_any_layout_give_what_json_loads_gives(
     bundle: bytes, sizes: list[int], max_events: int
 ) -> None:
@@ -154,7 +51,9 @@ def test_any_blocks_and_any_layout_give_what_json_loads_gives(
 
 @exhaustive(150)
 @given(
-    bundle=bundles(any_events, times=50), sizes=block_sizes, max_events=st.sampled_from([1, 3, LARGE])
+    bundle=bundles(any_events, times=50),
+    sizes=block_sizes,
+    max_events=st.sampled_from([1, 3, LARGE]),
 )
 def test_the_taps_own_parser_gives_the_same(
     bundle: bytes, sizes: list[int], max_events: int
@@ -224,6 +123,14 @@ def test_no_events(bundle: bytes) -> None:
     for size in (1, 2, LARGE):
         reading = read(reader(cut(bundle, [size])))
         assert (reading.values, reading.malformed) == ([], None)
+
+
+@pytest.mark.parametrize("bundle", [b"[]", b"[{}]", b"[{},{}]\n", b'[{"a":[]}\n]'])
+def test_a_reader_at_its_end_brings_nothing_more(bundle: bytes) -> None:
+    exhausted = reader([bundle])
+    assert read(exhausted).values == oracle.load(bundle)
+    after = read(exhausted)
+    assert (after.values, after.malformed) == ([], None)
 
 
 @pytest.mark.parametrize("inside", ['"x"', '{"b":1},{"c":2}', "[1,2],[3]", '"},{"'])
@@ -397,219 +304,3 @@ def test_the_start_is_a_position() -> None:
 def test_a_position_of_another_bundle_is_lost(wrong: Position) -> None:
     with pytest.raises(PositionLost):
         reader([b'[{"a":1},{"b":2}]']).skip_to(wrong)
-
-
-# --- malformed bundles: a caret stands where the first thing is that is no event ---
-
-DEEP = "[" * 100_000 + "]" * 100_000
-DEEPER = '{"a":' * 100_000 + "1" + "}" * 100_000
-MALFORMED = {
-    # Something else among the events.
-    "a number first": "[^5,{}]",
-    "a number between": "[{},^5,{}]",
-    "a number last": "[{} , \n^5]",
-    "null": "[{},^null,{}]",
-    "a string": '[{},^"},{",{}]',
-    "an array": "[{},^[],{}]",
-    "an array of events": '[{},^[{"a":1},{"b":2}],{}]',
-    "true": "[{}, ^true]",
-    "words": "[{}, ^events]",
-    # Commas.
-    "no comma": '[{},{"a":1}^{"b":2},{}]',
-    "no comma but a blank": '[{},{"a":1}\n ^{"b":2},{}]',
-    "no comma before a number": "[{} ^5,{}]",
-    "a semicolon": "[{},{} ^;{}]",
-    "two commas": '[{},{"a":1},^,{"b":2}]',
-    "two commas and blanks": '[{},{"a":1} , ^, {"b":2}]',
-    "a comma first": "[^,{}]",
-    "a comma last": '[{},{"a":1},^]',
-    "a comma and a blank last": '[{},{"a":1}, \n^]',
-    "only a comma": "[^,]",
-    # The array.
-    "no array": '^{"a":1}',
-    "nothing": "^",
-    "blanks": "  \n^",
-    "a byte order mark": "^\ufeff[{}]",
-    "two arrays": '[{},{"a":1}^] [{"b":2}]',
-    "an array after the array": '[{}^],[{"a":1},{"b":2}]',
-    "an empty array after the array": "[{}^]\n[]",
-    "an array after an empty one": '[^][{"a":1}]',
-    "text after the array": "[{}^] and more",
-    "a comma after the array": "[{}^],",
-    "another bracket after the array": "[{}^]]",
-    "a NUL after the array": "[{}^]\0",
-    "another array's bracket": "[{}^}]",
-    # What ends too early.
-    "no bracket": '[{},{"a":1}^',
-    "no bracket but blanks": '[{},{"a":1} \n^',
-    "no bracket but a comma": '[{},{"a":1},^',
-    "an event that is cut": '[{},^{"a":1',
-    "an event that is cut in a string": '[{},^{"a":"x',
-    "an event that is cut in an escape": '[{},^{"a":"x\\',
-    "an event that is cut in an array": '[{},^{"a":[{},{"b":1}]',
-    "an unclosed string": '[{},^{"a":"x},{"b":1},{"c":2}]',
-    # Broken JSON.
-    "a word": '[{},^{"a":b},{}]',
-    "no colon": '[{},^{"a" 1},{}]',
-    "no value": '[{},^{"a":},{}]',
-    "a comma too many in an event": '[{},^{"a":1,},{}]',
-    "a comma too few in an event": '[{},^{"a":1 "b":2},{}]',
-    "a key without quotes": "[{},^{a:1},{}]",
-    "single quotes": "[{},^{'a':1},{}]",
-    "NaN": '[{},^{"a":NaN},{}]',
-    "Infinity": '[{},^{"a":-Infinity},{}]',
-    "a leading zero": '[{},^{"a":01},{}]',
-    "a plus": '[{},^{"a":+1},{}]',
-    "a point without digits": '[{},^{"a":1.},{}]',
-    "brackets crossed": '[{},^{"a":[1}],"b":2},{}]',
-    "brackets closed twice": '[{},{"a":1}^},{}]',
-    "a bracket instead of a brace": '[{},^{"a":1],{}]',
-    "a comment": '[{},^{"a":1/*x*/},{}]',
-    "a form feed between events": "[{},^\x0c{},{}]",
-    "a no-break space between events": "[{},^\xa0{}]",
-    "broken before a nested event's end": '[{},^{"a":[{"b":tru},{"c":1},{"d":2}]},{}]',
-    # Strings.
-    "a raw line break in a string": '[{},^{"a":"x\ny"},{}]',
-    "a raw tab in a key": '[{},^{"a\tb":1},{}]',
-    "a NUL in a string": '[{},^{"a":"x\0y"},{}]',
-    "an unknown escape": '[{},^{"a":"\\x41"},{}]',
-    "a short escape": '[{},^{"a":"\\u41"},{}]',
-    "an escape of no number": '[{},^{"a":"\\u00G1"},{}]',
-    # Depth.
-    "arrays too deep": f'[{{}},^{{"a":{DEEP}}},{{}}]',
-    "objects too deep": f"[{{}},^{DEEPER},{{}}]",
-    "an array too deep among the events": f"[{{}},^{DEEP},{{}}]",
-}  # fmt: skip
-MALFORMED_BYTES = {
-    "no UTF-8 in a value": b'[{},^{"a":"\xff"},{}]',
-    "no UTF-8 in a key": b'[{},^{"\xff":1},{}]',
-    "no UTF-8 in a nested value": b'[{},^{"a":[{"b":"x\xc3"}]},{}]',
-    "no UTF-8 in a nested key": b'[{},^{"a":{"\x80":1}},{}]',
-    "half a pair in UTF-8": b'[{},^{"a":"\xed\xa0\x80"},{}]',
-    "an overlong slash": b'[{},^{"a":"\xc0\xaf"},{}]',
-    "beyond Unicode": b'[{},^{"a":"\xf4\x90\x80\x80"},{}]',
-    "no UTF-8 between events": b"[{},^\xff{},{}]",
-    "no UTF-8 after the array": b"[{}^]\xff",
-    "no UTF-8 after half a pair": b'[{"a":"\\ud800"},^{"a":"\\ud800\xff"},{}]',
-    "UTF-16": b"[^\0{\0}\0]\0",
-    **{name: text.encode() for name, text in MALFORMED.items()},
-}
-# What stands before the events of the table: nothing, or more than a block.
-# What stands before the events of the table: nothing, or several blocks.
-LEADS = {"at once": "", "after blocks": ('{"text":"' + "},{" * 5000 + '","n":[{},{}]}, ') * 4}
-
-
-@pytest.mark.parametrize("lead", LEADS)
-@pytest.mark.parametrize("name", MALFORMED_BYTES)
-def test_what_comes_before_something_malformed_comes_out(name: str, lead: str) -> None:
-    before, after = MALFORMED_BYTES[name].split(b"^", 1)
-    if before.startswith(b"[{"):
-        before = b"[" + LEADS[lead].encode() + before[1:]
-    elif lead != "at once":
-        return  # there is no event before it
-    bundle, offset = before + after, len(before)
-    truth = oracle.truth(bundle)
-    assert not truth.whole
-    expected = [oracle.mended(value) for value in truth.values]
-    small = [(1, 1), (1, LARGE), (2, 2), (7, LARGE), (LARGE, 1), (LARGE, LARGE)]
-    large = [(BLOCK_BYTES, LARGE), (LARGE, 1000)]
-    for size, max_events in small if len(bundle) < 1000 else large:
-        reading = read(reader(cut(bundle, [size]), encoding(), LARGE, max_events))
-        assert reading.values == expected
-        assert reading.malformed is not None
-        assert reading.malformed.offset == offset
-        assert_the_next_run_stops_there_too(bundle, size, max_events, reading)
-
-
-def assert_the_next_run_stops_there_too(
-    bundle: bytes, size: int, max_events: int, before: Reading
-) -> None:
-    """At the same place, bringing nothing: not twice, and not past it."""
-    assert before.malformed is not None
-    if before.positions:
-        resumed = reader(cut(bundle, [size]), encoding(), LARGE, max_events)
-        resumed.skip_to(before.positions[-1])
-        after = read(resumed)
-        assert after.values == []
-        assert after.malformed is not None
-        assert after.malformed.offset == before.malformed.offset
-
-
-@exhaustive(300)
-@given(
-    bundle=bundles(any_events, max_events=5),
-    seed=st.integers(0, 2**32),
-    sizes=block_sizes,
-    max_events=st.sampled_from([1, 2, LARGE]),
-)
-def test_a_damaged_bundle_gives_the_events_before_the_damage(
-    bundle: bytes, seed: int, sizes: list[int], max_events: int
-) -> None:
-    bundle = damaged(bundle, random.Random(seed))
-    truth = oracle.truth(bundle)
-    reading = read(reader(cut(bundle, sizes), encoding(), max_events=max_events))
-    assert reading.values == oracle.mended(truth.values)
-    assert (reading.malformed is None) == truth.whole
-    if reading.malformed is not None:
-        assert reading.malformed.offset <= len(bundle)
-        assert_the_next_run_stops_there_too(bundle, sizes[0], max_events, reading)
-
-
-def test_what_is_malformed_is_not_quoted() -> None:
-    for bundle in (
-        b'[{},{"a":"alice@example.com}]',
-        b'[{},{"a":"alice@example.com" 5}]',
-        b'[{},{"a":"alice@example.com\xff"}]',
-        b'[{},"alice@example.com"]',
-        b'[{}] alice@example.com',
-    ):
-        malformed = read(reader([bundle], encoding())).malformed
-        assert malformed is not None
-        assert "alice" not in str(malformed)
-        assert malformed.__cause__ is None
-
-
-# --- the largest event ---
-
-
-@pytest.mark.parametrize(
-    ("size", "length"),
-    [(1, 200), (60, 200), (LARGE, 200), (BLOCK_BYTES, 5 * BLOCK_BYTES), (LARGE, 5 * BLOCK_BYTES)],
-)
-def test_an_event_beyond_the_limit(size: int, length: int) -> None:
-    """Exactly as large as may be is still an event; blanks between events do not count."""
-    event = b'{"a":"' + b"x" * (length - 8) + b'"}'
-    lead = b'[{"n":1} ,\n {"n":2},' + b" " * 300
-    whole = lead + event + b" " * 300 + b', {"n":3}]'
-    for bundle, limit, events in (
-        (whole, length, 4),
-        (whole, length - 1, 2),
-        (whole[: -len(b', {"n":3}]')] + b"]", length - 1, 2),
-        (lead + event[:-2], length - 3, 2),  # it does not even end
-        (whole, 9, 2),
-    ):
-        for max_events in (1, LARGE):
-            reading = read(reader(cut(bundle, [size]), encoding(), limit, max_events))
-            assert len(reading.values) == events
-            if events == 4:
-                assert reading.malformed is None
-            else:
-                assert reading.malformed is not None
-                assert reading.malformed.offset == len(lead)
-
-
-def test_an_event_without_end_is_not_read_to_the_end() -> None:
-    read_blocks = 0
-
-    def blocks() -> Iterator[bytes]:
-        nonlocal read_blocks
-        yield b'[{},{"a":"'
-        for block in repeat(b"x" * BLOCK_BYTES, 10_000):
-            read_blocks += 1
-            yield block
-
-    reading = read(reader(blocks(), encoding(), max_event_bytes=MEGABYTE))
-    assert reading.values == [{}]
-    assert reading.malformed is not None
-    assert reading.malformed.offset == 4
-    assert read_blocks * BLOCK_BYTES < 3 * MEGABYTE

@@ -11,11 +11,10 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
 
 import pytest
-from faults import KEY, array, bundle, events, in_members, lines, packed, record
-from running import Json, Run, counted
+from faults import DAY, KEY, array, bundle, events, in_members, lines, packed, record
+from running import Json, counted, run_tap
 from target import Target, last_state, read_by_target, uncovered
 
 from tap_fullstory.sandbox import Bundle, Sandbox
@@ -25,7 +24,7 @@ CHECKPOINT = 40
 SIZES = [130, 0, 1, 350, 64, 200]  # events in each bundle
 EVENTS = events(sum(SIZES))
 TRUTH = counted(map(record, EVENTS))
-ENDS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+ENDS = {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 def bundles() -> list[Bundle]:
@@ -42,76 +41,152 @@ def bundles() -> list[Bundle]:
 class Received:
     """What has come out of all runs together."""
 
+    backfills: int = 0
+    deaths: int = 0
     records: Counter[str] = field(default_factory=Counter)
     again: int = 0
     """Records that came after the last STATE of their run: the next run brings them again."""
-    ends: Counter[int] = field(default_factory=Counter)
 
 
-def sync_to_the_end(sandbox: Sandbox, random: Random, end: Any, received: Received) -> None:
-    """Run after run, each from the last state of the one before, until one succeeds."""
-    state: Json | None = None
-    code = None
-    while code != 0:
-        config = sandbox.config(
-            checkpoint_events=CHECKPOINT, prefetch_bundles=random.choice([0, 1, 3])
-        )
-        with read_by_target(config, state) as target:
-            wait_for_a_moment(target, random)
-            run = end(target)
-        code = run.code
-        received.records.update(counted(run.records))
-        received.again += len(uncovered(run))
-        received.ends[code] += 1
-        state = last_state(run, state)
+def sync_over_and_over(number: int, deaths: int) -> Received:
+    """Backfills, in run after run, each from the last state of the one before; so many of these are
+    ended by a signal at some moment.
+    """
+    received, random, state = Received(), Random(int(number)), None
+    with Sandbox(bundles(), api_key=KEY) as sandbox:
+        while received.deaths < deaths or state is not None:
+            config = sandbox.config(
+                checkpoint_events=CHECKPOINT,
+                prefetch_bundles=random.choice([0, 1, 3]),
+                workers=random.choice([1, 1, 2]),
+            )
+            with read_by_target(config, state=state) as target:
+                if received.deaths < deaths:
+                    wait_for_a_moment(target, random)
+                    target.process.send_signal(number)
+                run = target.end()
+            assert run.code in (0, ENDS[number]), run.log
+            received.deaths += run.code != 0
+            received.backfills += run.code == 0
+            received.records.update(counted(run.records))
+            received.again += len(uncovered(run))
+            assert len(uncovered(run)) <= (CHECKPOINT if number == signal.SIGKILL else 0)
+            state = last_state(run, state) if run.code else None
+    return received
 
 
 def wait_for_a_moment(target: Target, random: Random) -> None:
-    """After some output, most of the time; else after some time, while it starts, lists or fetches."""
+    """After some output, most of the time; else while it starts, lists or downloads."""
     if random.random() < 0.8:
-        target.read(random.randrange(80_000))
+        target.read(random.randrange(100_000))
     else:
         target.wait_for_handlers()
         time.sleep(random.uniform(0, 0.4))
 
 
-def killed(target: Target) -> Run:
-    target.process.kill()
-    run = target.end()
-    assert run.code in (0, -signal.SIGKILL)
-    assert len(uncovered(run)) <= CHECKPOINT
-    return run
-
-
 def test_sigkill_loses_nothing_and_doubles_at_most_a_checkpoint():
-    random = Random(3)
-    received, wanted = Received(), 0
-    with Sandbox(bundles(), api_key=KEY) as sandbox:
-        while received.ends[-signal.SIGKILL] < KILLS:
-            sync_to_the_end(sandbox, random, killed, received)
-            wanted += 1
-    truth = Counter({line: wanted * count for line, count in TRUTH.items()})
-    assert truth - received.records == Counter()
+    received = sync_over_and_over(signal.SIGKILL, KILLS)
+    truth = Counter({line: received.backfills * count for line, count in TRUTH.items()})
+    assert not truth - received.records
     doubled = (received.records - truth).total()
     assert doubled == received.again
-    print(f"{received.ends[-signal.SIGKILL]} kills, 0 lost, {doubled} doubled of {truth.total()}")
+    print(f"{received.deaths} kills, {doubled} records doubled")  # noqa: T201 - pytest -rP
 
 
-@pytest.mark.parametrize("number", ENDS, ids=lambda number: signal.Signals(number).name)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_loses_nothing_and_doubles_nothing(number):
-    def ended(target: Target) -> Run:
-        target.process.send_signal(number)
-        run = target.end()
-        assert run.code in (0, ENDS[number]), run.log
-        assert run.stdout.endswith(b"\n") or not run.stdout
-        assert not uncovered(run)
-        return run
+    received = sync_over_and_over(number, KILLS // 2)
+    assert received.records == {line: received.backfills * n for line, n in TRUTH.items()}
+    assert received.again == 0
+    print(f"{received.deaths} signals")  # noqa: T201 - pytest -rP
 
-    random = Random(int(number))
-    received, wanted = Received(), 0
-    with Sandbox(bundles(), api_key=KEY) as sandbox:
-        while received.ends[ENDS[number]] < KILLS // 2:
-            sync_to_the_end(sandbox, random, ended, received)
-            wanted += 1
-    assert received.records == {line: wanted * count for line, count in TRUTH.items()}
-    print(f"{received.ends[ENDS[number]]} signals, 0 lost, 0 doubled of {wanted * len(EVENTS)}")
+
+# --- what the next run finds ---
+
+FIRST, SECOND, THIRD = EVENTS[:100], EVENTS[100:300], EVENTS[300:350]
+REBUILT = [{**SECOND[0], "PageNumErrors": 999_999}, *SECOND[1:]]
+
+
+def packed_bundle(day: int, items: list[Json]) -> Bundle:
+    return bundle(day, packed(lines(items)))
+
+
+@pytest.fixture(scope="module")
+def amid_the_second() -> Json:
+    """A state from the middle of the second of three bundles."""
+    listed = [packed_bundle(day, items) for day, items in enumerate([FIRST, SECOND, THIRD])]
+    with Sandbox(listed) as sandbox:
+        run = run_tap(sandbox.config(checkpoint_events=CHECKPOINT))
+    amid = [state for state in run.states if progress(state).get("id") == listed[1].id]
+    return amid[len(amid) // 2]
+
+
+def progress(state: Json) -> Json:
+    return dict(state["bookmarks"]["events"].get("partial", {}))
+
+
+@pytest.mark.parametrize(
+    ("listed", "left"),
+    [
+        ([packed_bundle(1, REBUILT), packed_bundle(2, THIRD)], [*REBUILT, *THIRD]),
+        ([packed_bundle(1, SECOND[:20]), packed_bundle(2, THIRD)], [*SECOND[:20], *THIRD]),
+        ([packed_bundle(2, THIRD)], THIRD),
+    ],
+    ids=["rebuilt", "shorter", "gone"],
+)
+def test_a_bundle_that_has_changed_since(amid_the_second, listed, left):
+    with Sandbox(listed) as sandbox:
+        run = run_tap(sandbox.config(), state=amid_the_second)
+    assert run.code == 0
+    assert run.records == [record(event) for event in left]
+    (warning,) = [line for line in run.logged("WARNING") if "come twice" in line]
+    done = progress(amid_the_second)
+    assert f"emitted {done['events']} events of bundle {done['id']}, which has changed" in warning
+    assert f"bundle {listed[0].id} (" in warning
+    assert warning.endswith(
+        f" is emitted from its start, so up to {done['events']} rows may come twice"
+    )
+
+
+def test_a_bundle_that_is_gone_with_nothing_after_it(amid_the_second):
+    with Sandbox([packed_bundle(0, FIRST)]) as sandbox:
+        run = run_tap(sandbox.config(), state=amid_the_second)
+    assert run.code == 0
+    assert not run.records
+    assert run.states == [amid_the_second]
+
+
+@pytest.mark.parametrize("before", [0, 20], ids=["the first ever", "after another"])
+def test_bundles_that_share_an_end(before):
+    """The bookmark moves to their end when the last is through, and a run goes on amid them."""
+    start = bundle(1, []).start
+    listed = [packed_bundle(0, EVENTS[:before])] if before else []
+    for number, size in enumerate([30, 25, 1, 40]):
+        body = packed(lines(EVENTS[20 + 50 * number :][:size]))
+        listed.append(Bundle(f"id{number}", start + number, start + DAY, body))
+    listed.append(packed_bundle(2, EVENTS[300:310]))
+    with Sandbox(listed) as sandbox:
+        config = sandbox.config(checkpoint_events=10)
+        run = run_tap(config)
+        assert len(run.records) == before + 30 + 25 + 1 + 40 + 10
+        assert "left out" not in run.log
+        written = 0
+        for message in run.messages[1:]:
+            if message["type"] == "RECORD":
+                written += 1
+            elif progress(message["value"]).get("events") in (10, 25, 1, 40, None):
+                rest = run_tap(config, state=message["value"])
+                assert rest.records == run.records[written:]
+                assert "come twice" not in rest.log
+
+
+def test_a_checkpoint_at_every_event():
+    """With 1, a target that counts on it gets a STATE after each RECORD, and goes on from any."""
+    listed = [packed_bundle(0, EVENTS[:9]), packed_bundle(1, EVENTS[9:12])]
+    with Sandbox(listed) as sandbox:
+        run = run_tap(sandbox.config(checkpoint_events=1))
+        kinds = [message["type"] for message in run.messages]
+        assert kinds == ["SCHEMA", *["RECORD", "STATE"] * 12]
+        for number in (0, 8, 9, 10):
+            rest = run_tap(sandbox.config(checkpoint_events=1), state=run.states[number])
+            assert rest.records == run.records[number + 1 :]

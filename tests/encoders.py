@@ -1,0 +1,120 @@
+"""Runs of events through a RecordEncoder, by either road, and their lines read back."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+from unittest import mock
+
+import oracle
+from strategies import COLUMNS
+
+from tap_fullstory.catalog import Selection
+from tap_fullstory.columns import ValueType
+from tap_fullstory.fast import FastRoad
+from tap_fullstory.records import (
+    Batch,
+    RecordEncoder,
+    Tally,
+    record_frame,
+)
+
+FETCHED_AT = datetime(2026, 6, 2, 12, 0, 0, 7, tzinfo=timezone.utc)
+FRAME = record_frame("events", FETCHED_AT)
+PROMOTED = [name for name in COLUMNS if name.startswith(("user_", "evt_"))]
+
+
+def selection(
+    columns: dict[str, ValueType] | None = None,
+    dropped: frozenset[str] = frozenset(),
+    custom_vars: bool = True,
+) -> Selection:
+    return Selection(
+        stream="events",
+        columns=COLUMNS if columns is None else columns,
+        dropped=dropped,
+        custom_vars=custom_vars,
+        schema={},
+        key_properties=[],
+    )
+
+
+def without(*names: str) -> dict[str, ValueType]:
+    return {name: column for name, column in COLUMNS.items() if name not in names}
+
+
+SELECTIONS = {
+    "all columns": selection(),
+    "no custom variable promoted": selection(without(*PROMOTED)),
+    "CustomVars deselected": selection(custom_vars=False),
+    "few columns": selection(
+        {name: COLUMNS[name] for name in ("EventStart", "PageId", "evt_items_int")},
+        frozenset(COLUMNS) - {"EventStart", "PageId", "evt_items_int"},
+    ),
+    "few columns, the rest not listed": selection(
+        {name: COLUMNS[name] for name in ("EventTargetText", "PageStart")}
+    ),
+    "few columns, and no CustomVars": selection(
+        {name: COLUMNS[name] for name in ("Always", "Nested")},
+        frozenset({"PageId", "evt_new_str"}),
+        custom_vars=False,
+    ),
+    "custom variables dropped": selection(
+        without("user_plan_str"), frozenset({"user_plan_str", "page_x_real", "evt_new_str"})
+    ),
+    "no columns": selection({}),
+    "nothing": selection({}, frozenset(COLUMNS), custom_vars=False),
+}
+ALL_COLUMNS = SELECTIONS["all columns"]
+
+
+def encoder(
+    chosen: Selection = ALL_COLUMNS, *, text_custom_vars: bool = False, digest: bool = False
+) -> RecordEncoder:
+    return RecordEncoder(chosen, text_custom_vars=text_custom_vars, digest=digest)
+
+
+def encode_plainly(
+    encode: RecordEncoder, run: bytes, since: datetime | None = None
+) -> Batch | None:
+    """What `encode` makes of a run when nothing takes the fast road."""
+    with mock.patch.object(FastRoad, "records", return_value=None):
+        return encode.encode(run, FRAME, since)
+
+
+def records_of(batch: Batch | None) -> list[dict[str, Any]]:
+    """The records of a batch's lines, each line looked at: one line, UTF-8, framed right."""
+    assert batch is not None
+    lines = batch.lines.split(b"\n")
+    assert lines.pop() == b""
+    assert b"\r" not in batch.lines
+    messages = [oracle.load(line) for line in lines]
+    for message in messages:
+        assert list(message) == ["type", "stream", "record", "time_extracted"]
+        assert message["type"] == "RECORD"
+        assert message["stream"] == "events"
+        assert message["time_extracted"] == "2026-06-02T12:00:00.000007Z"
+    return [message["record"] for message in messages]
+
+
+def record_of(event: str, encode: RecordEncoder | None = None) -> dict[str, Any]:
+    """The record of one event, the same by both roads."""
+    encode = encode or encoder()
+    (record,) = records_of(encode.encode(event.encode(), FRAME))
+    assert [record] == records_of(encode_plainly(encode, event.encode()))
+    return record
+
+
+def tally_of(run: str, chosen: Selection = ALL_COLUMNS) -> Tally:
+    """What is counted over a run, the same the second time, when its keys are known."""
+    encode = encoder(chosen)
+    batches = [encode.encode(run.encode(), FRAME) for _ in range(2)]
+    assert counted(batches[0]) == counted(batches[1])
+    return counted(batches[0])
+
+
+def counted(batch: Batch | None) -> Tally:
+    assert batch is not None
+    total = Tally()
+    total.add(batch.tally)
+    return total

@@ -1,0 +1,186 @@
+"""Runs with something in them that is no event, or is counted, or lies before a bookmark."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from datetime import datetime, timezone
+
+import oracle
+import pytest
+from encoders import (
+    ALL_COLUMNS,
+    FRAME,
+    SELECTIONS,
+    counted,
+    encoder,
+    records_of,
+    selection,
+    tally_of,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import Object, any_events, exhaustive, write
+
+from tap_fullstory.records import (
+    Tally,
+)
+
+# --- what is no event, and what is no JSON ---
+
+GOOD = '{"PageId":1,"evt_a":"x"}'
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *[b"5", b"null", b"true", b'"x"', b"[]", b'[{"PageId":1}]', b"-1.5e7"],
+        *[b'{"EventTargetText":"\xff"}', b'{"evt_a":"\xff"}', b'{"\xff":1}', b'{"PageId":"\xff"}'],
+        *[b'{"evt_b":{"\xff":1}}', b'{"evt_b":["\xed\xa0\x80"]}', b'{"Flag":true,"Mixed":"\xc3"}'],
+        *[b'{"evt_a":"\xff","evt_a":1}', b'{"Nested":"\xff","Nested":{}}'],
+        *[b'{"Ratio":"\xff","Ratio":1.5}', b'{"evt_at_dates":["\xff"]}'],
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("chosen", SELECTIONS)
+def test_what_is_no_event_is_told_by_its_place(chosen: str, bad: bytes) -> None:
+    good = GOOD.encode()
+    expected = [oracle.record(oracle.load(good), SELECTIONS[chosen])] * 2
+    encode = encoder(SELECTIONS[chosen])
+    encode.encode(good, FRAME)
+    for _ in range(2):
+        run = good + b", " + good + b" ,\n " + bad + b"," + good
+        batch = encode.encode(run, FRAME)
+        assert records_of(batch) == expected
+        assert batch is not None
+        assert (batch.events, batch.malformed) == (2, run.index(b" ,\n ") + 4)
+        first = encode.encode(bad + b"," + good, FRAME)
+        assert first is not None
+        assert (first.events, first.lines, first.malformed) == (0, b"", 0)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        *[b"", b"{", b"{}}", b"{},", b",{}", b"{} {}", b"{},,{}", b"{}]", b"[{}", b"{}],[{}"],
+        *[b'{"a"}', b'{"a":}', b'{"a":1,}', b'{a:1}', b"{'a':1}", b'{"a":1 "b":2}', b'{"a":1;}'],
+        *[b'{"a":01}', b'{"a":1.}', b'{"a":.5}', b'{"a":+1}', b'{"a":1e}', b'{"a":0x}', b'{"a":-}'],
+        *[b'{"a":NaN}', b'{"a":Infinity}', b'{"a":-Infinity}', b'{"a":True}', b'{"a":nul}'],
+        *[b'{"a":"\n"}', b'{"a":"\x00"}', b'{"a":"\x1f"}', b'{"\t":1}', b'{"a":["\r"]}'],
+        *[b'{"a":"\\x"}', b'{"a":"\\u12"}', b'{"a":"\\u12G4"}', b'{"a":"\\"}', b'{"a":"\\ud8"}'],
+        b'{"a":"x}',
+        *[b'{"a":"\\ud800\\u12"}', b'{"a":"\\\n"}', b'{"a":1}\x0c', b'\xa0{"a":1}', b'{"a":1}//x'],
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("chosen", ["all columns", "few columns", "CustomVars deselected"])
+def test_what_is_no_run_of_events_is_none(chosen: str, broken: bytes) -> None:
+    """In keys that nobody knows, in columns, and in those that are deselected."""
+    encode = encoder(SELECTIONS[chosen], digest=b"[" in broken)
+    for key in (b'"a"', b'"PageId"', b'"EventTargetText"', b'"Nested"'):
+        run = broken.replace(b'"a"', key)
+        batch = encode.encode(run, FRAME)
+        # An empty run is an empty array, which holds no event.
+        assert batch is None or batch.events == 0
+        assert encode.encode(GOOD.encode() + b"," + run, FRAME) is None
+
+
+@pytest.mark.parametrize("column", ["evt_a", "Nested", "Anything", "PageId", "evt_at_dates"])
+def test_the_last_depth_that_can_be_read_is_no_crash(column: str) -> None:
+    """Python's limit counts the callers, too: what one can still read, a second one cannot."""
+    limit = sys.getrecursionlimit()
+    for depth in range(limit - 40, limit + 1):
+        for value in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
+            run = f'{{"{column}":{value}}}'.encode()
+            encode = encoder()
+            for batch in encode.encode(run, FRAME), encode.encode(run, FRAME):
+                assert batch is None or batch.malformed == 0 or batch.events == 1
+
+
+# --- what is counted ---
+
+
+@pytest.mark.parametrize(
+    ("run", "tally"),
+    [
+        (GOOD, Tally(unknown=Counter({"evt_a": 1}))),
+        ('{"PageId":"x"},{},{"PageId":"y","Flag":0}', Tally(Counter({"PageId": 2, "Flag": 1}))),
+        ('{"EventStart":""},{"PageId":1.0}', Tally()),
+        ('{"PageId":"x","PageId":1}', Tally()),
+        ('{"Flag":null},{"EventTargetText":"\\ude00"},{"Nested":{"\\ud83d":1}}', Tally(repaired=2)),
+        ('{"evt_a":1,"evt_a":2},{"":0,"evt_a":3}', Tally(unknown=Counter({"evt_a": 2, "": 1}))),
+        ('{"Always":null}', Tally(misfits=Counter({"Always": 1}))),
+    ],
+)  # fmt: skip
+def test_the_tally(run: str, tally: Tally) -> None:
+    assert tally_of(run) == tally
+
+
+def test_what_deselected_custom_vars_drops_is_counted() -> None:
+    """Unknown keys and misfits alike; values of deselected columns are not."""
+    how = SELECTIONS["few columns, and no CustomVars"]
+    run = '{"Always":"x","evt_b":1,"evt_new_str":2,"PageId":"x"},{"evt_b":1,"evt_b":2},{"Always":1}'
+    assert tally_of(run, how) == Tally(
+        dropped=Counter({"Always": 1, "evt_b": 2}), unknown=Counter({"evt_b": 2})
+    )
+    encode = encoder(how)
+    encode.encode(run.encode(), FRAME)
+    # A key learned before that is not there is not even counted as zero.
+    assert not counted(encode.encode(b'{"Always":1}', FRAME)).dropped
+
+
+def test_events_before_a_malformed_one_are_counted_and_those_after_it_are_not() -> None:
+    good, bad = '{"evt_b":"\\ud83d","Always":"x"}', '{"evt_b":1},5,{"evt_b":"\\ud83d","Always":"x"}'
+    for custom_vars in (True, False):
+        batch = encoder(selection(custom_vars=custom_vars)).encode(f"{good},{bad}".encode(), FRAME)
+        assert batch is not None
+        assert batch.events == 2
+        wanted = tally_of(f'{good},{{"evt_b":1}}', selection(custom_vars=custom_vars))
+        assert counted(batch) == wanted
+        assert wanted.repaired == 1
+
+
+# --- events from before a bookmark ---
+
+
+@pytest.mark.parametrize("digest", [False, True])
+def test_events_from_before_a_moment_are_left_out(digest: bool) -> None:
+    since = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
+    early = [
+        '{"EventStart":"2026-06-01T11:59:59.999999Z","PageId":"x"}',
+        '{"EventStart":"2026-06-01T12:00:00.5+05:30"}',
+    ]
+    kept = [
+        '{"EventStart":"2026-06-01T12:00:00Z","evt_a":"\\ud800"}',
+        '{"EventStart":"2026-06-01T12:00:00.5+05:30","EventStart":"2026-06-01T12:00:00-23:59"}',
+        '{"EventStart":""}',
+        '{"EventStart":"soon"}',
+        '{"EventStart":5}',
+        "{}",
+    ]
+    run = ",".join([early[0], *kept[:3], early[1], *kept[3:]])
+    batch = encoder(digest=digest).encode(run.encode(), FRAME, since)
+    assert batch is not None
+    assert batch.events == len(early) + len(kept)
+    assert counted(batch) == Tally(
+        misfits=Counter({"EventStart": 2}),
+        unknown=Counter({"evt_a": 1}),
+        repaired=1,
+        too_early=2,
+    )
+    expected = [oracle.record(oracle.load(event), ALL_COLUMNS) for event in kept]
+    if digest:
+        for record, event in zip(expected, kept, strict=True):
+            record["EventDigest"] = oracle.digest(event.encode())
+    assert records_of(batch) == expected
+
+
+@exhaustive(50)
+@given(
+    events=st.lists(any_events, min_size=1, max_size=3), chosen=st.sampled_from(list(SELECTIONS))
+)
+def test_a_moment_before_all_events_changes_nothing(events: list[Object], chosen: str) -> None:
+    run = ",".join(write(event, lambda *_: "") for event in events).encode()
+    encode = encoder(SELECTIONS[chosen])
+    since = datetime.min.replace(tzinfo=timezone.utc)
+    assert records_of(encode.encode(run, FRAME, since)) == records_of(encode.encode(run, FRAME))

@@ -1,0 +1,243 @@
+"""SIGINT and SIGTERM at every moment of a run: all records are covered by a STATE, and it ends.
+
+What a run waits for would take five minutes: that it ends at all shows that it was interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, BinaryIO
+
+import pytest
+from faults import KEY, array, bundle, events, lines, record
+from running import Run, run_tap
+from target import PATIENCE, read_by_target, uncovered, wait_until
+
+from tap_fullstory import catalog, client
+from tap_fullstory.config import parse_config
+from tap_fullstory.errors import Interrupted
+from tap_fullstory.interrupts import Interrupts
+from tap_fullstory.messages import MessageWriter
+from tap_fullstory.sandbox import Sandbox
+from tap_fullstory.spool import SpooledBundle
+from tap_fullstory.sync import sync
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+EVENTS = events(1000)
+SMALL, LARGE = EVENTS[:20], EVENTS[20:]  # the large one is more than the tap writes at once
+BUNDLES = [bundle(0, array(lines(SMALL))), bundle(1, array(lines(LARGE)))]
+
+
+def one_by_one(numbers: Any) -> Any:
+    return pytest.mark.parametrize(
+        "number", numbers, ids=lambda number: signal.Signals(number).name
+    )
+
+
+def assert_ended(run: Run, number: int) -> None:
+    assert run.code == CODES[number], run.log
+    assert run.stdout.endswith(b"\n") or not run.stdout
+    assert not uncovered(run)
+    assert not run.logged("CRITICAL")
+
+
+# --- while it waits ---
+
+
+@dataclass(frozen=True)
+class Wait:
+    """What a sync waits for with this fault of the sandbox, from its n-th request to `endpoint`."""
+
+    name: str
+    fault: str
+    endpoint: str
+    requests: int
+    records: int = 0
+
+
+WAITS = [
+    Wait("list", "list:silence,seconds=300", "list", 1),
+    Wait("list body", "list:stall,after=9,seconds=300", "list", 1),
+    Wait("list throttled", "list:429,retry-after=300,times=always", "list", 1),
+    Wait("list failing", "list:503,times=always", "list", 3),
+    Wait("first bundle", "get:silence,seconds=300", "get", 1),
+    Wait("second bundle", "get:stall,after=70000,seconds=300,skip=1", "get", 2, len(SMALL)),
+    Wait("throttled", "get:429,retry-after=300,times=always,skip=1", "get", 2, len(SMALL)),
+    Wait("failing", "get:reset,times=always,skip=1", "get", 4, len(SMALL)),
+]
+
+
+@one_by_one(CODES)
+@pytest.mark.parametrize("wait", WAITS, ids=lambda wait: wait.name)
+def test_while_it_waits(wait, number):
+    prefetch = 1 if number == signal.SIGTERM else 0
+    with Sandbox(BUNDLES, api_key=KEY, faults=[wait.fault]) as sandbox:
+
+        def waits() -> bool:
+            paths = [request.path.rpartition("/")[2] for request in sandbox.requests]
+            return paths.count(wait.endpoint) >= wait.requests
+
+        config = sandbox.config(prefetch_bundles=prefetch, checkpoint_events=7)
+        with read_by_target(config) as target:
+            while wait.records and b'"bundle_end":"2026-06-02T00:00:00Z"}' not in target.received:
+                assert target.read(1)
+            wait_until(waits)
+            target.process.send_signal(number)
+            run = target.end()
+    assert_ended(run, number)
+    assert len(run.records) == wait.records
+
+
+@one_by_one(CODES)
+def test_while_discovery_waits(number):
+    with (
+        Sandbox(faults=["list:silence,seconds=300"]) as sandbox,
+        read_by_target(sandbox.config(), "--discover") as target,
+    ):
+        wait_until(lambda: bool(sandbox.requests))
+        target.process.send_signal(number)
+        code = target.process.wait(PATIENCE)
+    assert code == CODES[number]
+    assert not target.received
+
+
+# --- while it writes ---
+
+
+@one_by_one(CODES)
+def test_while_it_emits(number):
+    with Sandbox(BUNDLES, api_key=KEY) as sandbox:
+        config = sandbox.config(checkpoint_events=300)
+        with read_by_target(config) as target:
+            assert target.read(200_000)
+            target.process.send_signal(number)
+            run = target.end()
+        rest = run_tap(config, state=run.state)
+    assert_ended(run, number)
+    assert 0 < len(rest.records) < len(EVENTS) - len(SMALL)
+    assert [*run.records, *rest.records] == [record(event) for event in EVENTS]
+
+
+@one_by_one(CODES)
+def test_while_the_target_reads_nothing(number):
+    """The batch in hand has to be written: the tap waits for the target, and then ends at once."""
+    with Sandbox(BUNDLES, api_key=KEY) as sandbox, read_by_target(sandbox.config()) as target:
+        assert target.read(100_000)
+        target.process.send_signal(number)
+        time.sleep(0.3)
+        assert target.process.poll() is None
+        run = target.end()
+    assert_ended(run, number)
+    assert len(SMALL) < len(run.records) < len(EVENTS)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (signal.SIGTERM, signal.SIGTERM),
+        (signal.SIGINT, signal.SIGINT),
+        (signal.SIGINT, signal.SIGTERM),
+    ],
+)
+def test_a_second_signal_ends_at_once_though_the_target_reads_nothing(first, second):
+    with Sandbox(BUNDLES, api_key=KEY) as sandbox, read_by_target(sandbox.config()) as target:
+        assert target.read(100_000)
+        target.process.send_signal(first)
+
+        def ended() -> bool:
+            target.process.send_signal(second)  # one that comes too early is one with the first
+            return target.process.poll() is not None
+
+        wait_until(ended)
+        run = target.end()
+    assert run.code == CODES[first]
+    assert not run.logged("CRITICAL")
+
+
+def test_the_target_goes_too():
+    """As in a shell, where Ctrl-C reaches all of a pipe."""
+    with Sandbox(BUNDLES, api_key=KEY) as sandbox, read_by_target(sandbox.config()) as target:
+        assert target.read(100_000)
+        target.process.send_signal(signal.SIGINT)
+        target.close()
+        run = target.end()
+    assert run.code == 1
+    (line,) = run.logged("CRITICAL")
+    assert line.startswith("The target closed the pipe")
+
+
+# --- in the process ---
+
+
+@pytest.fixture
+def interrupts() -> Iterator[Interrupts]:
+    before = {number: signal.getsignal(number) for number in CODES}
+    made = Interrupts()
+    made.install()
+    yield made
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def interrupt(number: int = signal.SIGTERM) -> None:
+    os.kill(os.getpid(), number)
+
+
+@one_by_one(CODES)
+def test_at_once_or_at_the_next_check(interrupts, number):
+    with interrupts.deferred():
+        interrupt(number)
+        with pytest.raises(Interrupted) as ended:
+            interrupts.check()
+        with pytest.raises(Interrupted), interrupts.waiting():
+            pytest.fail("waits after a signal")
+    assert ended.value.exit_code == CODES[number]
+
+
+def test_waiting_inside_what_is_deferred(interrupts):
+    with interrupts.deferred(), interrupts.waiting(), pytest.raises(Interrupted):
+        interrupt()
+
+
+def test_once_it_has_ended_nothing_changes_how(interrupts):
+    interrupts.end()
+    interrupt()
+
+
+def test_a_position_deep_in_a_bundle_is_not_waited_for(interrupts, monkeypatch):
+    """Getting there may mean to unpack gigabytes."""
+    unpacked = []
+
+    def blocks(_: SpooledBundle) -> Iterator[bytes]:
+        for _ in range(1000):
+            unpacked.append(1)
+            if len(unpacked) == 10:
+                interrupt()
+            yield b" " * 32_768
+
+    class Source:
+        def list_bundles(self, after: int) -> list[client.Bundle]:
+            moments = [datetime(2026, 6, day, tzinfo=timezone.utc) for day in (1, 2)]
+            return [client.Bundle("7", *moments)]
+
+        def download_bundle(self, bundle: client.Bundle, sink: BinaryIO) -> None:
+            sink.write(b"[]")
+
+    monkeypatch.setattr(SpooledBundle, "blocks", blocks)
+    now = datetime(2026, 7, 1, tzinfo=timezone.utc)
+    config = parse_config({"api_key": "key"}, now, {})
+    partial = {"id": "7", "events": 9, "bytes": 10**9, "crc32": 1}
+    state = {"bookmarks": {"events": {"bundle_end": "2026-06-01T00:00:00Z", "partial": partial}}}
+    selections = catalog.select(catalog.discover(config), config)
+    written, output = os.pipe()
+    with pytest.raises(Interrupted):
+        sync(config, selections, state, Source(), MessageWriter(output), interrupts, now)  # type: ignore[arg-type]
+    assert len(unpacked) == 10
+    os.close(output)
+    assert os.read(written, 1) == b""
+    os.close(written)
