@@ -19,9 +19,9 @@ from singer import metadata
 from tap_fullstory.columns import ValueType, value_type
 from tap_fullstory.config import Config
 from tap_fullstory.errors import UsageError
+from tap_fullstory.streams import CUSTOM_VARS as CUSTOM_VARS
+from tap_fullstory.streams import EVENTS, STREAMS, Stream, stream_named
 
-EVENTS = "events"
-CUSTOM_VARS = "CustomVars"
 EVENT_DIGEST = "EventDigest"
 # developer.fullstory.com, "Create Segment Export": user_ and evt_; page_ is in FullStory's own
 # exporter (github.com/fullstorydev/hauser, warehouse/schema.go, wildcardFields).
@@ -39,9 +39,10 @@ _EVENT_DIGEST_SCHEMA = {
 class Selection:
     """One selected stream: what its records hold.
 
-    `columns` are the selected properties by name, in the catalog's order, without CustomVars and
-    EventDigest. `dropped` are the names that the catalog lists and deselects. `schema` is what the
-    SCHEMA message carries.
+    `row` is the stream, `stream` its name in messages. `columns` are the selected properties by
+    name, in the catalog's order, without EventDigest and the stream's overflow; `custom_vars` tells
+    whether that (CustomVars, or extra) is selected. `dropped` are the names that the catalog lists
+    and deselects. `schema` is what the SCHEMA message carries.
     """
 
     stream: str
@@ -50,6 +51,7 @@ class Selection:
     custom_vars: bool
     schema: dict[str, Any]
     key_properties: list[str]
+    row: Stream = EVENTS
 
 
 def discover(config: Config | None = None) -> dict[str, Any]:
@@ -57,29 +59,7 @@ def discover(config: Config | None = None) -> dict[str, Any]:
 
     `config` matters for the settings that change a record's form; None stands for the defaults.
     """
-    schema = _events_schema(config)
-    keys = [EVENT_DIGEST] if EVENT_DIGEST in schema["properties"] else []
-    entries = metadata.to_map(
-        metadata.get_standard_metadata(
-            schema=schema,
-            key_properties=keys,
-            valid_replication_keys=["EventStart"],
-            replication_method="INCREMENTAL",
-        )
-    )
-    for breadcrumb in entries:
-        metadata.write(entries, breadcrumb, "selected-by-default", True)
-    return {
-        "streams": [
-            {
-                "tap_stream_id": EVENTS,
-                "stream": EVENTS,
-                "key_properties": keys,
-                "schema": schema,
-                "metadata": metadata.to_list(entries),
-            }
-        ]
-    }
+    return {"streams": [_entry(stream, config) for stream in STREAMS]}
 
 
 def select(catalog: Any, config: Config) -> list[Selection]:
@@ -89,13 +69,14 @@ def select(catalog: Any, config: Config) -> list[Selection]:
     """
     try:
         entries = list(_selected_entries(catalog))
-        unknown = [name for name, _, _ in entries if name != EVENTS]
+        unknown = [name for name, _, _ in entries if stream_named(name) is None]
         if unknown:
             raise UsageError(
                 f"The catalog selects {', '.join(unknown)}, which this tap does not have. "
                 "Make a new catalog with --discover and select from it."
             )
-        return [_selection(entry, choices, config) for _, entry, choices in entries]
+        rows = [(stream_named(name), entry, choices) for name, entry, choices in entries]
+        return [_selection(row, entry, choices, config) for row, entry, choices in rows if row]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UsageError(
             "The catalog cannot be used: it does not have the form that --discover prints "
@@ -108,14 +89,43 @@ def is_custom(name: str) -> bool:
     return name.startswith(CUSTOM_PREFIXES)
 
 
-def _events_schema(config: Config | None) -> dict[str, Any]:
-    text = files("tap_fullstory").joinpath("schemas/events.json").read_text("utf-8")
+def _entry(stream: Stream, config: Config | None) -> dict[str, Any]:
+    schema = _schema(stream, config)
+    keys = _keys(stream, config)
+    entries = metadata.to_map(
+        metadata.get_standard_metadata(
+            schema=schema,
+            key_properties=keys,
+            valid_replication_keys=[stream.replication_key] if stream.replication_key else None,
+            replication_method=stream.replication_method,
+        )
+    )
+    for breadcrumb in entries:
+        by_default = stream.selected_by_default or breadcrumb != ()
+        metadata.write(entries, breadcrumb, "selected-by-default", by_default)
+    return {
+        "tap_stream_id": stream.name,
+        "stream": stream.name,
+        "key_properties": keys,
+        "schema": schema,
+        "metadata": metadata.to_list(entries),
+    }
+
+
+def _keys(stream: Stream, config: Config | None) -> list[str]:
+    if stream is EVENTS and config is not None and config.event_digest:
+        return [EVENT_DIGEST]
+    return list(stream.key_properties)
+
+
+def _schema(stream: Stream, config: Config | None) -> dict[str, Any]:
+    text = files("tap_fullstory").joinpath(f"schemas/{stream.name}.json").read_text("utf-8")
     schema: dict[str, Any] = json.loads(text)
-    if config is not None:
-        properties = schema["properties"]
+    properties = schema["properties"]
+    if config is not None and CUSTOM_VARS in properties:
         properties[CUSTOM_VARS] = _custom_vars_schema(properties[CUSTOM_VARS], config)
-        if config.event_digest:
-            properties[EVENT_DIGEST] = dict(_EVENT_DIGEST_SCHEMA)
+    if EVENT_DIGEST in _keys(stream, config):
+        properties[EVENT_DIGEST] = dict(_EVENT_DIGEST_SCHEMA)
     return schema
 
 
@@ -152,35 +162,41 @@ def _choice(choices: dict[str, Any], schema: dict[str, Any]) -> bool | None:
     return None
 
 
-def _selection(entry: dict[str, Any], choices: dict[Any, Any], config: Config) -> Selection:
+def _selection(
+    row: Stream, entry: dict[str, Any], choices: dict[Any, Any], config: Config
+) -> Selection:
+    own = _schema(row, config)["properties"]
+    keys = _keys(row, config)
+    # A key is what it is, whatever an edited catalog says of it or leaves out.
     listed: dict[str, Any] = copy.deepcopy(entry["schema"]["properties"])
+    listed.update({key: own[key] for key in keys})
     columns: dict[str, ValueType] = {}
     dropped: set[str] = set()
     properties: dict[str, Any] = {}
-    custom_vars = True
+    overflow = True
     for name, schema in listed.items():
-        choice = _choice(choices.get(("properties", name), {}), schema)
-        if name == CUSTOM_VARS:
-            custom_vars = choice is not False
-        elif name == EVENT_DIGEST:
+        choice = name in keys or _choice(choices.get(("properties", name), {}), schema)
+        if name == row.overflow:
+            overflow = choice is not False
+        elif name == EVENT_DIGEST and row is EVENTS:
             continue
-        elif choice or (choice is None and not is_custom(name)):
+        elif choice or (choice is None and not (row.overflow == CUSTOM_VARS and is_custom(name))):
             columns[name] = value_type(schema)
             properties[name] = {
                 key: value for key, value in schema.items() if key not in ("selected", "inclusion")
             }
         elif choice is False:
             dropped.add(name)
-    own = _events_schema(config)["properties"]
-    if custom_vars:
-        properties[CUSTOM_VARS] = own[CUSTOM_VARS]
-    if config.event_digest:
+    if overflow:
+        properties[row.overflow] = own[row.overflow]
+    if EVENT_DIGEST in keys:
         properties[EVENT_DIGEST] = own[EVENT_DIGEST]
     return Selection(
-        stream=entry.get("stream") or EVENTS,
+        stream=entry.get("stream") or row.name,
         columns=columns,
         dropped=frozenset(dropped),
-        custom_vars=custom_vars,
+        custom_vars=overflow,
         schema={"type": "object", "properties": properties},
-        key_properties=[EVENT_DIGEST] if config.event_digest else [],
+        key_properties=keys,
+        row=row,
     )

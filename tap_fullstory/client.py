@@ -1,21 +1,30 @@
 """FullStory's APIs as typed calls.
 
 The Data Export API lists bundles of events and hands them out one by one:
-developer.fullstory.com, "List Event Exports" and "Get Event Export".
+developer.fullstory.com, "List Event Exports" and "Get Event Export". The REST APIs answer with JSON
+objects, whose members go on as the text that FullStory sent.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO
 
+import msgspec
+from msgspec import Raw
+
 from tap_fullstory.config import Config
 from tap_fullstory.errors import SourceError
 from tap_fullstory.http import Http, show
+from tap_fullstory.records import repair_surrogates
 from tap_fullstory.times import format_rfc3339, from_epoch
 
+LOGGER = logging.getLogger(__name__)
+
+_MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 PAGE_BUNDLES = 20  # "at most 20 results", List Event Exports
 
 
@@ -43,6 +52,7 @@ class Client:
     def __init__(self, config: Config, http: Http | None = None) -> None:
         self._http = http or Http(config.api_key, config.user_agent, config.request_timeout)
         self._exports = f"{config.data_export_url}/api/v1/export"
+        self._api = config.api_url
 
     def __enter__(self) -> Client:
         self._http.__enter__()
@@ -77,6 +87,43 @@ class Client:
         goes beyond is answered with 429 and waited out. Raises as Http.download.
         """
         self._http.download(f"{self._exports}/get", {"id": bundle.id}, sink, "get")
+
+    def read(self, path: str, params: Mapping[str, str], endpoint: str) -> dict[str, Raw]:
+        """The members of the JSON object that a GET of `path` answers with, each as it came.
+
+        Halves of surrogate pairs, left where FullStory has cut a text, become U+FFFD. The
+        connection stays open for the next call, until `hang_up`. Raises as Http.get.
+        """
+        url = f"{self._api}{path}"
+        return self._http.get(url, params, endpoint, _decode_members, keep_alive=True)
+
+    def hang_up(self) -> None:
+        """Close the connections that `read` has left open."""
+        self._http.hang_up()
+
+    def role(self) -> str:
+        """The role of the API key, such as USER, ARCHITECT or ADMIN, asked for once.
+
+        developer.fullstory.com, "Me". Raises SourceError if the answer tells none, and as Http.get.
+        """
+        url = f"{self._api}/me"
+        answer = self._http.get(url, {}, "me", msgspec.json.decode, tries=1)
+        role = answer.get("role") if isinstance(answer, dict) else None
+        if not isinstance(role, str):
+            raise SourceError(f"{show(url, {})} does not say what role the API key has.")
+        return role
+
+
+def _decode_members(body: bytes) -> dict[str, Raw]:
+    body.decode()  # what stays undecoded may hold anything
+    try:
+        return _MEMBERS.decode(body)
+    except msgspec.DecodeError:
+        repaired, repairs = repair_surrogates(body)
+        if not repairs:
+            raise
+        LOGGER.warning("%d halves of surrogate pairs in an answer became U+FFFD", repairs)
+        return _MEMBERS.decode(repaired)
 
 
 def _bundle(item: Mapping[str, Any]) -> Bundle:

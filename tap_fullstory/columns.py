@@ -21,6 +21,7 @@ _INTEGER = re.compile(rb"-?[0-9]+")
 # most targets; a short text such as 1e999999999 must not be written out into one.
 MAX_DIGITS = 4300
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _STRING = msgspec.json.Decoder(str)
 _KINDS = {
     ord('"'): "string",
@@ -34,11 +35,14 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class ValueType:
-    """A JSON schema's `type`, `format: date-time` and `items`; no names at all take any value."""
+    """A JSON schema's `type`, `format: date-time`, `items` and `properties`; no names at all take
+    any value. Members of an object that `properties` does not name take any value too.
+    """
 
     names: frozenset[str]
     date_time: bool = False
     items: ValueType | None = None
+    properties: Mapping[str, ValueType] | None = None
 
     @property
     def nullable(self) -> bool:
@@ -48,8 +52,8 @@ class ValueType:
         """`value`, one JSON value without blanks around it, as this type takes it.
 
         That is the value itself, save for a decimal such as `1.0` where only integers are taken (it
-        becomes the integer), an empty date-time (it becomes null), and line breaks between the
-        tokens of objects and arrays (they go). None if it is a misfit.
+        becomes the integer), an empty date-time (it becomes null), and blanks between the tokens of
+        objects and arrays (they may go, line breaks always do). None if it is a misfit.
         """
         kind = _KINDS.get(value[0], "number")
         if not self.names:
@@ -69,6 +73,8 @@ class ValueType:
             fitted = [self.items.fit(bytes(item)) for item in _ARRAY.decode(value)]
             kept = [item for item in fitted if item is not None]
             return b"[" + b",".join(kept) + b"]" if len(kept) == len(fitted) else None
+        if kind == "object" and self.properties:
+            return _fit_members(value, self.properties)
         return without_line_breaks(value) if kind in ("object", "array") else value
 
 
@@ -77,16 +83,29 @@ def value_type(schema: Mapping[str, Any]) -> ValueType:
     given = schema.get("type")
     names = frozenset([given] if isinstance(given, str) else given or [])
     items = schema.get("items")
+    properties = schema.get("properties") or {}
     return ValueType(
         names,
         date_time=schema.get("format") == "date-time",
         items=value_type(items) if isinstance(items, dict) and items.get("type") else None,
+        properties={name: value_type(inner) for name, inner in properties.items()} or None,
     )
 
 
 def without_line_breaks(json_text: bytes) -> bytes:
     """The same JSON on one line: JSON strings hold no raw line breaks, so they all are blanks."""
     return json_text.translate(None, b"\r\n")
+
+
+def _fit_members(value: bytes, properties: Mapping[str, ValueType]) -> bytes | None:
+    members = []
+    for name, raw in _OBJECT.decode(value).items():
+        known = properties.get(name)
+        fitted = without_line_breaks(bytes(raw)) if known is None else known.fit(bytes(raw))
+        if fitted is None:
+            return None
+        members.append(msgspec.json.encode(name) + b":" + fitted)
+    return b"{" + b",".join(members) + b"}"
 
 
 def _as_integer(number: bytes) -> bytes | None:

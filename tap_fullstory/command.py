@@ -16,10 +16,13 @@ import singer
 from tap_fullstory import catalog, state
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config, parse_config
-from tap_fullstory.errors import TargetError, UsageError
+from tap_fullstory.errors import TapError, TargetError, UsageError
 from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter, write_all
+from tap_fullstory.streams import LEVEL_OF_ROLE, LEVELS, STREAMS
 from tap_fullstory.sync import sync
+
+LOGGER = logging.getLogger(__name__)
 
 
 def run(options: Namespace, interrupts: Interrupts) -> None:
@@ -42,10 +45,32 @@ def _discover(config: Config | None, interrupts: Interrupts, now: datetime) -> N
     if config is not None:
         with Client(config) as client:
             client.list_bundles(after=int(now.timestamp()))
+            _tell_reach(client)
     text = json.dumps(catalog.discover(config), indent=2, ensure_ascii=False) + "\n"
     with interrupts.deferred():
         write_all(_stdout(), text.encode())
         interrupts.check()
+
+
+def _tell_reach(client: Client) -> None:
+    """Log which streams the API key can read, as far as FullStory tells."""
+    try:
+        role = client.role()
+    except TapError as error:
+        LOGGER.warning("What the API key can reach is not known, which is no hindrance: %s", error)
+        return
+    level = LEVEL_OF_ROLE.get(role)
+    if level is None:
+        LOGGER.info("The API key has the role %s, of which the documentation says no more.", role)
+        return
+    reached = LEVELS[: LEVELS.index(level) + 1]
+    beyond = [stream for stream in STREAMS if stream.level not in reached]
+    LOGGER.info(
+        "The API key has the level %s, which is enough for %s.",
+        level,
+        f"all streams but {', '.join(stream.name for stream in beyond)}, which need "
+        f"{beyond[0].level}" if beyond else "all streams",
+    )  # fmt: skip
 
 
 def _sync(config: Config, options: Namespace, interrupts: Interrupts, now: datetime) -> None:

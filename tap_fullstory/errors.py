@@ -2,18 +2,22 @@
 
     TapError                 exit code
     ├── UsageError              2   the person who runs the tap: command line, config, catalog,
-    state ├── AccessError             1   whoever holds the FullStory account: key, key level,
-    add-on ├── SourceError             1   FullStory: an answer or a file that cannot be used
+    │                               state
+    ├── AccessError             1   whoever holds the FullStory account: key, key level, add-on
+    ├── SourceError             1   FullStory: an answer or a file that cannot be used
     │   └── BundleError         1     one bundle, by id, period and byte offset
     ├── NetworkError            1   the network, or FullStory's servers: worth another run
     ├── MachineError            1   the machine: spool folder, disk
-    └── TargetError             1   the program that reads our output
+    ├── TargetError             1   the program that reads our output
+    └── StreamsFailed           1   some of several streams, each for one of the reasons above
 
 Each message says what happened, where, and what to do next. None holds the API key, a query string
 of a signed address, or text of an event.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class TapError(Exception):
@@ -29,7 +33,14 @@ class UsageError(TapError):
 
 
 class AccessError(TapError):
-    """FullStory refuses: wrong key, key level too low, add-on missing, API gone."""
+    """FullStory refuses: wrong key, key level too low, add-on missing, API gone.
+
+    `status` is that of the answer: 401, 403, 404 or 410; None where there was no single one.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class SourceError(TapError):
@@ -61,6 +72,18 @@ class MachineError(TapError):
 
 class TargetError(TapError):
     """The program that reads the tap's output has gone, or the output cannot be written."""
+
+
+class StreamsFailed(TapError):
+    """Some of `selected` streams failed while the others went on; `reasons` says why, by stream."""
+
+    def __init__(self, reasons: Mapping[str, str], selected: int) -> None:
+        why = " ".join(f"{stream}: {reason}" for stream, reason in reasons.items())
+        super().__init__(
+            f"{len(reasons)} of {selected} streams failed, the others are done. {why} The next run "
+            "with the last state tries them again; a stream that the key may not read can be "
+            "deselected in the catalog."
+        )
 
 
 class Interrupted(BaseException):

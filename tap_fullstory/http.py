@@ -145,36 +145,61 @@ class Http:
         self._session.headers = requests.structures.CaseInsensitiveDict(
             {"User-Agent": user_agent, "Accept-Encoding": "gzip", "Connection": "close"}
         )
+        # For small calls that come by the thousand.
+        self._kept_alive = requests.Session()
+        self._kept_alive.headers = requests.structures.CaseInsensitiveDict(
+            {"User-Agent": user_agent, "Accept-Encoding": "gzip"}
+        )
 
     def __enter__(self) -> Http:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._session.close()
+        self._kept_alive.close()
 
     def __repr__(self) -> str:
         return "Http()"
 
     def get_json(self, url: str, params: Mapping[str, str], endpoint: str) -> Any:
-        """The decoded JSON answer.
+        """The decoded JSON answer. Raises as `get`."""
+        return self.get(url, params, endpoint, msgspec.json.decode)
 
-        Raises AccessError on 401, 403, 404 and 410; NetworkError after all tries; SourceError if
-        the answer is no JSON.
+    def get(
+        self,
+        url: str,
+        params: Mapping[str, str],
+        endpoint: str,
+        decode: Callable[[bytes], T],
+        *,
+        keep_alive: bool = False,
+        tries: int = MAX_TRIES,
+    ) -> T:
+        """What `decode` makes of the answer's body. It raises a MsgspecError, UnicodeDecodeError or
+        RecursionError if that is not what was promised.
+
+        With `keep_alive` the connection stays open for the next call, until `hang_up`. Raises
+        AccessError on 401, 403, 404 and 410; NetworkError after all tries; SourceError if the
+        answer cannot be decoded.
         """
 
-        def attempt() -> Any:
-            with self._request(url, params, endpoint, {}) as response:
+        def attempt() -> T:
+            with self._request(url, params, endpoint, {}, keep_alive) as response:
                 body = self._read_all(response)
             try:
-                return msgspec.json.decode(body)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                return decode(body)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 raise SourceError(
                     f"{show(url, params)} answered HTTP {response.status_code} with something else "
                     f"than the JSON promised: {self._excerpt(body)}. Check the address in the "
                     "config and what stands between here and FullStory, such as a proxy."
                 ) from None
 
-        return self._persist(attempt, show(url, params))
+        return self._persist(attempt, show(url, params), tries)
+
+    def hang_up(self) -> None:
+        """Close the connections that wait for a next call."""
+        self._kept_alive.close()
 
     def download(self, url: str, params: Mapping[str, str], sink: BinaryIO, endpoint: str) -> None:
         """Write the body to `sink`, a seekable file, as it was sent: no content encoding undone.
@@ -202,13 +227,13 @@ class Http:
 
         self._persist(attempt, show(url, params))
 
-    def _persist(self, attempt: Callable[[], T], shown: str) -> T:
+    def _persist(self, attempt: Callable[[], T], shown: str, tries: int = MAX_TRIES) -> T:
         """The result of `attempt`, tried again while that may help."""
 
         def log_retry(details: Any) -> None:
             LOGGER.warning(
                 "%s: %s; try %d of %d in %.1f s",
-                shown, details["exception"], details["tries"] + 1, MAX_TRIES, details["wait"],
+                shown, details["exception"], details["tries"] + 1, tries, details["wait"],
             )  # fmt: skip
 
         throttled = 0.0
@@ -234,7 +259,7 @@ class Http:
         retrying = backoff.on_exception(
             backoff.expo,
             _Transient,
-            max_tries=MAX_TRIES,
+            max_tries=tries,
             jitter=backoff.full_jitter,
             factor=FIRST_WAIT,
             max_value=LONGEST_WAIT,
@@ -245,13 +270,18 @@ class Http:
             return retrying()
         except _Transient as error:
             raise NetworkError(
-                f"{shown} failed {MAX_TRIES} times, at last: {error}. Nothing is lost: run again "
+                f"{shown} failed {tries} times, at last: {error}. Nothing is lost: run again "
                 "with the last state when the network or FullStory is back."
             ) from None
 
     @contextmanager
     def _request(
-        self, url: str, params: Mapping[str, str], endpoint: str, headers: Mapping[str, str]
+        self,
+        url: str,
+        params: Mapping[str, str],
+        endpoint: str,
+        headers: Mapping[str, str],
+        keep_alive: bool = False,
     ) -> Iterator[requests.Response]:
         """One GET, redirects followed, the status judged, the body still to be read."""
         target, shown = f"{url}?{urlencode(params)}", show(url, params)
@@ -259,7 +289,8 @@ class Http:
         for _ in range(MAX_REDIRECTS + 1):
             LOGGER.info("GET %s", shown)
             with metrics.http_request_timer(endpoint) as timer:
-                response = self._send(target, headers, authorized=_origin(target) == origin)
+                authorized = _origin(target) == origin
+                response = self._send(target, headers, authorized, keep_alive)
                 timer.tags[metrics.Tag.http_status_code] = response.status_code
             location = response.headers.get("Location")
             if location is None or response.status_code not in (301, 302, 303, 307, 308):
@@ -270,10 +301,13 @@ class Http:
         else:
             raise SourceError(f"{show(url, params)} redirects more than {MAX_REDIRECTS} times.")
         with response:
-            self._judge(response, shown, foreign=_origin(target) != origin, part="Range" in headers)
+            foreign, part = _origin(target) != origin, "Range" in headers
+            self._judge(response, shown, endpoint, foreign=foreign, part=part)
             yield response
 
-    def _send(self, url: str, headers: Mapping[str, str], authorized: bool) -> requests.Response:
+    def _send(
+        self, url: str, headers: Mapping[str, str], authorized: bool, keep_alive: bool
+    ) -> requests.Response:
         def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
             if authorized:
                 # The key as it is, with no user name or base64 of ours
@@ -282,7 +316,7 @@ class Http:
             return request
 
         try:
-            return self._session.get(
+            return (self._kept_alive if keep_alive else self._session).get(
                 url,
                 headers=dict(headers),
                 auth=authorize,  # also keeps requests from looking into .netrc
@@ -303,7 +337,9 @@ class Http:
                 "in the config."
             ) from None
 
-    def _judge(self, response: requests.Response, shown: str, foreign: bool, part: bool) -> None:
+    def _judge(
+        self, response: requests.Response, shown: str, endpoint: str, foreign: bool, part: bool
+    ) -> None:
         """Let a usable answer pass; raise what the others mean."""
         status = response.status_code
         if status == 200 or (part and status in (206, 416)):
@@ -317,7 +353,9 @@ class Http:
             raise _Transient(f"HTTP {status}")
         meaning = _MEANINGS.get(status)
         if meaning and not foreign:
-            raise AccessError(f"HTTP {status} from {shown}: {meaning}")
+            if endpoint in _BUNDLE_ENDPOINTS:
+                meaning = _BUNDLE_MEANINGS.get(status, meaning)
+            raise AccessError(f"HTTP {status} from {shown}: {meaning}", status)
         # What is no error may be a file, and its text is nobody's to log.
         quotable = status >= 400 and not foreign
         quote = f": {self._excerpt(self._read_all(response))}" if quotable else ""
@@ -337,6 +375,14 @@ class Http:
 _MEANINGS = {
     401: "FullStory does not accept the API key. Check api_key in the config: it is sent as it is, "
     "so it must be the whole key as FullStory showed it, without quotes or a word before it.",
+    403: "the API key may not do this. Its level is too low, or the account's plan leaves this out "
+    "(Settings, Integrations & API Keys in FullStory tell).",
+    404: "FullStory does not have this. Check api_url in the config; if it is right, FullStory has "
+    "closed this API for the account.",
+    410: "FullStory has closed this API for the account. Look for a newer version of this tap.",
+}
+_BUNDLE_ENDPOINTS = ("list", "get")
+_BUNDLE_MEANINGS = {
     403: "the API key may not do this. It needs the level Architect or Admin, and the account "
     "needs the Data Export add-on (Settings, Integrations & API Keys in FullStory tell).",
     404: "FullStory does not have this. Check data_export_url and api_url in the config; if they "
@@ -345,14 +391,18 @@ _MEANINGS = {
     "Data Export API there.",
 }
 
+# They name people, or are made of addresses that may hold a secret, as tokens of webhooks are.
+_PRIVATE_PARAMETERS = ("uid", "email", "page_token", "pagination_token", "paginationToken")
+
 
 def show(url: str, params: Mapping[str, str]) -> str:
-    """An address as a log may hold it: `params` are ours and shown; any other query is a secret,
-    and a user before the host.
+    """An address as a log may hold it: `params` are ours and shown, save for people's names and
+    page tokens; any other query is a secret, and a user before the host.
     """
     parts = urlsplit(url)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    return f"{bare}?{urlencode(params)}" if params else bare
+    shown = {key: "..." if key in _PRIVATE_PARAMETERS else params[key] for key in params}
+    return f"{bare}?{urlencode(shown)}" if shown else bare
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -29,6 +29,8 @@ class MessageWriter:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._last_state: bytes | None = None
+        self.last_state: dict[str, Any] | None = None
+        """What the last STATE message carried; None before the first."""
 
     def schema(self, stream: str, schema: dict[str, Any], key_properties: list[str],
                bookmark_properties: list[str]) -> None:  # fmt: skip
@@ -50,6 +52,7 @@ class MessageWriter:
 
     def state(self, value: dict[str, Any]) -> None:
         """Write a STATE message and all before it; nothing if it equals the last one."""
+        self.last_state = value
         line = msgspec.json.encode({"type": "STATE", "value": value}) + b"\n"
         if line != self._last_state:
             self._last_state = line

@@ -4,7 +4,10 @@
                               "partial": {"id": ..., "events": ..., "bytes": ..., "crc32": ...}}}}
 
 `bundle_end` is the end, exclusive, of the last bundle that was emitted whole. `partial` says how
-far the bundle after it has got. Nothing here changes the dictionary that it is given.
+far the bundle after it has got. The histories of settings have the newest version's lastUpdated
+instead, by platform where there are platforms: `{"web": ..., "mobile": ...}`, or
+`{"lastUpdated": ...}`. While one of several streams is under way, `currently_syncing` beside
+`bookmarks` names it. Nothing here changes the dictionary that it is given.
 """
 
 from __future__ import annotations
@@ -116,6 +119,35 @@ def with_partial(state: State, stream: str, boundary: datetime, progress: Partia
     return _with_bookmark(
         state, stream, {"bundle_end": format_rfc3339(boundary), "partial": asdict(progress)}
     )
+
+
+def last_updated(state: State, stream: str, part: str) -> datetime | None:
+    """The newest version of a history that is emitted, with all before it; None before the first.
+
+    `part` is the platform, or "lastUpdated" in a history that has none. Raises UsageError if it
+    cannot be read.
+    """
+    value = _bookmark(state, stream).get(part)
+    return None if value is None else _moment(value, f"bookmarks.{stream}.{part}")
+
+
+def with_last_updated(state: State, stream: str, part: str, newest: str) -> State:
+    """The state once all versions up to `newest`, a lastUpdated as FullStory sent it, are emitted;
+    the other parts stay.
+    """
+    return _with_bookmark(state, stream, {**_bookmark(state, stream), part: newest})
+
+
+def currently_syncing(state: State) -> str | None:
+    """The stream that an earlier run was interrupted in."""
+    value = state.get("currently_syncing")
+    return value if isinstance(value, str) else None
+
+
+def with_currently_syncing(state: State, stream: str | None) -> State:
+    """The state while `stream` is under way; None: while none is."""
+    rest = {key: value for key, value in state.items() if key != "currently_syncing"}
+    return rest if stream is None else {"currently_syncing": stream, **rest}
 
 
 def _with_bookmark(state: State, stream: str, bookmark: State) -> State:

@@ -1,4 +1,4 @@
-"""The story: for each bundle its records, then the bookmark.
+"""The story: for each stream, for each bundle its records, then the bookmark.
 
 Nothing is lost: the bookmark moves past a bundle in one place, after its last record. Nothing is
 doubled: checkpoints in between say how far a bundle has got, and the next run goes on there.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -22,18 +21,30 @@ from tap_fullstory import state as states
 from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Bundle, Client
 from tap_fullstory.config import Config
-from tap_fullstory.errors import BundleError, Interrupted
+from tap_fullstory.errors import (
+    AccessError,
+    BundleError,
+    Interrupted,
+    NetworkError,
+    SourceError,
+    StreamsFailed,
+)
 from tap_fullstory.events import EventReader, Malformed, Position, PositionLost
 from tap_fullstory.exports import bundles_after
 from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter
 from tap_fullstory.records import Batch, RecordEncoder, Tally, record_frame
+from tap_fullstory.rest import RestSync, check_bookmarks
+from tap_fullstory.shape import in_words
 from tap_fullstory.spool import Fetched, Incomplete, SpooledBundle, fetch, fetch_ahead
 from tap_fullstory.state import Partial, State
+from tap_fullstory.streams import RestStream
 from tap_fullstory.times import format_rfc3339
 from tap_fullstory.workers import Workers
 
 LOGGER = logging.getLogger(__name__)
+
+WRONG_KEY, LEVEL_TOO_LOW = 401, 403  # the one holds for all streams, the other for some
 
 
 def sync(
@@ -47,19 +58,63 @@ def sync(
 ) -> None:
     """Write everything that is new since `state`, and the state after it.
 
-    Raises TapError for what fails, and Interrupted after a signal; all that was emitted until then
-    is covered by a STATE message.
+    Of several streams, one that fails does not stop the others: then StreamsFailed is raised at the
+    end. Raises TapError for what fails otherwise, and Interrupted after a signal; all that was
+    emitted until then is covered by a STATE message.
     """
     if not selections:
         LOGGER.warning("The catalog selects no stream, so there is nothing to do.")
+    ordered = in_order(selections, states.currently_syncing(state))
+    several = len(ordered) > 1
+    state = states.with_currently_syncing(state, None)
+    for selection in ordered:
+        check_bookmarks(selection.row, state)
+    failures: dict[str, str] = {}
     with interrupts.deferred():
-        for selection in selections:
+        for selection in ordered:
+            row = selection.row
+            bookmark_properties = [row.replication_key] if row.replication_key else []
             writer.schema(
-                selection.stream, selection.schema, selection.key_properties, ["EventStart"]
+                selection.stream, selection.schema, selection.key_properties, bookmark_properties
             )
-            state = EventsSync(config, selection, client, writer, interrupts).run(state, now)
-        writer.state(state)
+            if several:
+                state = states.with_currently_syncing(state, row.name)
+                writer.state(state)
+            try:
+                if isinstance(row, RestStream):
+                    state = RestSync(row, selection, client, writer, interrupts).run(state)
+                else:
+                    events = EventsSync(config, selection, client, writer, interrupts)
+                    state = events.run(state, now)
+            except (AccessError, SourceError, NetworkError) as error:
+                status = error.status if isinstance(error, AccessError) else None
+                if not several or status == WRONG_KEY:
+                    raise
+                LOGGER.warning("Stream %s failed, the others go on: %s", row.name, error)
+                too_low = f"HTTP {status}, it needs {row.needs}."
+                failures[row.name] = too_low if status == LEVEL_TOO_LOW else str(error)
+                state = writer.last_state or state
+        writer.state(states.with_currently_syncing(state, None))
+        if failures:
+            raise StreamsFailed(failures, len(ordered))
         interrupts.check()
+
+
+def in_order(selections: list[Selection], interrupted: str | None) -> list[Selection]:
+    """The order to sync in: the catalog's, with exports last, since they take longest. It begins
+    with the stream that an earlier run was interrupted in, and goes round.
+    """
+    small = [one for one in selections if isinstance(one.row, RestStream)]
+    large = [one for one in selections if not isinstance(one.row, RestStream)]
+    if interrupted in [one.row.name for one in large]:
+        return _beginning_with(interrupted, large) + small
+    return _beginning_with(interrupted, small) + large
+
+
+def _beginning_with(name: str | None, selections: list[Selection]) -> list[Selection]:
+    names = [one.row.name for one in selections]
+    at = names.index(name) if name in names else 0
+    return selections[at:] + selections[:at]
 
 
 class EventsSync:
@@ -230,7 +285,7 @@ def _report(tally: Tally, bundle: Bundle) -> None:
     if tally.misfits:
         LOGGER.warning(
             "%s: %d values do not fit their column's type; they are null there and stand in "
-            "CustomVars: %s", where, tally.misfits.total(), _counts(tally.misfits),
+            "CustomVars: %s", where, tally.misfits.total(), in_words(tally.misfits),
         )  # fmt: skip
     if tally.repaired:
         LOGGER.warning(
@@ -241,11 +296,7 @@ def _report(tally: Tally, bundle: Bundle) -> None:
         LOGGER.info(
             "%s: %d values that do not fit their column, or of keys that the catalog does not "
             "list, were dropped, since CustomVars is deselected: %s",
-            where, tally.dropped.total(), _counts(tally.dropped),
+            where, tally.dropped.total(), in_words(tally.dropped),
         )  # fmt: skip
     if tally.too_early:
         LOGGER.info("%s: %d events from before the bookmark were left out", where, tally.too_early)
-
-
-def _counts(counter: Counter[str]) -> str:
-    return ", ".join(f"{name} ({count})" for name, count in counter.most_common(20))

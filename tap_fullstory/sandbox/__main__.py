@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .bundles import COMPRESSIONS, LAYOUTS, generated_bundles
 from .faults import FAULT_SYNTAX, parse_fault
+from .rest import LEVELS
 from .server import DEFAULT_KEY, Sandbox
 
 
@@ -47,6 +48,7 @@ def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
         held_back=options.held_back,
         redirect=options.redirect,
         get_limit=options.get_limit,
+        role=options.role,
         faults=options.fault,
         log=_log if options.verbose else None,
     )
@@ -61,9 +63,10 @@ def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tap_fullstory.sandbox",
-        description="Serves FullStory's Data Export API on loopback over generated events, and "
-        "prints the config with which the tap finds it. POST /sandbox/publish lists one more of "
-        "the bundles that --held-back keeps back.",
+        description="Serves FullStory's Data Export and REST APIs on loopback over generated "
+        "events, and prints the config with which the tap finds it. POST /sandbox/publish lists "
+        "one more of the bundles that --held-back keeps back. POST /sandbox/settings/KIND, with a "
+        "JSON object of what changes, makes a new version of settings such as `blocking`.",
         epilog=FAULT_SYNTAX,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -92,6 +95,8 @@ def _parser() -> argparse.ArgumentParser:
         help="downloads are redirected to a second origin, which must not see the key")
     add("--get-limit", type=whole_number, metavar="N",
         help="downloads a minute, then status 429 (FullStory: 2); default: no limit")
+    add("--role", choices=LEVELS, default="ARCHITECT",
+        help="the level of the API key; default: %(default)s")
     add("--fault", type=_fault, action="append", default=[], metavar="SPEC",
         help="misbehave, see below; may be given several times")
     add("--config-out", type=Path, metavar="FILE",

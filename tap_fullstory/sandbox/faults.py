@@ -11,10 +11,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
+from textwrap import wrap
 
 from .wire import Answer, Delivery, Request, error_answer, part_of, size_of
 
-ENDPOINTS = ("list", "get", "me", "storage", "any")
+# By the names of the streams that taps make of them.
+REST_ENDPOINTS = tuple(
+    """
+    users sessions segments webhook_endpoints webhook_event_types operations
+    block_rules block_rules_history domain_settings domain_settings_history
+    recording_features recording_features_history geo_settings geo_settings_history
+    privacy_settings privacy_settings_history target_rule target_rule_history
+    """.split()
+)
+ENDPOINTS = ("list", "get", "me", "storage", *REST_ENDPOINTS, "any")
 
 KINDS = {
     "status": "answers `status` with `body`; a number as KIND is short for it",
@@ -35,7 +45,8 @@ FAULT_SYNTAX = "\n".join(
     [
         "SPEC of --fault is [ENDPOINT[/BUNDLE]:]KIND[,NAME=VALUE...]",
         "",
-        f"ENDPOINT: {', '.join(ENDPOINTS)} (the default)",
+        "ENDPOINT: any (the default), list, get, me, storage, or a list of the REST APIs:",
+        *wrap(", ".join(REST_ENDPOINTS), 78, initial_indent="  ", subsequent_indent="  "),
         "KIND:",
         *(f"  {kind:<10}{meaning}" for kind, meaning in KINDS.items()),
         "NAME: those quoted above, and",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterable
@@ -14,9 +15,14 @@ from typing import Any
 from .account import Account
 from .bundles import Bundle, BundleFile, Shelf, generated_bundles, last_settled_midnight
 from .data_export import DataExport, Throttle
+from .events import GeneratedEvents
 from .faults import Fault, Faults, parse_fault
 from .files import FileServer, Storage
+from .people import people
+from .rest import LEVELS, MOST_A_PAGE, RestApis
 from .routes import Match, Route, find
+from .settings import PLATFORMS, Settings
+from .steps import Fields
 from .wire import Answer, Origin, Request, error_answer, json_answer
 
 DEFAULT_KEY = "na1.sandbox-key"
@@ -41,7 +47,8 @@ class Sandbox:
     - `ranges`, `changing_etag`: see FileServer;
     - `list_style`: "capitals" (names in capitals, numbers) or "lower-strings";
     - `inclusive_list`: `list` also answers bundles that end exactly at `start`;
-    - `role`: the key's level that GET /me tells;
+    - `role`: the key's level: USER, ARCHITECT or ADMIN;
+    - `most_a_page`: caps what a page of the REST lists holds, save that of users, which holds ten;
     - `log`: called with a line for each request, which names no key.
 
     Raises ValueError if an option has no such value, OSError if the port is taken.
@@ -64,9 +71,12 @@ class Sandbox:
         list_style: str = "capitals",
         inclusive_list: bool = False,
         role: str = "ARCHITECT",
+        most_a_page: int = MOST_A_PAGE,
         faults: Iterable[Fault | str] = (),
         log: Callable[[str], None] | None = None,
     ) -> None:
+        if role not in LEVELS:
+            raise ValueError(f"role is {role!r}, not one of {', '.join(LEVELS)}")
         self.api_key = api_key
         self._lock = threading.Lock()
         self._requests: list[Request] = []
@@ -94,9 +104,20 @@ class Sandbox:
                 list_style=list_style,
                 inclusive_list=inclusive_list,
             )
-            self._control = [Route("publish", ("POST",), "/sandbox/publish", self._publish)]
+            self._settings = Settings()
+            rest = RestApis(
+                people(_seed(self._shelf.everything())),
+                self._shelf,
+                self._settings,
+                role,
+                most_a_page,
+            )
+            self._control = [
+                Route("publish", ("POST",), "/sandbox/publish", self._publish),
+                Route("settings", ("POST",), r"/sandbox/settings/([a-z]+)", self._change),
+            ]
             self._routes = {
-                "api": [*data_export.routes(), *Account(role).routes()],
+                "api": [*data_export.routes(), *Account(role).routes(), *rest.routes()],
                 "storage": self._storage.routes(),
             }
             # The storage host first: an API answer may point to it from the first request on.
@@ -159,6 +180,12 @@ class Sandbox:
         """
         return self._shelf.publish(bundle)
 
+    def change_settings(self, kind: str, platform: str = "web", **changes: Any) -> Fields:
+        """Makes a new version of the settings of a kind (the last part of their path, such as
+        "blocking") and returns it. Raises ValueError if there are no such settings.
+        """
+        return self._settings.change(kind, platform, changes)
+
     def fault(self, fault: Fault | str) -> None:
         """Adds a fault, behind those that are in force. Raises ValueError if the text is none."""
         self._faults.add(parse_fault(fault) if isinstance(fault, str) else fault)
@@ -202,3 +229,17 @@ class Sandbox:
         if published is None:
             return error_answer(409, "nothing_held_back", "all bundles are listed already")
         return json_answer(200, {"published": published.id})
+
+    def _change(self, request: Request, match: Match) -> Answer:
+        try:
+            changes = json.loads(request.body or b"{}")
+            platform = request.query.get("platform", PLATFORMS[0])
+            return json_answer(200, self.change_settings(match[1], platform, **changes))
+        except (TypeError, ValueError) as error:
+            return error_answer(400, "bad_request", str(error))
+
+
+def _seed(bundles: Iterable[Bundle]) -> int:
+    """The seed of the people whom the events are about."""
+    bodies = (bundle.body for bundle in bundles)
+    return next((body.seed for body in bodies if isinstance(body, GeneratedEvents)), 0)

@@ -1,0 +1,221 @@
+"""The streams, one row each. Another list of FullStory's REST APIs is a row here and a schema file.
+
+Paths, parameters, envelopes and key levels are those of developer.fullstory.com; a machine-readable
+copy is in github.com/fullstorydev/sekizui (internal/connectors/fullstory/reference). Keys and
+replication are this tap's choice: the documentation has no notion of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+# FullStory's levels of API keys, each of which may do what those before it may; by the role that
+# GET /me tells (developer.fullstory.com, "Me", Role Mappings).
+STANDARD, ARCHITECT, ADMIN = "Standard", "Architect", "Admin"
+LEVELS = (STANDARD, ARCHITECT, ADMIN)
+LEVEL_OF_ROLE = {"USER": STANDARD, "ARCHITECT": ARCHITECT, "ADMIN": ADMIN}
+
+CUSTOM_VARS = "CustomVars"
+EXTRA = "extra"
+LAST_UPDATED = "lastUpdated"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One stream. Its schema is in the file of its name.
+
+    `level` is the lowest level of API key that may read it, `add_on` what the account needs too.
+    `cost` says in words what a sync asks of FullStory. `overflow` is the property that holds what
+    no other property takes.
+    """
+
+    name: str
+    path: str
+    level: str
+    cost: str
+    key_properties: tuple[str, ...] = ()
+    replication_key: str | None = None
+    add_on: str = ""
+    selected_by_default: bool = False
+    overflow: str = CUSTOM_VARS
+
+    @property
+    def replication_method(self) -> str:
+        """INCREMENTAL or FULL_TABLE."""
+        return "INCREMENTAL" if self.replication_key else "FULL_TABLE"
+
+    @property
+    def needs(self) -> str:
+        """What it takes to read the stream, in words."""
+        key = f"a key of level {self.level} or higher"
+        return f"{key}, and {self.add_on}" if self.add_on else key
+
+
+@dataclass(frozen=True)
+class Paging:
+    """How a list goes on: the next page's token stands in the answer under one of `tokens`, and is
+    sent back under all of `parameters`. An empty token, or none, ends the list.
+    """
+
+    parameters: tuple[str, ...]
+    tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RestStream(Stream):
+    """A stream of the REST APIs.
+
+    `records` names the member of an answer that lists the records; None: the answer is the only
+    one. `limit` is the page size to ask for. With `platforms` the stream is read for each in turn,
+    and each record gets the property `platform`. `lifted` are members of a record's `metadata` that
+    it gets at its top. `spellings` turns names that the documentation uses too into those of the
+    schema. With `of_users` the stream is read for each identified user in turn, and each record
+    gets the properties `user_id` and `uid`.
+    """
+
+    overflow: str = EXTRA
+    records: str | None = None
+    paging: Paging | None = None
+    limit: int | None = None
+    platforms: tuple[str, ...] = ()
+    lifted: tuple[str, ...] = ()
+    spellings: Mapping[str, str] = field(default_factory=dict)
+    of_users: bool = False
+
+    @property
+    def bookmarks(self) -> tuple[str, ...]:
+        """The names of the stream's bookmarks in the state: it has one for each platform."""
+        return (self.platforms or (self.replication_key,)) if self.replication_key else ()
+
+
+# The schemas of the documentation spell the token in one way, its examples in the other.
+_TOKENS = ("nextPaginationToken", "next_pagination_token")
+_V1_PAGING = Paging(("paginationToken",), _TOKENS)
+# "List Endpoints" has pagination_token in its table of parameters, and paginationToken in its text.
+_WEBHOOK_PAGING = Paging(("pagination_token", "paginationToken"), _TOKENS)
+_V2_PAGING = Paging(("page_token",), ("next_page_token",))
+_LIMIT = 100  # the most that segments, histories, webhooks and operations allow
+# "List Sessions" documents the parameter and its default, 20, but no maximum.
+_NEWEST_SESSIONS = 100
+_PLATFORMS = ("web", "mobile")  # the default is web: mobile is only seen by those who ask for it
+# The schemas of the webhooks' documentation have the one, its examples the other.
+_WEBHOOK_SPELLINGS = {
+    "event_types": "eventTypes",
+    "event_name": "eventName",
+    "event_defs": "eventDefs",
+    "display_name": "displayName",
+    "has_subcategories": "hasSubcategories",
+}
+
+
+def _settings(name: str, path: str, level: str = STANDARD, *platforms: str) -> list[RestStream]:
+    """Two streams of one kind of settings: as they are, and all versions that there have been."""
+    path = f"/settings/recording/v1/{path}"
+    calls = "1 call a platform" if platforms else "1 call"
+    of_platform = ("platform",) if platforms else ()
+    current = RestStream(
+        name, path, level, calls, of_platform, platforms=platforms, lifted=(LAST_UPDATED,)
+    )
+    history = RestStream(
+        f"{name}_history",
+        f"{path}/history",
+        level,
+        f"1 call for {_LIMIT} versions; once those are there, {calls}",
+        (*of_platform, LAST_UPDATED),
+        LAST_UPDATED,
+        records="versions",
+        paging=_V1_PAGING,
+        limit=_LIMIT,
+        platforms=platforms,
+        lifted=(LAST_UPDATED,),
+    )
+    return [current, history]
+
+
+EVENTS = Stream(
+    "events",
+    "/api/v1/export/list and /api/v1/export/get",
+    ARCHITECT,
+    "1 download a bundle, 2 a minute",
+    replication_key="EventStart",
+    add_on="the Data Export add-on",
+    selected_by_default=True,
+)
+
+USERS = RestStream(
+    "users",
+    "/v2/users",
+    ARCHITECT,
+    "1 call for 10 users",
+    ("id",),
+    records="results",
+    paging=_V2_PAGING,
+)
+
+STREAMS: tuple[Stream, ...] = (
+    EVENTS,
+    USERS,
+    RestStream(
+        "segments",
+        "/segments/v1",
+        STANDARD,
+        f"1 call for {_LIMIT} segments",
+        ("id",),
+        records="segments",
+        paging=_V1_PAGING,
+        limit=_LIMIT,
+    ),
+    *_settings("block_rules", "blocking"),
+    *_settings("domain_settings", "domain", STANDARD, *_PLATFORMS),
+    *_settings("geo_settings", "geo"),
+    *_settings("privacy_settings", "privacy", ARCHITECT),
+    *_settings("recording_features", "features", STANDARD, *_PLATFORMS),
+    *_settings("target_rule", "targeting"),
+    RestStream(
+        "webhook_endpoints",
+        "/webhooks/v1/endpoints",
+        ARCHITECT,
+        f"1 call for {_LIMIT} endpoints",
+        ("id",),
+        records="endpoints",
+        paging=_WEBHOOK_PAGING,
+        limit=_LIMIT,
+        spellings=_WEBHOOK_SPELLINGS,
+    ),
+    RestStream(
+        "webhook_event_types",
+        "/webhooks/v1/event-types",
+        ARCHITECT,
+        "1 call",
+        ("eventName",),
+        records="eventDefs",
+        spellings=_WEBHOOK_SPELLINGS,
+    ),
+    RestStream(
+        "operations",
+        "/operations/v1",
+        STANDARD,
+        f"1 call for {_LIMIT} operations",
+        ("id",),
+        records="operations",
+        paging=_V1_PAGING,
+        limit=_LIMIT,
+    ),
+    RestStream(
+        "sessions",
+        "/v2/sessions",
+        ARCHITECT,  # the sessions alone are for Standard, the list of users is not
+        f"1 call for each identified user, which brings the newest {_NEWEST_SESSIONS} sessions, "
+        "and 1 for 10 users",
+        ("id",),
+        records="results",
+        limit=_NEWEST_SESSIONS,
+        of_users=True,
+    ),
+)
+
+
+def stream_named(name: str) -> Stream | None:
+    """The stream with this tap_stream_id; None if this tap has no such."""
+    return next((stream for stream in STREAMS if stream.name == name), None)

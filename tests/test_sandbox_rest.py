@@ -1,0 +1,149 @@
+"""The sandbox's REST APIs, with what is odd about FullStory's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+
+from tap_fullstory.sandbox import Sandbox
+from tap_fullstory.sandbox.faults import REST_ENDPOINTS
+from tap_fullstory.streams import STREAMS, RestStream
+
+SETTINGS = "/settings/recording/v1"
+
+
+def get(sandbox: Sandbox, path: str, **parameters: Any) -> requests.Response:
+    headers = {"Authorization": f"Basic {sandbox.api_key}"}
+    return requests.get(sandbox.url + path, parameters, headers=headers, timeout=5)
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def small():
+    with Sandbox(most_a_page=2) as sandbox:
+        yield sandbox
+
+
+def pages(sandbox: Sandbox, path: str, token: str, into: str, **parameters: Any) -> list[Any]:
+    answers = [get(sandbox, path, **parameters).json()]
+    while answers[-1].get(token):
+        answers.append(get(sandbox, path, **parameters, **{into: answers[-1][token]}).json())
+    return answers
+
+
+def test_every_stream_of_the_tap_has_its_endpoint(sandbox):
+    rest = [stream for stream in STREAMS if isinstance(stream, RestStream)]
+    assert set(REST_ENDPOINTS) == {stream.name for stream in rest}
+    for stream in rest:
+        sandbox.fault(f"{stream.name}:418")
+        assert get(sandbox, stream.path, uid="x").status_code == 418
+    assert get(sandbox, "/v2/users", limit=100).status_code == 400  # no such parameter
+
+
+def test_users_come_by_ten_with_a_total_in_digits(sandbox):
+    answers = pages(sandbox, "/v2/users", "next_page_token", "page_token")
+    assert [len(answer["results"]) for answer in answers] == [10, 10, 10, 10, 10, 7]
+    assert {answer["total_records"] for answer in answers} == {"57"}
+    assert "next_page_token" not in answers[-1]
+    anonymous = [user for answer in answers for user in answer["results"] if "uid" not in user]
+    assert len(anonymous) == 18
+    assert all("email" not in user for user in anonymous)
+
+
+def test_a_page_token_goes_with_its_filters(sandbox):
+    token = get(sandbox, "/v2/users", is_identified="true").json()["next_page_token"]
+    assert get(sandbox, "/v2/users", page_token=token).status_code == 400
+    assert get(sandbox, "/v2/users", page_token="x").status_code == 400
+    more = get(sandbox, "/v2/users", is_identified="true", page_token=token).json()
+    assert all(user["uid"] for user in more["results"])
+    one = get(sandbox, "/v2/users", uid="customer-1001").json()["results"]
+    assert [user["email"] for user in one] == ["jane@example.com"]
+
+
+def test_sessions_are_those_of_the_events_newest_first(sandbox):
+    assert get(sandbox, "/v2/sessions").status_code == 400
+    events = [event for bundle in sandbox.bundles for event in bundle.body]
+    for uid in {event["UserAppKey"] for event in events} - {""}:
+        answer = get(sandbox, "/v2/sessions", uid=uid, limit=100).json()["results"]
+        assert {session["id"] for session in answer} == {
+            f"{event['UserId']}:{event['SessionId']}"
+            for event in events
+            if event["UserAppKey"] == uid
+        }
+        times = [session["created_time"] for session in answer]
+        assert times == sorted(times, reverse=True)
+        assert len(get(sandbox, "/v2/sessions", uid=uid, limit=1).json()["results"]) == 1
+    assert get(sandbox, "/v2/sessions", uid="nobody").json() == {"results": []}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spelling"),
+    [("blocking", "nextPaginationToken"), ("domain", "next_pagination_token")],
+)
+def test_histories_spell_their_token_in_two_ways_and_end_with_an_empty_one(small, kind, spelling):
+    path = f"{SETTINGS}/{kind}/history"
+    answers = pages(small, path, spelling, "paginationToken")
+    assert [len(answer["versions"]) for answer in answers] == [2, 1]
+    assert answers[-1][spelling] == ""
+    stamps = [version["metadata"]["lastUpdated"] for one in answers for version in one["versions"]]
+    assert stamps == sorted(stamps, reverse=True)
+    assert get(small, f"{SETTINGS}/{kind}").json() == answers[0]["versions"][0]
+    assert get(small, path, paginationToken="v0").status_code == 400
+    assert get(small, path, limit=101).status_code == 400
+
+
+def test_web_is_the_default_and_mobile_another(sandbox):
+    path = f"{SETTINGS}/features"
+    web, mobile = (get(sandbox, path, platform=name).json() for name in ("web", "mobile"))
+    assert get(sandbox, path).json() == web != mobile
+    assert get(sandbox, path, platform="tv").status_code == 400
+    assert get(sandbox, f"{SETTINGS}/geo", platform="web").status_code == 400  # has none
+
+
+def test_lists_of_v1_end_without_a_token(small):
+    for path, name, into in (
+        ("/segments/v1", "segments", "paginationToken"),
+        ("/webhooks/v1/endpoints", "endpoints", "pagination_token"),
+        ("/operations/v1", "operations", "paginationToken"),
+    ):
+        answers = pages(small, path, "nextPaginationToken", into)
+        assert "nextPaginationToken" not in answers[-1]
+        ids = [one["id"] for answer in answers for one in answer[name]]
+        assert len(set(ids)) == len(ids) > 2
+    assert "created" not in get(small, "/segments/v1").json()["segments"][0]
+
+
+def test_roles(small):
+    for role, status in (("USER", 403), ("ARCHITECT", 200), ("ADMIN", 200)):
+        with Sandbox(role=role) as sandbox:
+            assert get(sandbox, "/v2/users").status_code == status
+            assert get(sandbox, f"{SETTINGS}/privacy/history").status_code == status
+            assert get(sandbox, "/segments/v1").status_code == 200
+            assert get(sandbox, "/me").json()["role"] == role
+    with pytest.raises(ValueError, match="'x'"):
+        Sandbox(role="x")
+
+
+def test_settings_change_by_method_and_by_request():
+    with Sandbox() as sandbox:
+        path = f"{SETTINGS}/domain"
+        made = sandbox.change_settings("domain", "mobile", onlyRecordKnownDomains=True)
+        assert get(sandbox, path, platform="mobile").json() == made
+        url = f"{sandbox.url}/sandbox/settings"
+        answer = requests.post(f"{url}/domain", json={"domains": []}, timeout=5)
+        assert get(sandbox, path).json() == answer.json()
+        history = get(sandbox, f"{path}/history").json()["versions"]
+        assert [len(version["domains"]) for version in history] == [0, 1, 1, 0]
+        created = {version["metadata"]["created"] for version in history}
+        assert len(created) == 1
+        assert requests.post(f"{url}/weather", timeout=5).status_code == 400
+        assert requests.post(f"{url}/geo", "[]", timeout=5).status_code == 400
+        mobile = requests.post(f"{url}/geo", params={"platform": "mobile"}, timeout=5)
+        assert mobile.status_code == 400

@@ -1,0 +1,138 @@
+"""The shape of REST records: whatever FullStory sends, nothing is lost and the schema holds."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from running import fits
+
+from tap_fullstory import catalog
+from tap_fullstory.config import parse_config
+from tap_fullstory.errors import SourceError
+from tap_fullstory.shape import RecordShaper, lifted, respelled
+from tap_fullstory.streams import STREAMS, RestStream
+
+CONFIG = parse_config({"api_key": "k"}, datetime(2026, 6, 1, tzinfo=timezone.utc))
+NAMES = [stream.name for stream in STREAMS if isinstance(stream, RestStream)]
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8)
+    | st.sampled_from(["", "2020-09-08T15:57:20.830Z", "0001-01-01T00:00:00Z", "2020-13-01"])
+)
+values = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["lastUpdated", "created", "domain", "disabled", "x y"]),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+
+
+def selection(name: str) -> catalog.Selection:
+    made = json.loads(json.dumps(catalog.discover()))
+    for entry in made["streams"]:
+        of_stream = next(item for item in entry["metadata"] if not item["breadcrumb"])
+        of_stream["metadata"]["selected"] = entry["tap_stream_id"] == name
+    (only,) = catalog.select(made, CONFIG)
+    return only
+
+
+SELECTIONS = {name: selection(name) for name in NAMES}
+
+
+def raw(members: dict[str, Any]) -> dict[str, msgspec.Raw]:
+    text = json.dumps(members).encode()
+    return msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+
+
+def shaped(name: str, members: dict[str, Any], **added: Any) -> dict[str, Any]:
+    shaper = RecordShaper(SELECTIONS[name])
+    record: dict[str, Any] = json.loads(shaper.shape(raw(members), raw(added)))
+    return record
+
+
+@given(name=st.sampled_from(NAMES), data=st.data())
+def test_whatever_comes_nothing_is_lost_and_the_schema_holds(name, data):
+    chosen = SELECTIONS[name]
+    known = [column for column in chosen.columns if column not in chosen.key_properties]
+    keys = dict.fromkeys(chosen.key_properties, "2020-09-08T15:57:20.830Z")
+    names = st.sampled_from([*known, "extra", "colour"]) | st.text(max_size=3)
+    members = {**data.draw(st.dictionaries(names, values, max_size=6)), **keys}
+    record = shaped(name, members)
+    for column, value in record.items():
+        assert fits(value, chosen.schema["properties"].get(column)), column
+    extra = record.pop("extra", {})
+    for column, value in members.items():
+        if column in extra:
+            assert same(extra[column], value)
+            assert record.get(column) is None
+        else:
+            assert same(record[column], value) or (record[column] is None and value == "")
+    assert set(record) | set(extra) == set(members)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal as JSON texts, save for decimals that are whole and empty dates within."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return bool(one == other) or (one is None and other == "")
+
+
+@pytest.mark.parametrize("value", [None, "", "yesterday", 5, {}])
+def test_a_key_that_is_none_is_an_error(value):
+    with pytest.raises(SourceError, match="whose lastUpdated is missing or of another type"):
+        shaped("geo_settings_history", {"recordGeoMode": "GEO_ALL"}, lastUpdated=value)
+
+
+def test_what_the_tap_adds_never_hides_what_came():
+    assert shaped("geo_settings", {"lastUpdated": "soon"}, lastUpdated="2020-09-08T15:57:20Z") == {
+        "lastUpdated": "2020-09-08T15:57:20Z",
+        "extra": {"lastUpdated": "soon"},
+    }
+    same_twice = {"lastUpdated": "2020-09-08T15:57:20Z"}
+    assert shaped("geo_settings", same_twice, **same_twice) == same_twice
+
+
+@pytest.mark.parametrize(
+    ("metadata", "found"),
+    [
+        ({"metadata": {"lastUpdated": "a", "created": "b"}}, {"lastUpdated": b'"a"'}),
+        ({"metadata": {"created": "b"}}, {}),
+        ({"metadata": None}, {}),
+        ({"metadata": "lastUpdated"}, {}),
+        ({"metadata": []}, {}),
+        ({}, {}),
+    ],
+)
+def test_lifting(metadata, found):
+    taken = lifted(raw(metadata), ("lastUpdated",))
+    assert {name: bytes(value) for name, value in taken.items()} == found
+    assert lifted(raw(metadata), ()) == {}
+
+
+def test_spellings_are_turned_at_every_depth_and_hide_nothing():
+    given_members = {"a_b": [{"a_b": 1.50, "x": [[{"a_b": None}]]}], "c": {"a_b": 1, "aB": 2}}
+    turned = respelled(raw(given_members), {"a_b": "aB"})
+    assert json.loads(msgspec.json.encode(turned)) == {
+        "aB": [{"aB": 1.5, "x": [[{"aB": None}]]}],
+        "c": {"a_b": 1, "aB": 2},
+    }
