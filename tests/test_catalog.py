@@ -92,7 +92,7 @@ def test_descriptions_differ(discovered):
 
 
 def test_the_stream_and_its_metadata(discovered):
-    (entry,) = discovered["streams"]
+    entry = discovered["streams"][0]
     assert (entry["tap_stream_id"], entry["stream"]) == ("events", "events")
     assert entry["key_properties"] == []
     metadata = metadata_of(discovered)
@@ -155,7 +155,7 @@ STREAM_CHOICES = [
     ("selected", "by_default", "in_schema", "at_entry", "taken"), STREAM_CHOICES
 )
 def test_selection_of_the_stream(discovered, selected, by_default, in_schema, at_entry, taken):
-    (entry,) = discovered["streams"]
+    entry = discovered["streams"][0]
     root = metadata_of(discovered)[()]
     del root["selected-by-default"]
     for place, key, value in (
@@ -189,7 +189,7 @@ COLUMN_CHOICES = [
 
 @pytest.mark.parametrize(("metadata", "in_schema", "taken"), COLUMN_CHOICES)
 def test_selection_of_a_column(discovered, metadata, in_schema, taken):
-    (entry,) = discovered["streams"]
+    entry = discovered["streams"][0]
     kept = [e for e in entry["metadata"] if e["breadcrumb"] != ["properties", "PageIp"]]
     if metadata is not None:
         kept.append({"breadcrumb": ["properties", "PageIp"], "metadata": metadata})
@@ -205,7 +205,7 @@ def test_selection_of_a_column(discovered, metadata, in_schema, taken):
 @pytest.mark.parametrize("metadata", [None, [], {}])
 def test_a_properties_file_of_the_first_taps(discovered, metadata):
     """Stitch's older taps had no metadata: `selected` stood in the schema."""
-    (entry,) = discovered["streams"]
+    entry = discovered["streams"][0]
     entry["metadata"] = metadata
     entry["schema"]["selected"] = True
     properties(discovered)["PageIp"]["selected"] = False
