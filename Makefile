@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format dist clean FORCE
+.PHONY: help demo bench test lint format dist clean FORCE
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ demo: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp ## Run 
 
 test: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-jsonl/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/singer-tools/.stamp ## Run the tests; ARGS="-k name" goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/tap-fullstory-1.0.4/.stamp ## Measure the tap beside gzip and others; ARGS=--help tells the options
+	@$(BIN)/python bench/bench.py $(ARGS)
 
 lint: $(ENVS)/dev/.stamp ## Check rules, format and types
 	@$(BIN)/ruff check .
@@ -36,7 +39,7 @@ dist: $(ENVS)/dev/.stamp ## Build the wheel and the source archive into dist/
 	@ls dist
 
 clean: ## Remove the environments, what was built, and the caches
-	@rm -rf $(ENVS) build dist *.egg-info demo/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(ENVS) build dist *.egg-info demo/out bench/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: a stamp in each tells that it is complete ---

@@ -11,21 +11,29 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from statistics import median
 
-from cases import Bundle, Case, Results
-from measure import LOG, RECORD, Failed, cost, seconds_until, watch
-from tables import goals, growth_table, main_table, noise
+from cases import (
+    OUT,
+    ROOT,
+    TAP,
+    Bundle,
+    Case,
+    Results,
+    check,
+    of_growth,
+    of_others,
+    of_the_tap,
+    tap_command,
+)
+from measure import ENVIRONMENT, RECORD, Failed, cost, seconds_until
+from tables import goals_table, growth_table, main_table, noise
 
-ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "bench/out"
 LAYOUTS = ("lines", "oneline", "indented")
 TARGET = ROOT / ".venvs/target-duckdb/bin/target-duckdb"
 TARGET_CONFIG = {
@@ -34,10 +42,158 @@ TARGET_CONFIG = {
     "primary_key_required": False,
     "add_metadata_columns": True,
 }
-PUBLISHED = ROOT / ".venvs/tap-fullstory-1.0.4/bin/python"
-# Its address stands in the code, not in the config.
-START_PUBLISHED = "import tap_fullstory as t; t.BASE_URL = {url!r} + '/api/v1/export/'; t.main()"
-SIX = ("IndvId", "SessionId", "EventStart", "EventType", "EventTargetText", "PageUrl")
-PROMOTED = ("evt_product_id_str", "page_category_str", "user_plan_str")
 STARTS = 15  # how often the start-up is timed
 SLOW_ROUNDS = 3  # at most, of what takes long
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    load_before = os.getloadavg()[0]
+    try:
+        with _served(options) as bundles:
+            results = _measured(options, bundles)
+    except Failed as failure:
+        sys.exit(f"The bench failed: {failure}")
+    lines = bundles[options.events, "lines"]
+    load = f"load {load_before:.1f} before and {os.getloadavg()[0]:.1f} after"
+    print(
+        f"Machine: {os.cpu_count()} cores ({_processor()}), {platform.system()}, Python "
+        f"{platform.python_version()}; {load}.\n"
+        f"Bundle: {lines['events']:,} events of {lines['unpacked'] / lines['events']:,.0f} bytes, "
+        f"{100 * lines['with_custom_vars'] / lines['events']:.0f} % with custom variables; "
+        f"{lines['unpacked'] / 1e6:,.0f} MB unpacked, {lines['packed'] / 1e6:,.0f} MB packed.\n"
+        f"Medians of {options.rounds} rounds in turns, with the least and the most. "
+        f"The slowest gzip beside the fastest: {noise(results)}.\n\n"
+        f"{main_table(results)}\n\n"
+        "`| cat > /dev/null` stands behind each, and its CPU is in. Ratios are to gzip over the "
+        'same file in the same round. "all" is the most memory that all processes of the tap '
+        'held at a time (Pss, sampled, in a run of its own), "largest" the ru_maxrss of its '
+        "largest process.\n"
+    )
+    if results.growth:
+        print(f"{growth_table(results)}\n")
+    print(
+        f"Start-up to the first byte of --version: {_median_ms(results.starts)}; "
+        f"`python -c pass`: {_median_ms(results.python_starts)}.\n\n{goals_table(results)}"
+    )
+
+
+def _measured(options: argparse.Namespace, bundles: dict[tuple[int, str], Bundle]) -> Results:
+    tap = options.tap
+    lines, oneline, indented = (bundles[options.events, layout] for layout in LAYOUTS)
+    small = bundles[options.small, "lines"]
+    cases = [*of_the_tap(tap, lines, oneline, indented), *of_others(small)]
+    growth = of_growth(tap, [bundles[size, "lines"] for size in _growth_sizes(options)])
+    for case in cases + growth:
+        _say(f"looking at {case.name}, {case.bundle['layout']}, {case.events:,} events")
+        check(case)
+    _time(cases, options.rounds)
+    _time(growth, min(options.rounds, SLOW_ROUNDS))
+    _say("start-up, first records, and the share of a pipeline into DuckDB")
+    starts, python_starts = [], []
+    for _ in range(STARTS):
+        starts.append(seconds_until((b"tap-fullstory",), [tap, "--version"]))
+        python_starts.append(cost([_python_of(tap), "-c", "pass"]).wall)
+    return Results(
+        cases,
+        growth,
+        {case.events: seconds_until(RECORD, *case.commands) for case in growth if case.name == TAP},
+        _share_before_target(tap, bundles[options.target_events, "lines"], options.rounds),
+        starts,
+        python_starts,
+    )
+
+
+def _time(cases: Sequence[Case], rounds: int) -> None:
+    """In turns, so that a busy minute of the machine hits all of them."""
+    for number in range(1, rounds + 1):
+        _say(f"round {number} of {rounds}, {len(cases)} runs")
+        for case in cases:
+            case.costs.append(cost(*case.commands, ["cat"]))
+
+
+def _share_before_target(tap: str, bundle: Bundle, rounds: int) -> list[float]:
+    """Which part of the CPU of `tap | target-duckdb` the tap takes, run by run."""
+    config = OUT / "target.json"
+    config.write_text(json.dumps(TARGET_CONFIG))
+    shares = []
+    for _ in range(min(rounds, SLOW_ROUNDS)):
+        Path(TARGET_CONFIG["path"]).unlink(missing_ok=True)
+        used = cost(tap_command(tap, bundle), [str(TARGET), "--config", str(config)]).cpu
+        shares.append(used[0] / sum(used))
+    return shares
+
+
+@contextmanager
+def _served(options: argparse.Namespace) -> Iterator[dict[tuple[int, str], Bundle]]:
+    """The bundles by events and layout, each served by a sandbox of its own in another process."""
+    wanted = [(options.events, layout) for layout in LAYOUTS]
+    sizes = {options.small, options.target_events, *_growth_sizes(options)}
+    wanted += [(size, "lines") for size in sorted(sizes - {options.events})]
+    arguments = [f"{events}:{layout}:{options.seed}" for events, layout in wanted]
+    program = Path(__file__).with_name("bundles.py")
+    with subprocess.Popen(
+        [sys.executable, str(program), *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=ENVIRONMENT,
+    ) as server:
+        printed = server.stdout.readline() if server.stdout else b""
+        if not printed:
+            raise Failed("the sandbox did not start")
+        yield dict(zip(wanted, json.loads(printed), strict=True))
+
+
+def _growth_sizes(options: argparse.Namespace) -> list[int]:
+    return [] if options.no_growth else sorted(set(options.growth))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bench.py",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    # fmt: off
+    add("--events", type=int, default=400_000, help="events in the large bundle")
+    add("--rounds", type=int, default=5, help="how often each is timed")
+    add("--small", type=int, default=20_000, help="events for jq and tap-fullstory 1.0.4")
+    add("--target-events", type=int, default=100_000, help="events for target-duckdb")
+    add("--growth", type=int, nargs="+", default=[20_000, 50_000, 400_000, 2_000_000],
+        metavar="EVENTS", help="sizes that show how time and memory grow")
+    add("--no-growth", action="store_true", help="without these")
+    add("--seed", type=int, default=0, help="of the events")
+    add("--tap", default=str(ROOT / ".venvs/tap/bin/tap-fullstory"), metavar="COMMAND",
+        help="the tap that is measured")
+    # fmt: on
+    return parser
+
+
+def _python_of(tap: str) -> str:
+    """The Python that the tap's command starts."""
+    beside = Path(tap).with_name("python")
+    return str(beside) if beside.exists() else sys.executable
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _median_ms(seconds: list[float]) -> str:
+    return (
+        f"{1000 * median(seconds):.0f} ms ({1000 * min(seconds):.0f} to {1000 * max(seconds):.0f})"
+    )
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

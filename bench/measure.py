@@ -157,10 +157,8 @@ def _tree(process_id: int) -> Iterator[int]:
 
 
 def _share(process_id: int) -> int:
-    found = re.search(
-        r"^Pss:\s+(\d+) kB", _text(Path(f"/proc/{process_id}/smaps_rollup")), re.MULTILINE
-    )
-    return int(found[1]) * 1024 if found else 0
+    kilobytes = re.search(r"\nPss: +([0-9]+) kB", _text(Path(f"/proc/{process_id}/smaps_rollup")))
+    return int(kilobytes[1]) * 1024 if kilobytes else 0
 
 
 def _text(path: Path) -> str:
