@@ -146,6 +146,8 @@ def currently_syncing(state: State) -> str | None:
 
 def with_currently_syncing(state: State, stream: str | None) -> State:
     """The state while `stream` is under way; None: while none is."""
+    if stream is None and state.get("currently_syncing") is None:
+        return state
     rest = {key: value for key, value in state.items() if key != "currently_syncing"}
     return rest if stream is None else {"currently_syncing": stream, **rest}
 

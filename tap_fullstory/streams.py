@@ -121,7 +121,7 @@ def _settings(name: str, path: str, level: str = STANDARD, *platforms: str) -> l
         f"{name}_history",
         f"{path}/history",
         level,
-        f"1 call for {_LIMIT} versions; once those are there, {calls}",
+        f"{calls} for {_LIMIT} new versions",
         (*of_platform, LAST_UPDATED),
         LAST_UPDATED,
         records="versions",
@@ -206,8 +206,8 @@ STREAMS: tuple[Stream, ...] = (
         "sessions",
         "/v2/sessions",
         ARCHITECT,  # the sessions alone are for Standard, the list of users is not
-        f"1 call for each identified user, which brings the newest {_NEWEST_SESSIONS} sessions, "
-        "and 1 for 10 users",
+        f"1 call for each identified user, which brings the newest {_NEWEST_SESSIONS} of their "
+        "sessions, and 1 for 10 users",
         ("id",),
         records="results",
         limit=_NEWEST_SESSIONS,
