@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # More arguments for pytest: make test ARGS="-k sandbox -x"
 ARGS ?=
+# How long to fuzz: make fuzz SECONDS=600
+SECONDS ?= 60
 
 ENVS := .venvs
 BIN := $(ENVS)/dev/bin
@@ -10,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test lint format dist clean FORCE
+.PHONY: help demo bench test fuzz lint format dist clean FORCE
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +25,9 @@ test: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-jsonl/.stamp $(ENVS)/
 
 bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/tap-fullstory-1.0.4/.stamp ## Measure the tap beside gzip and others; ARGS=--help tells the options
 	@$(BIN)/python bench/bench.py $(ARGS)
+
+fuzz: $(ENVS)/dev/.stamp ## Read damaged bundles for SECONDS=60 seconds, and say how many
+	@$(BIN)/python tests/fuzz_bundles.py $(SECONDS)
 
 lint: $(ENVS)/dev/.stamp ## Check rules, format and types
 	@$(BIN)/ruff check .

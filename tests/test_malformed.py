@@ -110,19 +110,26 @@ MALFORMED_BYTES = {
     "UTF-16": b"[^\0{\0}\0]\0",
     **{name: text.encode() for name, text in MALFORMED.items()},
 }
-# What stands before the events of the table: nothing, or more than a block.
-# What stands before the events of the table: nothing, or several blocks.
-LEADS = {"at once": "", "after blocks": ('{"text":"' + "},{" * 5000 + '","n":[{},{}]}, ') * 4}
+# What stands before the first event of the table and instead of the last: the same, an event where
+# the reader finds an end at once, one where it is mistaken about that, and all that after blocks.
+NESTED = '{"z":[{"y":1},{"y":2}]}'
+PLACES = {
+    "as it is": ("", "{}"),
+    "in a run": ('{"n":1},', '{"z":1}'),
+    "in no run": ('{"n":1},', NESTED),
+    "after blocks": (('{"text":"' + "},{" * 5000 + '","n":[{},{}]}, ') * 4, NESTED),
+}
 
 
-@pytest.mark.parametrize("lead", LEADS)
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", MALFORMED_BYTES)
-def test_what_comes_before_something_malformed_comes_out(name: str, lead: str) -> None:
+def test_what_comes_before_something_malformed_comes_out(name: str, place: str) -> None:
     before, after = MALFORMED_BYTES[name].split(b"^", 1)
+    first, last = (part.encode() for part in PLACES[place])
     if before.startswith(b"[{"):
-        before = b"[" + LEADS[lead].encode() + before[1:]
-    elif lead != "at once":
-        return  # there is no event before it
+        before = b"[" + first + before[1:]
+    if after.endswith(b",{}]"):
+        after = after[: -len(b"{}]")] + last + b"]"
     bundle, offset = before + after, len(before)
     truth = oracle.truth(bundle)
     assert not truth.whole
@@ -151,7 +158,7 @@ def assert_the_next_run_stops_there_too(
         assert after.malformed.offset == before.malformed.offset
 
 
-@exhaustive(300)
+@exhaustive(600)
 @given(
     bundle=bundles(any_events, max_events=5),
     seed=st.integers(0, 2**32),
