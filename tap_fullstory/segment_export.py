@@ -140,6 +140,8 @@ class SegmentExport:
             try:
                 self._client.download_export(self._result_id(export, bundle), sink)
             except (Gone, _Failed) as reason:
+                if self._closed:  # and so cancelled
+                    raise
                 self._forget(bundle, export)
                 if orders == EXPORTS_A_WINDOW:
                     raise SourceError(

@@ -22,6 +22,8 @@ from running import counted, discover, run_command, run_tap, selecting
 
 from tap_fullstory.catalog import select
 from tap_fullstory.config import parse_config
+from tap_fullstory.errors import NetworkError
+from tap_fullstory.http import Http
 from tap_fullstory.sandbox import Bundle, Fault
 from tap_fullstory.segment_export import export_fields, windows
 from tap_fullstory.times import format_rfc3339, parse_rfc3339
@@ -345,6 +347,12 @@ def test_an_order_is_not_repeated_without_end_when_answers_get_lost():
         run = run_tap(api.config(sandbox))
         assert (run.code, len(orders(sandbox))) == (1, 3)
         assert "may have started something" in run.critical
+
+
+def test_an_order_that_never_went_out_is_made_again_as_often_as_any_request(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    with Http("na1.key", "test", 1) as http, pytest.raises(NetworkError, match="failed 8 times"):
+        http.post_json("http://127.0.0.1:1/segments/v1/exports", {}, "create")
 
 
 @pytest.mark.parametrize(
