@@ -1,8 +1,9 @@
 """FullStory's APIs as typed calls.
 
 The Data Export API lists bundles of events and hands them out one by one:
-developer.fullstory.com, "List Event Exports" and "Get Event Export". The REST APIs answer with JSON
-objects, whose members go on as the text that FullStory sent.
+developer.fullstory.com, "List Event Exports" and "Get Event Export". The Segment Export API makes
+files to order: "Create Segment Export", "Get Operation", "Get Export Results". The REST APIs answer
+with JSON objects, whose members go on as the text that FullStory sent.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Raw
 
 from tap_fullstory.config import Config
 from tap_fullstory.errors import SourceError
-from tap_fullstory.http import Http, show
+from tap_fullstory.http import EXCERPT, Http, show
 from tap_fullstory.records import repair_surrogates
 from tap_fullstory.times import format_rfc3339, from_epoch
 
@@ -26,6 +28,10 @@ LOGGER = logging.getLogger(__name__)
 
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 PAGE_BUNDLES = 20  # "at most 20 results", List Event Exports
+# What an operation or export that has run out answers is not documented; FullStory keeps them for
+# about a week, by the example of "Get Operation".
+GONE = (400, 404, 410)
+CANCEL_TIMEOUT = 5  # seconds: a cancellation is a courtesy, and somebody waits for the tap to end
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,21 @@ class Bundle:
     def period(self) -> str:
         """The period in words, for logs and errors."""
         return f"{format_rfc3339(self.start)} to {format_rfc3339(self.end)}"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """How far an export has got.
+
+    `state` is PENDING, COMPLETED or FAILED by the documentation of "Get Operation"; only it tells
+    whether the export is done, since `percent` may be 100 before. `error` says why it failed.
+    `result_id` is the id that its results go by, another one than the operation's.
+    """
+
+    state: str
+    error: str
+    percent: int
+    result_id: str | None
 
 
 class Client:
@@ -88,6 +109,56 @@ class Client:
         """
         self._http.download(f"{self._exports}/get", {"id": bundle.id}, sink, "get")
 
+    def create_export(self, order: Mapping[str, Any]) -> str:
+        """Order an export, as "Create Segment Export" documents; the id of its operation.
+
+        Each call starts one: see Http.post_json for when it is tried again. Raises SourceError if
+        FullStory refuses the order, and whatever Http.post_json raises.
+        """
+        url = f"{self._api}/segments/v1/exports"
+        return _text(self._http.post_json(url, order, "create"), "operationId", url)
+
+    def operation(self, operation_id: str) -> Operation:
+        """How an operation stands. A state that is left out is UNKNOWN, the documented default.
+
+        Raises Gone if there is no such operation, and whatever Http.get_json raises.
+        """
+        url = f"{self._api}/operations/v1/{quote(operation_id, safe='')}"
+        answer = self._http.get_json(url, {}, "operation", gone=GONE)
+        results, percent = _value(answer, "results"), _value(answer, "estimatePctComplete")
+        return Operation(
+            state=str(_value(answer, "state") or "UNKNOWN").upper(),
+            error=str(_value(answer, "errorDetails") or "")[:EXCERPT],
+            percent=percent if isinstance(percent, int) else 0,
+            result_id=_text(results, "searchExportId", url) if results else None,
+        )
+
+    def cancel_operation(self, operation_id: str) -> None:
+        """Stop an export ("Cancel Operation"), tried once. Raises TapError if that fails."""
+        url = f"{self._api}/operations/v1/{quote(operation_id, safe='')}/cancel"
+        self._http.post_once(url, "cancel", CANCEL_TIMEOUT)
+
+    def download_export(self, result_id: str, sink: BinaryIO) -> None:
+        """Write the file of a finished export to `sink`, compressed, as FullStory sends it.
+
+        The file lies at an address that typically lives for five minutes ("Get Export Results"), so
+        it is asked for right before each try. When it runs out is not looked at: FullStory writes
+        nine decimals there, and only the storage host knows anyway. The address opens the file by
+        itself, and must not see the key.
+
+        Raises Gone if the export has run out, and whatever Http.download_signed raises.
+        """
+        url = f"{self._api}/search/v1/exports/{quote(result_id, safe='')}/results"
+
+        def locate() -> str:
+            return _text(self._http.get_json(url, {}, "results", gone=GONE), "location", url)
+
+        self._http.download_signed(locate, f"the file of {url}", sink, "storage")
+
+    def prove_key(self) -> None:
+        """Raises AccessError if FullStory does not accept the API key, and as Http.get_json."""
+        self._http.get_json(f"{self._api}/me", {}, "me")
+
     def read(self, path: str, params: Mapping[str, str], endpoint: str) -> dict[str, Raw]:
         """The members of the JSON object that a GET of `path` answers with, each as it came.
 
@@ -112,6 +183,26 @@ class Client:
         if not isinstance(role, str):
             raise SourceError(f"{show(url, {})} does not say what role the API key has.")
         return role
+
+
+def _value(answer: Any, name: str) -> Any:
+    """A member of an answer. FullStory's older APIs document camelCase, and print snake_case in
+    places; both are read.
+    """
+    if not isinstance(answer, dict):
+        return None
+    names = {key.replace("_", "").lower(): value for key, value in answer.items()}
+    return names.get(name.lower())
+
+
+def _text(answer: Any, name: str, url: str) -> str:
+    value = _value(answer, name)
+    if isinstance(value, str) and value:
+        return value
+    raise SourceError(
+        f"{url} answered with JSON that has no {name}. FullStory may have changed the API: look "
+        "for a newer version of this tap."
+    )
 
 
 def _decode_members(body: bytes) -> dict[str, Raw]:

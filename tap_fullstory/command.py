@@ -17,6 +17,7 @@ from tap_fullstory import catalog, state
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config, parse_config
 from tap_fullstory.errors import TapError, TargetError, UsageError
+from tap_fullstory.exports import prove_access
 from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter, write_all
 from tap_fullstory.streams import LEVEL_OF_ROLE, LEVELS, STREAMS
@@ -44,7 +45,7 @@ def run(options: Namespace, interrupts: Interrupts) -> None:
 def _discover(config: Config | None, interrupts: Interrupts, now: datetime) -> None:
     if config is not None:
         with Client(config) as client:
-            client.list_bundles(after=int(now.timestamp()))
+            prove_access(config, client, now)
             _tell_reach(client)
     text = json.dumps(catalog.discover(config), indent=2, ensure_ascii=False) + "\n"
     with interrupts.deferred():

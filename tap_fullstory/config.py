@@ -70,6 +70,13 @@ def _whole(low: int, high: int) -> Callable[[Any], int]:
     return parse
 
 
+def _divisor_of_day(value: Any) -> int:
+    hours = _whole(1, 24)(value)
+    if 24 % hours:
+        raise ValueError
+    return hours
+
+
 def _flag(value: Any) -> bool:
     if isinstance(value, str):
         value = {"true": True, "false": False}.get(value.strip().lower(), value)
@@ -148,12 +155,46 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "export_api",
-        _choice("data_export"),
-        "data_export",
+        _choice("data_export", "segment_export"),
+        "data_export or segment_export",
         "Which of FullStory's APIs the events come from: `data_export`, the bundles of the Data "
-        "Export add-on.",
+        "Export add-on, or `segment_export`, the newer one, in which the tap orders an export for "
+        "each window of time.",
         default="data_export",
         kind="option",
+    ),
+    Setting(
+        "segment_id",
+        _header_text,
+        "the id of a segment, such as everyone",
+        "Whom the exports cover: the id of a segment, as it stands in its address in FullStory. "
+        "For `segment_export` and `individuals` only, as are the next three.",
+        default="everyone",
+    ),
+    Setting(
+        "export_window_hours",
+        _divisor_of_day,
+        "1, 2, 3, 4, 6, 8, 12 or 24",
+        "Hours of events in one export. Windows lie end to end on a grid from midnight UTC.",
+        default=24,
+        kind="integer",
+    ),
+    Setting(
+        "export_timeout_minutes",
+        _whole(1, 10_080),
+        "a whole number of minutes from 1 to 10080",
+        "How long one export may stay unfinished. The next run goes on waiting for it, once.",
+        default=120,
+        kind="integer",
+    ),
+    Setting(
+        "export_delay_hours",
+        _whole(1, 720),
+        "a whole number of hours from 1 to 720",
+        "How old events must be to be exported. They settle for a day: with less, what arrives "
+        "late is missed for good.",
+        default=24,
+        kind="integer",
     ),
     Setting(
         "data_export_url",
@@ -280,6 +321,10 @@ class Config:
     start_date: datetime
     end_date: datetime | None
     export_api: str
+    segment_id: str
+    export_window_hours: int
+    export_timeout_minutes: int
+    export_delay_hours: int
     data_export_url: str
     api_url: str
     user_agent: str

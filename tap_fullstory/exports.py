@@ -1,20 +1,109 @@
-"""Which bundles lie after a bookmark."""
+"""Where bundles come from: which of them lie after a bookmark, and how to get one.
+
+Everything behind the protocol ExportSource is the same to the rest of the tap. Which of FullStory's
+APIs stands there is decided here, in one place: `open_source`.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import groupby
+from typing import BinaryIO, NamedTuple, Protocol
 
+from tap_fullstory import state as states
+from tap_fullstory.catalog import Selection
 from tap_fullstory.client import PAGE_BUNDLES, Bundle, Client
+from tap_fullstory.config import Config
 from tap_fullstory.errors import SourceError
+from tap_fullstory.segment_export import events_by_window, individuals
+from tap_fullstory.state import Export, State
+from tap_fullstory.streams import INDIVIDUALS
 from tap_fullstory.times import format_rfc3339
 
 LOGGER = logging.getLogger(__name__)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class ExportSource(Protocol):
+    """The bundles of one stream: files of events, each of a period, end to end.
+
+    `bundles` and `download` may be called by a thread that fetches ahead, one after the other; the
+    rest by the thread that emits.
+    """
+
+    def bundles(self, state: State) -> Iterator[Bundle]:
+        """What lies after the bookmark in `state` (the end, exclusive, of what is emitted), oldest
+        first; on the first run, without one, what the config wants. Raises TapError if that cannot
+        be told.
+        """
+
+    def download(self, bundle: Bundle, sink: BinaryIO) -> None:
+        """Write a bundle's file to `sink`, a seekable file, as FullStory sends it; the same file
+        each time, if it can be had. Raises TapError, and SinkError if `sink` is full.
+        """
+
+    def release(self, bundle: Bundle) -> None:
+        """Forget what is kept for a bundle: it is emitted, or what came for it is of no use."""
+
+    def under_way(self) -> Export | None:
+        """What the state has to remember, so that the next run gets the file of the first bundle
+        not released yet as this run does; None if the bundle's id says it all.
+        """
+
+    def close(self) -> None:
+        """Undo what nobody will fetch: all that `under_way` has not told last. Raises nothing."""
+
+
+class DataExport:
+    """The Data Export API as a source: bundles that FullStory has cut, which need no ordering."""
+
+    def __init__(self, config: Config, selection: Selection, client: Client) -> None:
+        self._config = config
+        self._stream = selection.stream
+        self._client = client
+
+    def bundles(self, state: State) -> Iterator[Bundle]:
+        after = states.bundle_end(state, self._stream) or self._config.start_date
+        partial = states.partial(state, self._stream)
+        under_way = partial.id if partial else None
+        return bundles_after(self._client, after, self._config.end_date, under_way)
+
+    def download(self, bundle: Bundle, sink: BinaryIO) -> None:
+        self._client.download_bundle(bundle, sink)
+
+    def release(self, bundle: Bundle) -> None:
+        """Nothing is kept."""
+
+    def under_way(self) -> None:
+        """A bundle's id says it all."""
+
+    def close(self) -> None:
+        """Nothing was begun that would have to be undone."""
+
+
+def open_source(
+    config: Config, selection: Selection, client: Client, now: datetime
+) -> ExportSource:
+    """The source of an export stream.
+
+    Only the Segment Export API has individuals, so they come from there whatever the config says of
+    the events: host and key are the same.
+    """
+    if selection.row is INDIVIDUALS:
+        return individuals(config, selection, client, now)
+    return _EVENTS[config.export_api].open(config, selection, client, now)
+
+
+def prove_access(config: Config, client: Client, now: datetime) -> None:
+    """Ask FullStory something that it answers only if key, plan and hosts are right.
+
+    Raises TapError if it does not.
+    """
+    _EVENTS[config.export_api].prove(client, now)
 
 
 def bundles_after(
@@ -66,3 +155,27 @@ def bundles_after(
 def _order(bundle: Bundle) -> tuple[datetime, datetime, str]:
     # The same in every run: what has been emitted of bundles that share an end is told by this.
     return bundle.end, bundle.start, bundle.id
+
+
+def _data_export(config: Config, selection: Selection, client: Client, _: datetime) -> DataExport:
+    return DataExport(config, selection, client)
+
+
+def _prove_listing(client: Client, now: datetime) -> None:
+    client.list_bundles(after=int(now.timestamp()))
+
+
+def _prove_key(client: Client, _: datetime) -> None:
+    client.prove_key()
+
+
+class _Api(NamedTuple):
+    open: Callable[[Config, Selection, Client, datetime], ExportSource]
+    prove: Callable[[Client, datetime], None]
+
+
+# By the values of export_api.
+_EVENTS = {
+    "data_export": _Api(_data_export, _prove_listing),
+    "segment_export": _Api(events_by_window, _prove_key),
+}

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -38,6 +38,8 @@ MAX_REDIRECTS = 10
 LONGEST_THROTTLING = 3600  # seconds that one request may be throttled, all in all
 LONGEST_RETRY_AFTER = 300  # seconds; more than that is asked about again rather than believed
 FIRST_THROTTLE_WAIT = 1  # seconds, doubled each time, where Retry-After is missing or garbage
+# A POST whose answer is lost may have done its work all the same: trying it again does it twice.
+LOST_ANSWERS = 2  # so many lost answers are put up with
 READ_BYTES = 64 * 1024
 EXCERPT = 200  # characters of an API's answer that an error quotes
 
@@ -46,6 +48,14 @@ T = TypeVar("T")
 
 class _Transient(NetworkError):
     """Worth another try."""
+
+
+class _Lost(_Transient):
+    """A request that went out, with no answer, or half of one, coming back."""
+
+
+class Gone(Exception):
+    """An answer that, as the caller has said, means that what is asked for is no longer there."""
 
 
 class SinkError(Exception):
@@ -161,9 +171,11 @@ class Http:
     def __repr__(self) -> str:
         return "Http()"
 
-    def get_json(self, url: str, params: Mapping[str, str], endpoint: str) -> Any:
-        """The decoded JSON answer. Raises as `get`."""
-        return self.get(url, params, endpoint, msgspec.json.decode)
+    def get_json(
+        self, url: str, params: Mapping[str, str], endpoint: str, gone: Collection[int] = ()
+    ) -> Any:
+        """The decoded JSON answer. Raises Gone on the statuses in `gone`, and else as `get`."""
+        return self.get(url, params, endpoint, msgspec.json.decode, gone=gone)
 
     def get(
         self,
@@ -174,6 +186,7 @@ class Http:
         *,
         keep_alive: bool = False,
         tries: int = MAX_TRIES,
+        gone: Collection[int] = (),
     ) -> T:
         """What `decode` makes of the answer's body. It raises a MsgspecError, UnicodeDecodeError or
         RecursionError if that is not what was promised.
@@ -184,18 +197,44 @@ class Http:
         """
 
         def attempt() -> T:
-            with self._request(url, params, endpoint, {}, keep_alive) as response:
-                body = self._read_all(response)
-            try:
-                return decode(body)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                raise SourceError(
-                    f"{show(url, params)} answered HTTP {response.status_code} with something else "
-                    f"than the JSON promised: {self._excerpt(body)}. Check the address in the "
-                    "config and what stands between here and FullStory, such as a proxy."
-                ) from None
+            request = self._request(url, params, endpoint, {}, keep_alive, gone=gone)
+            return self._decoded(request, decode, show(url, params))
 
         return self._persist(attempt, show(url, params), tries)
+
+    def post_json(self, url: str, body: Mapping[str, Any], endpoint: str) -> Any:
+        """The decoded JSON answer to a POST that starts something.
+
+        Throttling, errors of the server and a connection that does not come about are waited out as
+        in `get`. An answer that gets lost may leave something started that nobody knows of, so the
+        third one lost is not tried again. Raises as `get`.
+        """
+        content, lost = msgspec.json.encode(body), 0
+
+        def attempt() -> Any:
+            nonlocal lost
+            try:
+                request = self._request(url, {}, endpoint, {}, content=content)
+                return self._decoded(request, msgspec.json.decode, show(url, {}))
+            except _Lost as error:
+                lost += 1
+                if lost > LOST_ANSWERS:
+                    raise NetworkError(
+                        f"{show(url, {})} answered none of {lost} requests, at last: {error}. Each "
+                        "may have started something, so the tap does not ask again. Nothing is "
+                        "lost: run again with the last state when the network or FullStory is back."
+                    ) from None
+                raise
+
+        return self._persist(attempt, show(url, {}))
+
+    def post_once(self, url: str, endpoint: str, timeout: float) -> None:
+        """A POST without a body, tried once, its answer not read. Raises TapError if it fails."""
+        try:
+            with self._request(url, {}, endpoint, {}, content=b"", timeout=timeout):
+                return
+        except _Throttled:
+            raise NetworkError(f"{show(url, {})} is throttled (HTTP 429)") from None
 
     def hang_up(self) -> None:
         """Close the connections that wait for a next call."""
@@ -207,6 +246,33 @@ class Http:
         A download that breaks off goes on where it stopped if the server serves ranges of the same
         entity, and from the start if not. Raises as get_json, and SinkError if `sink` is full.
         """
+
+        def ask(headers: Mapping[str, str]) -> AbstractContextManager[requests.Response]:
+            return self._request(url, params, endpoint, headers)
+
+        self._download(ask, show(url, params), sink)
+
+    def download_signed(
+        self, locate: Callable[[], str], shown: str, sink: BinaryIO, endpoint: str
+    ) -> None:
+        """As download, from an address that is good for a while and opens the file by itself.
+
+        `locate` gives such an address; each try asks it for another one. The key stays at home.
+        Raises what `locate` raises, and SourceError if the address is not https, save on loopback.
+        """
+
+        def ask(headers: Mapping[str, str]) -> AbstractContextManager[requests.Response]:
+            address = _safe_address(locate(), shown)
+            return self._request(address, {}, endpoint, headers, signed=True)
+
+        self._download(ask, shown, sink)
+
+    def _download(
+        self,
+        ask: Callable[[Mapping[str, str]], AbstractContextManager[requests.Response]],
+        shown: str,
+        sink: BinaryIO,
+    ) -> None:
         state = _Download(sink)
 
         def attempt() -> None:
@@ -215,7 +281,7 @@ class Http:
                 headers["Range"] = f"bytes={state.received}-"
                 if state.etag:
                     headers["If-Range"] = state.etag
-            with self._request(url, params, endpoint, headers) as response:
+            with ask(headers) as response:
                 if response.status_code == 416:
                     state.restart()
                     raise _Transient("the rest of the file is not there")
@@ -225,7 +291,24 @@ class Http:
             if state.total is not None and state.received != state.total:
                 raise _Transient(f"the body ended after {state.received} of {state.total} bytes")
 
-        self._persist(attempt, show(url, params))
+        self._persist(attempt, shown)
+
+    def _decoded(
+        self,
+        request: AbstractContextManager[requests.Response],
+        decode: Callable[[bytes], T],
+        shown: str,
+    ) -> T:
+        with request as response:
+            body = self._read_all(response)
+        try:
+            return decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise SourceError(
+                f"{shown} answered HTTP {response.status_code} with something else than the JSON "
+                f"promised: {self._excerpt(body)}. Check the address in the config and what stands "
+                "between here and FullStory, such as a proxy."
+            ) from None
 
     def _persist(self, attempt: Callable[[], T], shown: str, tries: int = MAX_TRIES) -> T:
         """The result of `attempt`, tried again while that may help."""
@@ -282,18 +365,27 @@ class Http:
         endpoint: str,
         headers: Mapping[str, str],
         keep_alive: bool = False,
+        *,
+        content: bytes | None = None,
+        signed: bool = False,
+        gone: Collection[int] = (),
+        timeout: float | None = None,
     ) -> Iterator[requests.Response]:
-        """One GET, redirects followed, the status judged, the body still to be read."""
-        target, shown = f"{url}?{urlencode(params)}", show(url, params)
-        origin = _origin(url)
+        """One GET, or a POST of `content`, redirects followed, the status judged, the body still to
+        be read. The host of a `signed` address is FullStory's storage, and does not get the key.
+        """
+        target, shown = f"{url}?{urlencode(params)}" if params else url, show(url, params)
+        origin = None if signed else _origin(url)
+        method = "GET" if content is None else "POST"
         for _ in range(MAX_REDIRECTS + 1):
-            LOGGER.info("GET %s", shown)
+            LOGGER.info("%s %s", method, shown)
             with metrics.http_request_timer(endpoint) as timer:
                 authorized = _origin(target) == origin
-                response = self._send(target, headers, authorized, keep_alive)
+                request = requests.Request(method, target, dict(headers), data=content)
+                response = self._send(request, authorized, keep_alive, timeout or self._timeout)
                 timer.tags[metrics.Tag.http_status_code] = response.status_code
             location = response.headers.get("Location")
-            if location is None or response.status_code not in (301, 302, 303, 307, 308):
+            if location is None or response.status_code not in _REDIRECTS[method]:
                 break
             response.close()
             target = _next_hop(target, location)
@@ -301,13 +393,19 @@ class Http:
         else:
             raise SourceError(f"{show(url, params)} redirects more than {MAX_REDIRECTS} times.")
         with response:
+            if response.status_code in gone:
+                raise Gone(f"HTTP {response.status_code} from {shown}")
             foreign, part = _origin(target) != origin, "Range" in headers
             self._judge(response, shown, endpoint, foreign=foreign, part=part)
             yield response
 
     def _send(
-        self, url: str, headers: Mapping[str, str], authorized: bool, keep_alive: bool
+        self, request: requests.Request, authorized: bool, keep_alive: bool, timeout: float
     ) -> requests.Response:
+        url = request.url
+        if request.data:
+            request.headers["Content-Type"] = "application/json"
+
         def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
             if authorized:
                 # The key as it is, with no user name or base64 of ours
@@ -316,13 +414,15 @@ class Http:
             return request
 
         try:
-            return (self._kept_alive if keep_alive else self._session).get(
+            return (self._kept_alive if keep_alive else self._session).request(
+                request.method,
                 url,
-                headers=dict(headers),
+                headers=request.headers,
+                data=request.data,
                 auth=authorize,  # also keeps requests from looking into .netrc
                 stream=True,
                 allow_redirects=False,
-                timeout=self._timeout,
+                timeout=timeout,
             )
         except requests.exceptions.SSLError as error:
             raise NetworkError(
@@ -330,7 +430,7 @@ class Http:
                 "Check the address, the clock, and the proxy's certificate (REQUESTS_CA_BUNDLE)."
             ) from None
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
-            raise _Transient(_cause(error)) from None
+            raise (_Transient if _never_sent(error) else _Lost)(_cause(error)) from None
         except (requests.RequestException, ValueError) as error:
             raise SourceError(
                 f"{show(url, {})} cannot be asked for: {type(error).__name__}. Check the addresses "
@@ -353,8 +453,7 @@ class Http:
             raise _Transient(f"HTTP {status}")
         meaning = _MEANINGS.get(status)
         if meaning and not foreign:
-            if endpoint in _BUNDLE_ENDPOINTS:
-                meaning = _BUNDLE_MEANINGS.get(status, meaning)
+            meaning = _MEANINGS_AT.get(endpoint, {}).get(status, meaning)
             raise AccessError(f"HTTP {status} from {shown}: {meaning}", status)
         # What is no error may be a file, and its text is nobody's to log.
         quotable = status >= 400 and not foreign
@@ -365,7 +464,7 @@ class Http:
         try:
             return response.content
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise _Transient(_cause(error)) from None
+            raise _Lost(_cause(error)) from None
 
     def _excerpt(self, body: bytes) -> str:
         text = body.decode("utf-8", "replace").replace(self._api_key, "***")
@@ -381,15 +480,25 @@ _MEANINGS = {
     "closed this API for the account.",
     410: "FullStory has closed this API for the account. Look for a newer version of this tap.",
 }
-_BUNDLE_ENDPOINTS = ("list", "get")
-_BUNDLE_MEANINGS = {
+_EXPORT_MEANINGS = {
     403: "the API key may not do this. It needs the level Architect or Admin, and the account "
     "needs the Data Export add-on (Settings, Integrations & API Keys in FullStory tell).",
-    404: "FullStory does not have this. Check data_export_url and api_url in the config; if they "
-    "are right, the bundle is gone or FullStory has closed this API for the account.",
-    410: "FullStory has closed this API for the account. Ask FullStory support what replaces the "
-    "Data Export API there.",
 }
+_BUNDLE_MEANINGS = {
+    **_EXPORT_MEANINGS,
+    404: "FullStory does not have this. Check data_export_url and api_url in the config; if they "
+    "are right, the bundle is gone, or FullStory has closed this API, which it calls deprecated, "
+    'for the account: try "export_api": "segment_export" in the config.',
+    410: "FullStory has closed this API, which it calls deprecated, for the account. Try "
+    '"export_api": "segment_export" in the config: it goes on from the same state.',
+}
+_MEANINGS_AT = {
+    "list": _BUNDLE_MEANINGS,
+    "get": _BUNDLE_MEANINGS,
+    **dict.fromkeys(("create", "operation", "results"), _EXPORT_MEANINGS),
+}
+# A POST that moves under another status than these two would arrive as a GET (RFC 9110, 15.4).
+_REDIRECTS = {"GET": (301, 302, 303, 307, 308), "POST": (307, 308)}
 
 # They name people, or are made of addresses that may hold a secret, as tokens of webhooks are.
 _PRIVATE_PARAMETERS = ("uid", "email", "page_token", "pagination_token", "paginationToken")
@@ -424,6 +533,19 @@ def _next_hop(url: str, location: str) -> str:
             "the addresses in the config and the proxy."
         )
     return target
+
+
+def _safe_address(location: str, shown: str) -> str:
+    try:
+        scheme, host, _ = _origin(location)
+    except ValueError:
+        scheme, host = "", None
+    if host and (scheme == "https" or (scheme == "http" and is_loopback(host))):
+        return location
+    raise SourceError(
+        f"FullStory gave no https address for {shown}, and the tap downloads from no other. Check "
+        "api_url in the config and what stands between here and FullStory, such as a proxy."
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -470,6 +592,14 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
             yield chunk
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise _Transient(_cause(error)) from None
+
+
+def _never_sent(error: BaseException) -> bool:
+    """Whether no connection came about, so that the server knows nothing of the request."""
+    inner = getattr(error.args[0] if error.args else None, "reason", None)
+    return isinstance(error, requests.ConnectTimeout) or isinstance(
+        inner, urllib3.exceptions.NewConnectionError
+    )
 
 
 def _cause(error: BaseException) -> str:

@@ -4,7 +4,8 @@
                               "partial": {"id": ..., "events": ..., "bytes": ..., "crc32": ...}}}}
 
 `bundle_end` is the end, exclusive, of the last bundle that was emitted whole. `partial` says how
-far the bundle after it has got. The histories of settings have the newest version's lastUpdated
+far the bundle after it has got; `export` beside them names the export that this one comes from,
+where it is made to order. The histories of settings have the newest version's lastUpdated
 instead, by platform where there are platforms: `{"web": ..., "mobile": ...}`, or
 `{"lastUpdated": ...}`. While one of several streams is under way, `currently_syncing` beside
 `bookmarks` names it. Nothing here changes the dictionary that it is given.
@@ -42,13 +43,31 @@ class Partial:
     crc32: int
 
 
+@dataclass(frozen=True)
+class Export:
+    """An export that has been ordered: `id` is that of its operation.
+
+    It covers the time from `start` (inclusive) to `end` (exclusive), in UTC. `fields` are those it
+    was restricted to, None if to none; `segment` is whom it covers.
+    """
+
+    id: str
+    start: datetime
+    end: datetime
+    fields: tuple[str, ...] | None
+    segment: str
+
+
+EVERYONE = "everyone"  # FullStory's segment of all people; the state does not name it
+
+
 def parse_state(raw: Any) -> State:
     """The state from a decoded state file, in today's form.
 
     The state of tap-fullstory 1.x, `{"events": "<end of the last bundle>"}`, is rewritten
     (github.com/singer-io/tap-fullstory at 1.0.4, `tap_fullstory/__init__.py`).
 
-    Raises UsageError if `raw` is no state, or its bookmark of the events cannot be read.
+    Raises UsageError if `raw` is no state, or its bookmark of an export stream cannot be read.
     """
     if not isinstance(raw, dict):
         raise UsageError(f"The state is no JSON object but {_kind(raw)}. {NEXT_STEP}")
@@ -72,8 +91,10 @@ def parse_state(raw: Any) -> State:
             raise UsageError(
                 f"The bookmark of {stream} in the state is {_kind(bookmark)}. {NEXT_STEP}"
             )
-    bundle_end(state, "events")
-    partial(state, "events")
+    for stream in ("events", "individuals"):
+        bundle_end(state, stream)
+        partial(state, stream)
+        export(state, stream)
     return state
 
 
@@ -109,6 +130,29 @@ def partial(state: State, stream: str) -> Partial | None:
     return Partial(str(identity), **counts)
 
 
+def export(state: State, stream: str) -> Export | None:
+    """The export that the bundle after `bundle_end` comes from, if the state names one.
+
+    Raises UsageError if it cannot be read.
+    """
+    value = _bookmark(state, stream).get("export")
+    if value is None:
+        return None
+    where = f"bookmarks.{stream}.export"
+    if not isinstance(value, dict):
+        raise UsageError(f"{where} in the state is {_kind(value)}, no object. {NEXT_STEP}")
+    identity, segment = value.get("id"), value.get("segment", EVERYONE)
+    if not isinstance(identity, str) or not identity or not isinstance(segment, str):
+        raise UsageError(f"{where} in the state names no operation or segment. {NEXT_STEP}")
+    fields = value.get("fields")
+    if fields is not None:
+        if not isinstance(fields, list) or not all(isinstance(name, str) for name in fields):
+            raise UsageError(f"{where}.fields in the state is no list of names. {NEXT_STEP}")
+        fields = tuple(fields)
+    start = _moment(value.get("start"), f"{where}.start")
+    return Export(identity, start, _moment(value.get("end"), f"{where}.end"), fields, segment)
+
+
 def with_bundle_end(state: State, stream: str, end: datetime) -> State:
     """The state once everything before `end` is emitted."""
     return _with_bookmark(state, stream, {"bundle_end": format_rfc3339(end)})
@@ -119,6 +163,19 @@ def with_partial(state: State, stream: str, boundary: datetime, progress: Partia
     return _with_bookmark(
         state, stream, {"bundle_end": format_rfc3339(boundary), "partial": asdict(progress)}
     )
+
+
+def with_export(state: State, stream: str, under_way: Export | None) -> State:
+    """The state with the export that the bundle under way comes from; None is none.
+
+    Before the first bundle the export's start becomes the bookmark, so that it stays known what
+    follows what.
+    """
+    bookmark = {key: value for key, value in _bookmark(state, stream).items() if key != "export"}
+    if under_way is not None:
+        bookmark.setdefault("bundle_end", format_rfc3339(under_way.start))
+        bookmark["export"] = _as_json(under_way)
+    return _with_bookmark(state, stream, bookmark) if bookmark else state
 
 
 def last_updated(state: State, stream: str, part: str) -> datetime | None:
@@ -154,6 +211,17 @@ def with_currently_syncing(state: State, stream: str | None) -> State:
 
 def _with_bookmark(state: State, stream: str, bookmark: State) -> State:
     return {**state, "bookmarks": {**state.get("bookmarks", {}), stream: bookmark}}
+
+
+def _as_json(under_way: Export) -> dict[str, Any]:
+    segment = {} if under_way.segment == EVERYONE else {"segment": under_way.segment}
+    return {
+        "id": under_way.id,
+        "start": format_rfc3339(under_way.start),
+        "end": format_rfc3339(under_way.end),
+        "fields": None if under_way.fields is None else list(under_way.fields),
+        **segment,
+    }
 
 
 def _bookmark(state: State, stream: str) -> State:

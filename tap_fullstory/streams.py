@@ -135,12 +135,23 @@ def _settings(name: str, path: str, level: str = STANDARD, *platforms: str) -> l
 
 EVENTS = Stream(
     "events",
-    "/api/v1/export/list and /api/v1/export/get",
+    "/api/v1/export/list and /api/v1/export/get, or /segments/v1/exports",
     ARCHITECT,
-    "1 download a bundle, 2 a minute",
+    "1 download a bundle, 2 a minute; or 1 export a window",
     replication_key="EventStart",
     add_on="the Data Export add-on",
     selected_by_default=True,
+)
+
+INDIVIDUALS = Stream(
+    "individuals",
+    "/segments/v1/exports",
+    ARCHITECT,
+    "1 export a run",
+    ("IndvId",),
+    # The newer of two records for one person has the later one.
+    replication_key="LastEventStart",
+    add_on="the Data Export add-on",
 )
 
 USERS = RestStream(
@@ -155,6 +166,7 @@ USERS = RestStream(
 
 STREAMS: tuple[Stream, ...] = (
     EVENTS,
+    INDIVIDUALS,
     USERS,
     RestStream(
         "segments",

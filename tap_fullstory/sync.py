@@ -10,7 +10,7 @@ import gc
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from singer import metrics
 
 from tap_fullstory import state as states
-from tap_fullstory.catalog import Selection
+from tap_fullstory.catalog import EVENT_DIGEST, Selection
 from tap_fullstory.client import Bundle, Client
 from tap_fullstory.config import Config
 from tap_fullstory.errors import (
@@ -28,9 +28,10 @@ from tap_fullstory.errors import (
     NetworkError,
     SourceError,
     StreamsFailed,
+    TapError,
 )
 from tap_fullstory.events import EventReader, Malformed, Position, PositionLost
-from tap_fullstory.exports import bundles_after
+from tap_fullstory.exports import ExportSource, open_source
 from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter
 from tap_fullstory.records import Batch, RecordEncoder, Tally, record_frame
@@ -84,8 +85,10 @@ def sync(
                 if isinstance(row, RestStream):
                     state = RestSync(row, selection, client, writer, interrupts).run(state)
                 else:
-                    events = EventsSync(config, selection, client, writer, interrupts)
-                    state = events.run(state, now)
+                    source = open_source(config, selection, client, now)
+                    with closing(source):
+                        export = EventsSync(config, selection, source, writer, interrupts)
+                        state = export.run(state, now)
             except (AccessError, SourceError, NetworkError) as error:
                 status = error.status if isinstance(error, AccessError) else None
                 if not several or status == WRONG_KEY:
@@ -118,25 +121,25 @@ def _beginning_with(name: str | None, selections: list[Selection]) -> list[Selec
 
 
 class EventsSync:
-    """One stream of events, from listing to bookmark."""
+    """One export stream, of events or of individuals, from listing to bookmark."""
 
     def __init__(
         self,
         config: Config,
         selection: Selection,
-        client: Client,
+        source: ExportSource,
         writer: MessageWriter,
         interrupts: Interrupts,
     ) -> None:
         self._config = config
         self._stream = selection.stream
-        self._client = client
+        self._source = source
         self._writer = writer
         self._interrupts = interrupts
         self._encoder = RecordEncoder(
             selection,
             text_custom_vars=config.custom_vars_format == "string",
-            digest=config.event_digest,
+            digest=EVENT_DIGEST in selection.schema["properties"],
         )
         self._pool: Workers | None = None
 
@@ -149,14 +152,10 @@ class EventsSync:
                 "the state is wrong, mend its bundle_end.", self._stream, format_rfc3339(bookmark),
             )  # fmt: skip
             return state
-        after = bookmark or self._config.start_date
-        under_way = states.partial(state, self._stream)
-        bundles = bundles_after(
-            self._client, after, self._config.end_date, under_way.id if under_way else None
-        )
+        bundles = self._source.bundles(state)
         fetched = fetch_ahead(bundles, self._fetch, self._config.prefetch_bundles)
         with metrics.record_counter(self._stream) as counter, self._workers():
-            while (item := self._wait_for(fetched)) is not None:
+            while (item := self._wait_for(fetched, state)) is not None:
                 bundle, spooled = item
                 if spooled is not None:
                     try:
@@ -169,6 +168,7 @@ class EventsSync:
                 elif bookmark is not None:
                     state = states.with_bundle_end(state, self._stream, bookmark)
                 bookmark = states.bundle_end(state, self._stream)
+                self._source.release(bundle)
         return state
 
     @contextmanager
@@ -180,9 +180,16 @@ class EventsSync:
         with Workers(self._encoder, self._config.workers) as self._pool:
             yield
 
-    def _wait_for(self, fetched: Iterator[Fetched]) -> Fetched | None:
-        with self._interrupts.waiting():
-            return next(fetched, None)
+    def _wait_for(self, fetched: Iterator[Fetched], state: State) -> Fetched | None:
+        try:
+            with self._interrupts.waiting():
+                return next(fetched, None)
+        except (Interrupted, TapError):
+            # What is under way may take hours more, and the next run should not begin it again.
+            under_way = states.with_export(state, self._stream, self._source.under_way())
+            if under_way != state:
+                self._writer.state(under_way)
+            raise
 
     def _fetch(self, bundle: Bundle) -> Fetched:
         if bundle.id in self._config.skip_bundles:
@@ -191,7 +198,11 @@ class EventsSync:
                 bundle.id, bundle.period,
             )  # fmt: skip
             return bundle, None
-        return bundle, fetch(bundle, self._client.download_bundle, self._config.spool_dir)
+        try:
+            return bundle, fetch(bundle, self._source.download, self._config.spool_dir)
+        except BundleError:
+            self._source.release(bundle)
+            raise
 
     def _emit(self, spooled: SpooledBundle, state: State, counter: metrics.Counter) -> None:
         """Write the records of one bundle, with a checkpoint wherever one is due."""
@@ -207,7 +218,9 @@ class EventsSync:
             if position.events:
                 progress = Partial(bundle.id, position.events, position.bytes, position.crc32)
                 boundary = bookmark or bundle.start
-                self._writer.state(states.with_partial(state, self._stream, boundary, progress))
+                reached = states.with_partial(state, self._stream, boundary, progress)
+                under_way = self._source.under_way()
+                self._writer.state(states.with_export(reached, self._stream, under_way))
 
         # Nothing in the loop leaves cycles of objects behind; looking for some costs time.
         gc.disable()

@@ -6,9 +6,10 @@ itself never imports it. From a shell: `python -m tap_fullstory.sandbox --help`.
 
 from .bundles import COMPRESSIONS, LAYOUTS, Bundle, generated_bundles
 from .events import GeneratedEvents, generate_events
+from .exported import as_segment_export
 from .faults import Fault, parse_fault
 from .people import EXAMPLE_INDV_ID, EXAMPLE_SESSION_ID, EXAMPLE_USER_ID
-from .server import DEFAULT_KEY, Sandbox
+from .server import DEFAULT_KEY, EXPORT_APIS, Sandbox
 from .wire import Request
 
 __all__ = [
@@ -17,12 +18,14 @@ __all__ = [
     "EXAMPLE_INDV_ID",
     "EXAMPLE_SESSION_ID",
     "EXAMPLE_USER_ID",
+    "EXPORT_APIS",
     "LAYOUTS",
     "Bundle",
     "Fault",
     "GeneratedEvents",
     "Request",
     "Sandbox",
+    "as_segment_export",
     "generate_events",
     "generated_bundles",
     "parse_fault",

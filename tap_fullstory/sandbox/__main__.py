@@ -14,7 +14,7 @@ from pathlib import Path
 from .bundles import COMPRESSIONS, LAYOUTS, generated_bundles
 from .faults import FAULT_SYNTAX, parse_fault
 from .rest import LEVELS
-from .server import DEFAULT_KEY, Sandbox
+from .server import DEFAULT_KEY, EXPORT_APIS, Sandbox
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +49,8 @@ def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
         redirect=options.redirect,
         get_limit=options.get_limit,
         role=options.role,
+        export_api=options.api,
+        pending_polls=options.pending_polls,
         faults=options.fault,
         log=_log if options.verbose else None,
     )
@@ -63,10 +65,11 @@ def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tap_fullstory.sandbox",
-        description="Serves FullStory's Data Export and REST APIs on loopback over generated "
-        "events, and prints the config with which the tap finds it. POST /sandbox/publish lists "
-        "one more of the bundles that --held-back keeps back. POST /sandbox/settings/KIND, with a "
-        "JSON object of what changes, makes a new version of settings such as `blocking`.",
+        description="Serves FullStory's Data Export, Segment Export and REST APIs on loopback over "
+        "generated events, and prints the config with which the tap finds them. POST "
+        "/sandbox/publish lists one more of the bundles that --held-back keeps back. POST "
+        "/sandbox/settings/KIND, with a JSON object of what changes, makes a new version of "
+        "settings such as `blocking`.",
         epilog=FAULT_SYNTAX,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -97,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
         help="downloads a minute, then status 429 (FullStory: 2); default: no limit")
     add("--role", choices=LEVELS, default="ARCHITECT",
         help="the level of the API key; default: %(default)s")
+    add("--api", choices=EXPORT_APIS, default=EXPORT_APIS[0],
+        help="which of the two the config chooses; default: %(default)s")
+    add("--pending-polls", type=whole_number, default=1, metavar="N",
+        help="how often an export says that it is not done yet; default: %(default)s")
     add("--fault", type=_fault, action="append", default=[], metavar="SPEC",
         help="misbehave, see below; may be given several times")
     add("--config-out", type=Path, metavar="FILE",

@@ -160,10 +160,11 @@ class Shelf:
             return _file_as_given(bundle.body, bundle.content_type, bundle.content_encoding)
         with slot.making:
             if slot.file is None:
-                slot.file = self._made(bundle.id, bundle.body)
+                slot.file = self.make(bundle.id, bundle.body)
             return slot.file
 
-    def _made(self, bundle_id: str, events: Iterable[Mapping[str, Any]]) -> BundleFile:
+    def make(self, name: str, events: Iterable[Mapping[str, Any]]) -> BundleFile:
+        """A file of these events, in the shelf's layout and compression."""
         with self._lock:
             self._files_made += 1
             path = self._folder / f"{self._files_made}.bundle"
@@ -173,7 +174,7 @@ class Shelf:
         headers = _headers("application/gzip" if gzipped else "application/json", gzipped)
         if self._compression == "content-encoding":
             headers["Content-Encoding"] = "gzip"
-        etag = f'"{bundle_id}-{self._files_made}-{path.stat().st_size}"'
+        etag = f'"{name}-{self._files_made}-{path.stat().st_size}"'
         return BundleFile(whole(path), headers, etag)
 
 

@@ -43,7 +43,7 @@ class GeneratedEvents:
 
     def __iter__(self) -> Iterator[Event]:
         rng = Random(f"events/{self.seed}/{self.start}/{self.stop}")
-        return _shuffled(islice(self._sessions(rng), self.count), rng)
+        return shuffled(islice(self._sessions(rng), self.count), rng, _NEIGHBOURHOOD)
 
     def _sessions(self, rng: Random) -> Iterator[Event]:
         everybody = people(self.seed)
@@ -141,8 +141,9 @@ def _timestamp(milliseconds: int) -> str:
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _shuffled(events: Iterable[Event], rng: Random) -> Iterator[Event]:
+def shuffled(events: Iterable[Event], rng: Random, neighbourhood: int) -> Iterator[Event]:
+    """The events in another order, none of them carried further than `neighbourhood`."""
     events = iter(events)
-    while neighbours := list(islice(events, _NEIGHBOURHOOD)):
+    while neighbours := list(islice(events, neighbourhood)):
         rng.shuffle(neighbours)
         yield from neighbours

@@ -24,7 +24,8 @@ REST_ENDPOINTS = tuple(
     privacy_settings privacy_settings_history target_rule target_rule_history
     """.split()
 )
-ENDPOINTS = ("list", "get", "me", "storage", *REST_ENDPOINTS, "any")
+EXPORT_ENDPOINTS = ("create", "operation", "results", "cancel")
+ENDPOINTS = ("list", "get", *EXPORT_ENDPOINTS, "me", "storage", *REST_ENDPOINTS, "any")
 
 KINDS = {
     "status": "answers `status` with `body`; a number as KIND is short for it",
@@ -38,7 +39,9 @@ KINDS = {
     "flip": "sends the body with one bit of byte `after` wrong",
     "truncate": "sends only the first `after` bytes as though they were the whole file",
     "redirect": "sends to `location` (`loop`: back to itself) with `status`, 302 by default",
-    "expired": "storage: this location is and stays expired; a fresh one works",
+    "expired": "storage: this location is and stays expired, a fresh one works; results: this "
+    "export is",
+    "failed": "operation: this export has failed",
 }
 
 FAULT_SYNTAX = "\n".join(
@@ -96,11 +99,17 @@ class Fault:
             raise ValueError(f"fault kind is {self.kind!r}, not one of {', '.join(KINDS)}")
         if self.endpoint not in ENDPOINTS:
             raise ValueError(f"endpoint is {self.endpoint!r}, not of {', '.join(ENDPOINTS)}")
+        if self.kind == "failed" and self.endpoint != "operation":
+            raise ValueError("a fault of kind failed is of the endpoint operation")
         if self.kind == "status" and self.status is None:
             raise ValueError("a fault of kind status needs its status")
         ends = ("close", "reset", "clean") if self.kind == "chunked" else ("close", "reset")
         if self.end not in ends:
             raise ValueError(f"end of {self.kind} is {self.end!r}, not of {', '.join(ends)}")
+
+    def spoils(self) -> bool:
+        """Whether what was asked for is broken from now on, and the usual answer tells so."""
+        return self.kind in ("expired", "failed")
 
     def alters(self) -> bool:
         """Whether it spoils the usual answer (`altered`) or comes `instead` of it."""

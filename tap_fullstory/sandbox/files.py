@@ -57,7 +57,16 @@ class Storage:
         self._signed: dict[str, BundleFile] = {}
 
     def routes(self) -> list[Route]:
-        return [Route("storage", ("GET",), "/sandbox-export/([^/]+)/[^/]+", self.file, _bundle)]
+        return [
+            Route(
+                "storage",
+                ("GET",),
+                "/sandbox-export/([^/]+)/[^/]+",
+                self.file,
+                _bundle,
+                self.expire,
+            )
+        ]
 
     def location(self, url: str, bundle_id: str, file: BundleFile) -> str:
         """A fresh address of the file at the storage host `url`, in the style of signed addresses
@@ -73,7 +82,7 @@ class Storage:
             f"&X-Goog-Signature={signature}"
         )
 
-    def expire(self, request: Request) -> None:
+    def expire(self, request: Request, match: Match) -> None:
         """From now on the address of this request opens nothing."""
         with self._lock:
             self._signed.pop(request.query.get("X-Goog-Signature", ""), None)

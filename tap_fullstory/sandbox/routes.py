@@ -19,7 +19,8 @@ def _none(request: Request, match: Match) -> str | None:
 @dataclass(frozen=True)
 class Route:
     """`name` is what faults call it, `path` a regular expression for the whole path, `bundle` the
-    id of the bundle that a request is about.
+    id of the bundle that a request is about. `spoil` breaks for
+    good what a request asks for.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Route:
     path: str
     answer: Callable[[Request, Match], Answer]
     bundle: Callable[[Request, Match], str | None] = _none
+    spoil: Callable[[Request, Match], None] | None = None
 
 
 def find(routes: Iterable[Route], request: Request) -> tuple[Route, Match] | None:

@@ -21,11 +21,13 @@ from .files import FileServer, Storage
 from .people import people
 from .rest import LEVELS, MOST_A_PAGE, RestApis
 from .routes import Match, Route, find
+from .segment_export import SegmentExports
 from .settings import PLATFORMS, Settings
 from .steps import Fields
 from .wire import Answer, Origin, Request, error_answer, json_answer
 
 DEFAULT_KEY = "na1.sandbox-key"
+EXPORT_APIS = ("data_export", "segment_export")
 
 
 class Sandbox:
@@ -49,6 +51,8 @@ class Sandbox:
     - `inclusive_list`: `list` also answers bundles that end exactly at `start`;
     - `role`: the key's level: USER, ARCHITECT or ADMIN;
     - `most_a_page`: caps what a page of the REST lists holds, save that of users, which holds ten;
+    - `export_api`: which of EXPORT_APIS `config()` chooses; both are served, over the same events;
+    - `pending_polls`, `reorder`: see SegmentExports;
     - `log`: called with a line for each request, which names no key.
 
     Raises ValueError if an option has no such value, OSError if the port is taken.
@@ -70,6 +74,9 @@ class Sandbox:
         changing_etag: bool = False,
         list_style: str = "capitals",
         inclusive_list: bool = False,
+        export_api: str = "data_export",
+        pending_polls: int = 1,
+        reorder: bool = True,
         role: str = "ARCHITECT",
         most_a_page: int = MOST_A_PAGE,
         faults: Iterable[Fault | str] = (),
@@ -77,7 +84,10 @@ class Sandbox:
     ) -> None:
         if role not in LEVELS:
             raise ValueError(f"role is {role!r}, not one of {', '.join(LEVELS)}")
+        if export_api not in EXPORT_APIS:
+            raise ValueError(f"export_api is {export_api!r}, not one of {', '.join(EXPORT_APIS)}")
         self.api_key = api_key
+        self.export_api = export_api
         self._lock = threading.Lock()
         self._requests: list[Request] = []
         self._faults = Faults()
@@ -116,8 +126,20 @@ class Sandbox:
                 Route("publish", ("POST",), "/sandbox/publish", self._publish),
                 Route("settings", ("POST",), r"/sandbox/settings/([a-z]+)", self._change),
             ]
+            exports = SegmentExports(
+                self._shelf,
+                lambda bundle_id, file: self._storage.location(self.storage_url, bundle_id, file),
+                pending_polls=pending_polls,
+                reorder=reorder,
+                role=role,
+            )
             self._routes = {
-                "api": [*data_export.routes(), *Account(role).routes(), *rest.routes()],
+                "api": [
+                    *data_export.routes(),
+                    *exports.routes(),
+                    *Account(role).routes(),
+                    *rest.routes(),
+                ],
                 "storage": self._storage.routes(),
             }
             # The storage host first: an API answer may point to it from the first request on.
@@ -171,6 +193,7 @@ class Sandbox:
             "start_date": f"{start or last_settled_midnight():%Y-%m-%dT%H:%M:%SZ}",
             "data_export_url": self.url,
             "api_url": self.url,
+            **({} if self.export_api == EXPORT_APIS[0] else {"export_api": self.export_api}),
             **overrides,
         }
 
@@ -206,8 +229,9 @@ class Sandbox:
         fault = self._faults.take(route.name, route.bundle(request, match))
         if fault is None:
             return self._answer(request, route, match)
-        if fault.kind == "expired":
-            self._storage.expire(request)
+        if fault.spoils() and route.spoil:
+            route.spoil(request, match)
+            return self._answer(request, route, match)
         if fault.alters():
             return fault.altered(self._answer(request, route, match))
         return fault.instead(request)
