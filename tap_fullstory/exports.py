@@ -114,7 +114,7 @@ def bundles_after(
     Oldest end first, each once, however the listing repeats itself. The next page is asked for when
     the last bundles of a full one are due, since only it can tell whether they may be emitted: the
     listing takes up again after an end, so of bundles that share one it shows the first twenty and
-    cannot reach the rest.
+    cannot reach the rest. Where several share the last end of a page, it is asked for once more.
 
     `under_way` is the id of the bundle that an earlier run has got into. Those that share its end
     and come before it are left out: that run has emitted them.
@@ -126,18 +126,8 @@ def bundles_after(
     asked = int((after - _EPOCH).total_seconds())
     held_back: list[Bundle] = []
     while True:
-        page = client.list_bundles(asked)
-        full = len(page) >= PAGE_BUNDLES
-        last = max((bundle.end for bundle in page), default=None)
-        if full and last is not None and last.timestamp() <= asked:
-            raise SourceError(
-                f"FullStory's listing does not get past {format_rfc3339(last)}: asked for what "
-                f"ends after it, it answered with {len(page)} bundles that do not. The bookmark "
-                "stays before them. Ask FullStory support why so many bundles share one end."
-            )
-        fresh = [bundle for bundle in page if bundle.end > after and bundle.id not in seen]
-        seen.update(bundle.id for bundle in fresh)
-        due = sorted(held_back + fresh, key=_order)
+        page, last, full = _page(client, asked, past=asked)
+        due = sorted(held_back + _unseen(page, after, seen), key=_order)
         held_back = [bundle for bundle in due if full and bundle.end == last]
         for _, group in groupby(due[: len(due) - len(held_back)], key=lambda bundle: bundle.end):
             sharing = list(group)
@@ -147,9 +137,35 @@ def bundles_after(
             first = ids.index(under_way) if under_way in ids else 0
             for bundle in sharing[first:]:
                 yield replace(bundle, closes=bundle is sharing[-1])
-        if not full or last is None:
+        if not full:
             return
         asked = int(last.timestamp())
+        if len(held_back) > 1:
+            # There may be more of this end than the page had room for, and the next has none.
+            held_back += _unseen(_page(client, asked - 1, past=asked)[0], after, seen)
+
+
+def _unseen(page: list[Bundle], after: datetime, seen: set[str]) -> list[Bundle]:
+    fresh = [bundle for bundle in page if bundle.end > after and bundle.id not in seen]
+    seen.update(bundle.id for bundle in fresh)
+    return fresh
+
+
+def _page(client: Client, asked: int, past: int) -> tuple[list[Bundle], datetime, bool]:
+    """A page of the listing, the last end in it, and whether it is full.
+
+    Raises SourceError if a full one does not get past an end, in Unix seconds.
+    """
+    page = client.list_bundles(asked)
+    last = max((bundle.end for bundle in page), default=_EPOCH)
+    full = len(page) >= PAGE_BUNDLES
+    if full and last.timestamp() <= past:
+        raise SourceError(
+            f"FullStory's listing does not get past {format_rfc3339(last)}: it answered with "
+            f"{len(page)} bundles that end then or before, and does not show what comes behind "
+            "them. The bookmark stays before them. Ask FullStory support why so many share one end."
+        )
+    return page, last, full
 
 
 def _order(bundle: Bundle) -> tuple[datetime, datetime, str]:

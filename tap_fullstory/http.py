@@ -557,7 +557,11 @@ def is_loopback(host: str) -> bool:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait from 1 to LONGEST_RETRY_AFTER; None if the header is missing or garbage."""
+    """Seconds to wait, at most LONGEST_RETRY_AFTER; None if the header does not name any.
+
+    A moment that has passed names none: believed, it would have a server whose clock is slow asked
+    again and again.
+    """
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
         seconds = float(text)
@@ -568,7 +572,7 @@ def _retry_after(value: str | None) -> float | None:
             return None
         when = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
         seconds = (when - datetime.now(timezone.utc)).total_seconds()
-    return min(max(seconds, 1.0), LONGEST_RETRY_AFTER)
+    return min(seconds, LONGEST_RETRY_AFTER) if seconds > 0 else None
 
 
 def _content_range(value: str) -> tuple[int | None, int | None]:

@@ -23,7 +23,7 @@ from faults import (
     record,
     run_loudly,
 )
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from running import Run, counted, run_tap
 
@@ -76,8 +76,9 @@ def test_what_the_tap_gets_over(runs, fault):
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda refusal: refusal.name)
 def test_what_the_tap_refuses(runs, refusal):
-    run, _ = runs[refusal.name].result()
+    run, requested = runs[refusal.name].result()
     assert run.code == 1
+    assert len(requested.split()) <= 12  # the most: a list, a get, and ten redirects
     assert refusal.words in run.critical
     assert not run.records
     assert not run.states
@@ -137,6 +138,16 @@ def test_only_the_same_file_goes_on(http, requests_mock, answer, ends_it):
     second = requests_mock.request_history[1].headers
     assert (second["Range"], second["If-Range"]) == ("bytes=3-", '"a"')
     assert ends_it or "Range" not in requests_mock.last_request.headers
+
+
+def test_a_part_that_is_not_all_of_the_rest(http, requests_mock):
+    cut = {"content": b"123", "headers": {"Content-Length": "5", "ETag": '"a"'}}
+    part = {**rest("bytes 3-3/5", ETag='"a"'), "content": b"4"}
+    last = {**rest("bytes 4-4/5", ETag='"a"'), "content": b"5"}
+    requests_mock.get(URL, [cut, part, last])
+    sink = io.BytesIO()
+    http.download(URL, {"id": "7"}, sink, "get")
+    assert sink.getvalue() == b"12345"
 
 
 @pytest.mark.parametrize(
@@ -217,6 +228,8 @@ def test_http_on_loopback_is_no_step_down():
     assert _next_hop("https://localhost/x", "http://[::1]:8/y") == "http://[::1]:8/y"
 
 
+@example("Mon, 1 Jan 3000000000 0:0:0 +0000")
+@example("1 Jan 99999999999999999999 0:0:0 +99999999999999")
 @given(
     st.text("0123456789 :,+-.JanFebMonWedGMTZ", max_size=40)
     | st.from_regex(
@@ -226,9 +239,20 @@ def test_http_on_loopback_is_no_step_down():
 )
 def test_whatever_retry_after_says_the_wait_is_bounded(value: str):
     wait = _retry_after(value)
-    assert wait is None or 1 <= wait <= LONGEST_RETRY_AFTER
+    assert wait is None or 0 < wait <= LONGEST_RETRY_AFTER
 
 
+@pytest.mark.parametrize("header", [None, "0", "soon", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_throttling_without_a_time_is_asked_about_less_and_less(requests_mock, header):
+    waits: list[float] = []
+    headers = {"Retry-After": header} if header else {}
+    requests_mock.get(URL, [{"status_code": 429, "headers": headers}] * 8 + [{"text": "{}"}])
+    http = Http("key", "agent", 1, waits.append)
+    assert http.get_json(URL, {"id": "7"}, "list") == {}
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+@example("http://[::1")
 @given(st.text("htps:/[]@?#%.*aé²\x00 -127localhost\\", max_size=40))
 def test_whatever_a_location_says_it_is_refused_in_words_or_shown_bare(value: str):
     try:

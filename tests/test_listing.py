@@ -146,9 +146,17 @@ class TestAListingThatDoesNotMove:
         with pytest.raises(SourceError, match="does not get past"):
             list(found)
 
-    def test_exactly_a_page_of_one_end_is_no_such_case(self):
-        bundles = [bundle(f"same-{n}", 100) for n in range(20)]
-        assert len(ids(Listing(bundles))) == 20
+    @pytest.mark.parametrize("number", [20, 25])
+    @pytest.mark.parametrize("repeats", [False, True])
+    def test_a_page_of_one_end_may_hide_others(self, number, repeats):
+        bundles = [bundle(f"same-{n}", 100) for n in range(number)]
+        with pytest.raises(SourceError, match="does not get past"):
+            ids(Listing(bundles, repeats=repeats))
+
+    @pytest.mark.parametrize("repeats", [False, True])
+    def test_those_that_share_the_end_of_a_page_are_all_found(self, repeats):
+        bundles = [*numbered(18), *[bundle(f"same-{n}", 500) for n in range(19)], bundle("z", 510)]
+        assert len(ids(Listing(bundles, repeats=repeats))) == 38
 
 
 def test_pages_are_asked_for_as_they_are_needed():

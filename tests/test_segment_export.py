@@ -319,7 +319,7 @@ def test_exports_that_are_gone_each_time_end_the_run(status):
     [
         ("create:401", "does not accept the API key"),
         ("create:403", "Architect or Admin"),
-        ("create:404", "Check data_export_url and api_url"),
+        ("create:404", "Check api_url"),
         ("create:400", "fault: status 400"),
         ("operation:403", "Architect or Admin"),
         ("results:401", "does not accept the API key"),

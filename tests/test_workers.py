@@ -160,6 +160,13 @@ def test_events_larger_than_what_a_worker_holds(large):
     assert run.records == list(map(as_record, events))
 
 
+def test_events_so_small_that_their_lines_do_not_fit_where_they_did():
+    body = b"[" + b",".join(b'{"PageId":%d}' % number for number in range(30_000)) + b"]"
+    with Sandbox([day(0, body)]) as sandbox:
+        run = run_tap(sandbox.config(workers=2))
+    assert [record["PageId"] for record in run.records] == list(range(30_000))
+
+
 @pytest.mark.parametrize("body", [b"[]", b"[ {} ]", b'[{"PageId":1},{"PageId":2}]'])
 def test_bundles_that_are_smaller_than_a_run(body):
     with Sandbox([day(0, body), day(1, body)]) as sandbox:
