@@ -149,23 +149,22 @@ def _growth_sizes(options: argparse.Namespace) -> list[int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="bench.py",
-        description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(prog="bench.py", description=__doc__)
     add = parser.add_argument
     # fmt: off
-    add("--events", type=int, default=400_000, help="events in the large bundle")
-    add("--rounds", type=int, default=5, help="how often each is timed")
-    add("--small", type=int, default=20_000, help="events for jq and tap-fullstory 1.0.4")
-    add("--target-events", type=int, default=100_000, help="events for target-duckdb")
+    add("--events", type=int, default=400_000,
+        help="in the large bundle, which the goals speak of; default: %(default)s")
+    add("--rounds", type=int, default=5, help="how often each is timed; default: %(default)s")
+    add("--small", type=int, default=20_000, metavar="EVENTS",
+        help="for jq and tap-fullstory 1.0.4; default: %(default)s")
+    add("--target-events", type=int, default=100_000, metavar="EVENTS",
+        help="for target-duckdb; default: %(default)s")
     add("--growth", type=int, nargs="+", default=[20_000, 50_000, 400_000, 2_000_000],
-        metavar="EVENTS", help="sizes that show how time and memory grow")
+        metavar="EVENTS", help="sizes that show how time and memory grow; default: %(default)s")
     add("--no-growth", action="store_true", help="without these")
-    add("--seed", type=int, default=0, help="of the events")
+    add("--seed", type=int, default=0, help="of the events; default: %(default)s")
     add("--tap", default=str(ROOT / ".venvs/tap/bin/tap-fullstory"), metavar="COMMAND",
-        help="the tap that is measured")
+        help="the tap that is measured; default: the one that make installs")
     # fmt: on
     return parser
 

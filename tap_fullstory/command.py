@@ -16,6 +16,7 @@ import singer
 from tap_fullstory import catalog, state
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config, parse_config
+from tap_fullstory.discover import add_custom_variables
 from tap_fullstory.errors import TapError, TargetError, UsageError
 from tap_fullstory.exports import prove_access
 from tap_fullstory.interrupts import Interrupts
@@ -43,11 +44,14 @@ def run(options: Namespace, interrupts: Interrupts) -> None:
 
 
 def _discover(config: Config | None, interrupts: Interrupts, now: datetime) -> None:
+    found = catalog.discover(config)
     if config is not None:
         with Client(config) as client:
             prove_access(config, client, now)
             _tell_reach(client)
-    text = json.dumps(catalog.discover(config), indent=2, ensure_ascii=False) + "\n"
+            if config.discover_custom_vars:
+                add_custom_variables(found, config, client, now)
+    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     with interrupts.deferred():
         write_all(_stdout(), text.encode())
         interrupts.check()

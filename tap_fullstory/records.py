@@ -47,7 +47,8 @@ class Tally:
     `misfits` went to CustomVars and left null behind; `dropped` went nowhere, since CustomVars is
     deselected; `unknown` keys, which the catalog does not list, are all named, but counted only in
     the first COUNTED_EVENTS events and where an event was looked at closely; `repaired` counts
-    halves of surrogate pairs; `too_early` were left out. """
+    halves of surrogate pairs; `too_early` were left out.
+    """
 
     misfits: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -153,8 +154,8 @@ class RecordEncoder:
         unknown: Counter[str] = Counter()
         keys: dict[str, None] = {}
         malformed: int | None = None
-        count = end = 0
-        for count, element in enumerate(elements):
+        done, end = len(elements), 0
+        for index, element in enumerate(elements):
             start = _BETWEEN.match(run, end).end()  # type: ignore[union-attr]
             end = start + len(bytes(element))
             event = bytes(element)
@@ -171,7 +172,7 @@ class RecordEncoder:
                     record, names = self._plain(members, tally)
                     keys.update(dict.fromkeys(members))
                 except DECODE_ERRORS:
-                    malformed = start
+                    malformed, done = start, index
                     if tally.repaired:  # those of the events that stay behind do not count
                         tally.repaired = repair_surrogates(run[:start])[1]
                     break
@@ -181,8 +182,7 @@ class RecordEncoder:
             records.append(record)
         self._fast.learn(keys)
         tally.add(self._unknown_tally(unknown))
-        events = len(elements) if malformed is None else count
-        return Batch(events, frame.lines(records), malformed, tally)
+        return Batch(done, frame.lines(records), malformed, tally)
 
     def _plain(self, members: dict[str, Raw], tally: Tally) -> tuple[bytes, list[str]]:
         """The record of one event, and its unknown keys: the meaning of the catalog, spelt out."""

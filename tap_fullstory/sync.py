@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -35,8 +36,8 @@ from tap_fullstory.exports import ExportSource, open_source
 from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter
 from tap_fullstory.records import Batch, RecordEncoder, Tally, record_frame
+from tap_fullstory.report import report_bundle, report_unlisted
 from tap_fullstory.rest import RestSync, check_bookmarks
-from tap_fullstory.shape import in_words
 from tap_fullstory.spool import Fetched, Incomplete, SpooledBundle, fetch, fetch_ahead
 from tap_fullstory.state import Partial, State
 from tap_fullstory.streams import RestStream
@@ -133,6 +134,7 @@ class EventsSync:
     ) -> None:
         self._config = config
         self._stream = selection.stream
+        self._custom_vars = selection.custom_vars
         self._source = source
         self._writer = writer
         self._interrupts = interrupts
@@ -142,6 +144,7 @@ class EventsSync:
             digest=EVENT_DIGEST in selection.schema["properties"],
         )
         self._pool: Workers | None = None
+        self._unlisted: Counter[str] = Counter()
 
     def run(self, state: State, now: datetime) -> State:
         """Emit the bundles that end after the bookmark; return the state after the last."""
@@ -155,20 +158,23 @@ class EventsSync:
         bundles = self._source.bundles(state)
         fetched = fetch_ahead(bundles, self._fetch, self._config.prefetch_bundles)
         with metrics.record_counter(self._stream) as counter, self._workers():
-            while (item := self._wait_for(fetched, state)) is not None:
-                bundle, spooled = item
-                if spooled is not None:
-                    try:
-                        self._emit(spooled, state, counter)
-                    finally:
-                        spooled.close()
-                if bundle.closes:
-                    state = states.with_bundle_end(state, self._stream, bundle.end)
-                    self._writer.state(state)
-                elif bookmark is not None:
-                    state = states.with_bundle_end(state, self._stream, bookmark)
-                bookmark = states.bundle_end(state, self._stream)
-                self._source.release(bundle)
+            try:
+                while (item := self._wait_for(fetched, state)) is not None:
+                    bundle, spooled = item
+                    if spooled is not None:
+                        try:
+                            self._emit(spooled, state, counter)
+                        finally:
+                            spooled.close()
+                    if bundle.closes:
+                        state = states.with_bundle_end(state, self._stream, bundle.end)
+                        self._writer.state(state)
+                    elif bookmark is not None:
+                        state = states.with_bundle_end(state, self._stream, bookmark)
+                    bookmark = states.bundle_end(state, self._stream)
+                    self._source.release(bundle)
+            finally:
+                report_unlisted(self._stream, self._unlisted, self._custom_vars)
         return state
 
     @contextmanager
@@ -245,7 +251,8 @@ class EventsSync:
             raise BundleError(str(error), bundle.id, bundle.period, error.offset) from None
         finally:
             gc.enable()
-            _report(tally, bundle)
+            report_bundle(tally, bundle)
+            self._unlisted += tally.unknown
         if not bundle.closes:
             checkpoint()
         seconds = time.monotonic() - started
@@ -290,26 +297,3 @@ class EventsSync:
             progress.events, progress.id, spooled.bundle.id, spooled.bundle.period, progress.events,
         )  # fmt: skip
         return from_start(), Position()
-
-
-def _report(tally: Tally, bundle: Bundle) -> None:
-    """Say what did not go out as it came, by column and number, never by value."""
-    where = f"Bundle {bundle.id} ({bundle.period})"
-    if tally.misfits:
-        LOGGER.warning(
-            "%s: %d values do not fit their column's type; they are null there and stand in "
-            "CustomVars: %s", where, tally.misfits.total(), in_words(tally.misfits),
-        )  # fmt: skip
-    if tally.repaired:
-        LOGGER.warning(
-            "%s: %d halves of surrogate pairs, left where a text was cut, became U+FFFD",
-            where, tally.repaired,
-        )  # fmt: skip
-    if tally.dropped:
-        LOGGER.info(
-            "%s: %d values that do not fit their column, or of keys that the catalog does not "
-            "list, were dropped, since CustomVars is deselected: %s",
-            where, tally.dropped.total(), in_words(tally.dropped),
-        )  # fmt: skip
-    if tally.too_early:
-        LOGGER.info("%s: %d events from before the bookmark were left out", where, tally.too_early)

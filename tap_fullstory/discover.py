@@ -1,0 +1,200 @@
+"""Discovery of custom variables: a look into the newest bundle, at no more of it than needed.
+
+FullStory documents its own fields, and leaves the custom variables to be seen in the data. Their
+names tell their types: developer.fullstory.com, "Create Segment Export", and help.fullstory.com,
+article 4446290296599.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, BinaryIO
+
+import msgspec
+from singer import metadata
+
+from tap_fullstory.catalog import CUSTOM_PREFIXES, is_custom, select
+from tap_fullstory.client import Bundle, Client
+from tap_fullstory.config import Config
+from tap_fullstory.events import EventReader, Malformed
+from tap_fullstory.exports import ExportSource, open_source
+from tap_fullstory.fast import DECODE_ERRORS
+from tap_fullstory.spool import Incomplete, unpack
+from tap_fullstory.state import with_bundle_end
+from tap_fullstory.streams import CUSTOM_VARS, EVENTS
+
+LOGGER = logging.getLogger(__name__)
+
+# How far back the newest bundle is looked for; listing a year of them takes twenty requests.
+RECENT = (timedelta(days=3), timedelta(days=31), timedelta(days=366))
+LOOK_EVERY = 128 * 1024  # bytes that must have come before the events in them are counted again
+
+_REAL = {"type": ["null", "number"]}  # never integer: 4 may stand for 4.0, and 4.5 come next
+_BY_SUFFIX: dict[str, dict[str, Any]] = {
+    "str": {"type": ["null", "string"]},
+    "int": {"type": ["null", "integer"]},
+    "real": _REAL,
+    "bool": {"type": ["null", "boolean"]},
+    "date": {"type": ["null", "string"], "format": "date-time"},
+}
+_KINDS = {"user_": "user", "evt_": "event", "page_": "page"}
+
+_keys = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How many events were looked into, and in how many of them each custom variable occurs."""
+
+    events: int
+    variables: Counter[str]
+
+
+def add_custom_variables(
+    catalog: dict[str, Any], config: Config, client: Client, now: datetime
+) -> None:
+    """Put the custom variables of the newest bundle that has events into the catalog's events.
+
+    Raises whatever listing and downloading do.
+    """
+    source = open_source(config, select(catalog, config)[0], client, now)
+    try:
+        sample = _sample(source, config, now)
+    finally:
+        source.close()
+    (entry,) = (entry for entry in catalog["streams"] if entry["tap_stream_id"] == EVENTS.name)
+    extend(entry, sample)
+
+
+def _sample(source: ExportSource, config: Config, now: datetime) -> Sample:
+    for recent in RECENT:
+        bundles = list(source.bundles(with_bundle_end({}, EVENTS.name, now - recent)))
+        for bundle in reversed(bundles):
+            sample = _look_into(source, bundle, config)
+            if sample.events:
+                LOGGER.info(
+                    "Looked for custom variables in %d events of bundle %s (%s): found %d",
+                    sample.events, bundle.id, bundle.period, len(sample.variables),
+                )  # fmt: skip
+                return sample
+    LOGGER.warning("There is no bundle with events to look for custom variables in.")
+    return Sample(0, Counter())
+
+
+def extend(entry: dict[str, Any], sample: Sample) -> None:
+    """Put what was found into a stream's catalog entry: available, and selected by nobody yet.
+
+    A name whose suffix tells no type is left to CustomVars, and said in the log.
+    """
+    properties = entry["schema"]["properties"]
+    choices = metadata.to_map(entry["metadata"])
+    custom_vars = properties.pop(CUSTOM_VARS)
+    untyped = []
+    for name in sorted(sample.variables):
+        schema = property_schema(name)
+        if schema is None:
+            untyped.append(name)
+        elif name not in properties:
+            seen = f"{sample.variables[name]} of the {sample.events} events looked into"
+            kind = next(_KINDS[prefix] for prefix in CUSTOM_PREFIXES if name.startswith(prefix))
+            schema["description"] = f"Custom {kind} variable, seen in {seen} at discovery."
+            properties[name] = schema
+            metadata.write(choices, ("properties", name), "inclusion", "available")
+    properties[CUSTOM_VARS] = custom_vars
+    entry["metadata"] = metadata.to_list(choices)
+    if untyped:
+        LOGGER.info("No type for these, which stay in CustomVars: %s", ", ".join(untyped))
+    _warn_of_folding(properties)
+
+
+def property_schema(name: str) -> dict[str, Any] | None:
+    """The JSON schema of a custom variable, by its suffix; None if that tells no type."""
+    suffix = name.rpartition("_")[2]
+    if suffix in _BY_SUFFIX:
+        return dict(_BY_SUFFIX[suffix])
+    if suffix.endswith("s") and suffix[:-1] in _BY_SUFFIX:
+        return {"type": ["null", "array"], "items": dict(_BY_SUFFIX[suffix[:-1]])}
+    return None
+
+
+def _look_into(source: ExportSource, bundle: Bundle, config: Config) -> Sample:
+    sink = _Sink(config)
+    with suppress(_EnoughError):
+        source.download(bundle, sink)
+    return count_variables(sink, config)
+
+
+class _EnoughError(Exception):
+    """The sink holds as many events as are wanted: the rest need not come."""
+
+
+class _Sink(io.BytesIO):
+    """Takes a download until enough events have come."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self._config = config
+        self._looked_at = 0
+
+    def write(self, chunk: Any) -> int:
+        size = super().write(chunk)
+        end = self.tell()
+        if end - self._looked_at >= max(LOOK_EVERY, end // 8):
+            self._looked_at = end
+            wanted = self._config.discover_sample_events
+            if count_variables(self, self._config).events >= wanted:
+                raise _EnoughError
+            self.seek(end)
+        return size
+
+
+def count_variables(file: BinaryIO, config: Config) -> Sample:
+    """Count the custom variables in a bundle's file, whole or only begun."""
+    limit = config.discover_sample_events
+    variables: Counter[str] = Counter()
+    events = 0
+
+    @dataclass(frozen=True)
+    class Counted:
+        events: int
+        names: list[str]
+        malformed: int | None = None
+
+    def parse(run: bytes) -> Counted | None:
+        try:
+            found = _keys(b"[" + run + b"]")
+        except DECODE_ERRORS:
+            return None
+        return Counted(len(found), [name for event in found for name in event if is_custom(name)])
+
+    reader = EventReader(
+        unpack(file), parse, max_event_bytes=config.max_event_mb * 1024 * 1024, max_events=limit
+    )
+    try:
+        for batch, _ in reader:
+            events += batch.events
+            variables.update(batch.names)
+            if events >= limit:
+                break
+    except (Incomplete, Malformed):
+        pass  # the file goes on, or discovery is not the one to complain
+    return Sample(events, variables)
+
+
+def _warn_of_folding(names: Iterable[str]) -> None:
+    folded = defaultdict(list)
+    for name in names:
+        folded[name.replace(".", "_").lower()].append(name)
+    for same in folded.values():
+        if len(same) > 1:
+            LOGGER.warning(
+                "%s are columns of their own here, but targets that rewrite column names may fold "
+                "them into one: select one of them at most, or look at what the target does.",
+                " and ".join(same),
+            )
