@@ -14,17 +14,24 @@ from urllib.parse import quote
 import singer
 
 from tap_fullstory import catalog, state
-from tap_fullstory.client import Client
+from tap_fullstory.about import about
+from tap_fullstory.client import PAGE_BUNDLES, Client
 from tap_fullstory.config import Config, parse_config
 from tap_fullstory.errors import TargetError, UsageError
 from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter, write_all
 from tap_fullstory.sync import sync
+from tap_fullstory.times import format_rfc3339
+
+LOGGER = logging.getLogger(__name__)
 
 
 def run(options: Namespace, interrupts: Interrupts) -> None:
     """Do what the options ask for. Raises TapError if it fails, Interrupted after a signal."""
     singer.get_logger()  # has Singer's format from here on
+    if options.about:
+        write_all(_stdout(), about(options.format or "text").encode())
+        return
     now = datetime.now(timezone.utc)
     config = None
     if options.config:
@@ -33,7 +40,10 @@ def run(options: Namespace, interrupts: Interrupts) -> None:
     if options.discover:
         _discover(config, interrupts, now)
     elif config is None:
-        raise UsageError("A sync needs --config FILE; --help lists the options.")
+        what = "--test" if options.test else "A sync"
+        raise UsageError(f"{what} needs --config FILE; --help lists the options.")
+    elif options.test:
+        _test(config)
     else:
         _sync(config, options, interrupts, now)
 
@@ -46,6 +56,30 @@ def _discover(config: Config | None, interrupts: Interrupts, now: datetime) -> N
     with interrupts.deferred():
         write_all(_stdout(), text.encode())
         interrupts.check()
+
+
+def _test(config: Config) -> None:
+    """Say what the first sync would find. One list call shows twenty bundles at most."""
+    with Client(config) as client:
+        after, until = config.start_date, config.end_date
+        page = client.list_bundles(after=int(after.timestamp()))
+    found = [bundle for bundle in page if until is None or bundle.end <= until]
+    found.sort(key=lambda bundle: bundle.end)
+    LOGGER.info("FullStory accepts the API key, and the account has the Data Export add-on.")
+    period = f"after {format_rfc3339(after)}"
+    if until is not None:
+        period += f" and not after {format_rfc3339(until)}"
+    if found:
+        more = "or more " if len(page) >= PAGE_BUNDLES and len(found) == len(page) else ""
+        LOGGER.info(
+            "It lists %d bundles %sthat end %s. The first is %s (%s).",
+            len(found), more, period, found[0].id, found[0].period,
+        )  # fmt: skip
+    else:
+        LOGGER.warning(
+            "It lists no bundle that ends %s. A bundle appears a day after its last event; an "
+            "earlier start_date may find older ones.", period,
+        )  # fmt: skip
 
 
 def _sync(config: Config, options: Namespace, interrupts: Interrupts, now: datetime) -> None:
