@@ -7,20 +7,22 @@ SECONDS ?= 60
 
 ENVS := .venvs
 BIN := $(ENVS)/dev/bin
+TEST_ENVS := $(patsubst %,$(ENVS)/%/.stamp,dev tap singer-tools target-jsonl target-duckdb \
+	meltanolabs-target-csv meltanolabs-target-postgres target-stitch)
 PIP_INSTALL := -m pip install --quiet --use-pep517
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test fuzz lint format dist clean FORCE
+.PHONY: help demo bench test test-meltano fuzz lint format dist clean FORCE
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file and show a session
 	@$(BIN)/python demo/demo.py
 
-test: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-jsonl/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/singer-tools/.stamp ## Run the tests; ARGS="-k name" goes to pytest
+test: $(TEST_ENVS) ## Run the tests; ARGS="-k name" goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
 bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/tap-fullstory-1.0.4/.stamp ## Measure the tap beside gzip and others; ARGS=--help tells the options
@@ -28,6 +30,9 @@ bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS
 
 fuzz: $(ENVS)/dev/.stamp ## Read damaged bundles for SECONDS=60 seconds, and say how many
 	@$(BIN)/python tests/fuzz_bundles.py $(SECONDS)
+
+test-meltano: $(ENVS)/dev/.stamp $(ENVS)/meltano/.stamp ## Run the tests with a real Meltano, a minute or two
+	@TEST_MELTANO=1 $(BIN)/python -m pytest tests/test_meltano.py $(ARGS)
 
 lint: $(ENVS)/dev/.stamp ## Check rules, format and types
 	@$(BIN)/ruff check .

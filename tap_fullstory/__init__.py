@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         try:
             interrupts.install()
-            options = _parser().parse_args(arguments)
+            options = _options(arguments)
             # Imported late: --version and --help need neither requests nor msgspec.
             from tap_fullstory.command import run
 
@@ -44,6 +44,14 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message}. {self.prog} --help lists the options.")
 
 
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.format and not options.about:
+        parser.error("--format belongs to --about")
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tap-fullstory",
@@ -53,11 +61,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-s", "--state", metavar="FILE", help="the value of the last STATE message")
     parser.add_argument("--catalog", metavar="FILE", help="what to sync; by default, all of events")
     parser.add_argument("-p", "--properties", metavar="FILE", help="the old name of --catalog")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "-d",
         "--discover",
         action="store_true",
         help="print the catalog; with --config, prove first that FullStory accepts the key",
+    )
+    instead.add_argument(
+        "--test",
+        action="store_true",
+        help="prove that key, plan and hosts work, and say what there is to sync; no records",
+    )
+    instead.add_argument(
+        "--about",
+        action="store_true",
+        help="print the version, the settings, the streams and the capabilities",
+    )
+    parser.add_argument(
+        "--format", choices=["text", "json", "markdown"], help="of --about; text unless given"
     )
     parser.add_argument("--version", action="version", version=f"tap-fullstory {__version__}")
     return parser

@@ -14,11 +14,12 @@ from urllib.parse import quote
 import singer
 
 from tap_fullstory import catalog, state
+from tap_fullstory.about import about
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config, parse_config
 from tap_fullstory.discover import add_custom_variables
 from tap_fullstory.errors import TapError, TargetError, UsageError
-from tap_fullstory.exports import prove_access
+from tap_fullstory.exports import prove_access, tell_access
 from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter, write_all
 from tap_fullstory.streams import LEVEL_OF_ROLE, LEVELS, STREAMS
@@ -30,6 +31,9 @@ LOGGER = logging.getLogger(__name__)
 def run(options: Namespace, interrupts: Interrupts) -> None:
     """Do what the options ask for. Raises TapError if it fails, Interrupted after a signal."""
     singer.get_logger()  # has Singer's format from here on
+    if options.about:
+        write_all(_stdout(), about(options.format or "text").encode())
+        return
     now = datetime.now(timezone.utc)
     config = None
     if options.config:
@@ -38,7 +42,11 @@ def run(options: Namespace, interrupts: Interrupts) -> None:
     if options.discover:
         _discover(config, interrupts, now)
     elif config is None:
-        raise UsageError("A sync needs --config FILE; --help lists the options.")
+        what = "--test" if options.test else "A sync"
+        raise UsageError(f"{what} needs --config FILE; --help lists the options.")
+    elif options.test:
+        with Client(config) as client:
+            tell_access(config, client)
     else:
         _sync(config, options, interrupts, now)
 

@@ -43,6 +43,11 @@ class Setting:
     kind: str = "string"
     secret: bool = False
 
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """All that a setting of the kind `option` may be: its `allowed` lists nothing else."""
+        return tuple(re.split(r", | or ", self.allowed)) if self.kind == "option" else ()
+
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):

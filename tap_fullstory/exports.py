@@ -106,6 +106,11 @@ def prove_access(config: Config, client: Client, now: datetime) -> None:
     _EVENTS[config.export_api].prove(client, now)
 
 
+def tell_access(config: Config, client: Client) -> None:
+    """Prove the same, and log what the first sync would find. Raises as prove_access."""
+    _EVENTS[config.export_api].tell(config, client)
+
+
 def bundles_after(
     client: Client, after: datetime, until: datetime | None, under_way: str | None = None
 ) -> Iterator[Bundle]:
@@ -185,13 +190,42 @@ def _prove_key(client: Client, _: datetime) -> None:
     client.prove_key()
 
 
+def _tell_listing(config: Config, client: Client) -> None:
+    # One call shows twenty bundles at most.
+    after, until = config.start_date, config.end_date
+    page = client.list_bundles(after=int(after.timestamp()))
+    found = [bundle for bundle in page if until is None or bundle.end <= until]
+    found.sort(key=_order)
+    LOGGER.info("FullStory accepts the API key, and the account has the Data Export add-on.")
+    period = f"after {format_rfc3339(after)}"
+    if until is not None:
+        period += f" and not after {format_rfc3339(until)}"
+    if found:
+        more = "or more " if len(page) >= PAGE_BUNDLES and len(found) == len(page) else ""
+        LOGGER.info(
+            "It lists %d bundles %sthat end %s. The first is %s (%s).",
+            len(found), more, period, found[0].id, found[0].period,
+        )  # fmt: skip
+    else:
+        LOGGER.warning(
+            "It lists no bundle that ends %s. A bundle appears a day after its last event; an "
+            "earlier start_date may find older ones.", period,
+        )  # fmt: skip
+
+
+def _tell_key(_: Config, client: Client) -> None:
+    client.prove_key()
+    LOGGER.info("FullStory accepts the API key. Whether it may export, the first export tells.")
+
+
 class _Api(NamedTuple):
     open: Callable[[Config, Selection, Client, datetime], ExportSource]
     prove: Callable[[Client, datetime], None]
+    tell: Callable[[Config, Client], None]
 
 
 # By the values of export_api.
 _EVENTS = {
-    "data_export": _Api(_data_export, _prove_listing),
-    "segment_export": _Api(events_by_window, _prove_key),
+    "data_export": _Api(_data_export, _prove_listing, _tell_listing),
+    "segment_export": _Api(events_by_window, _prove_key, _tell_key),
 }

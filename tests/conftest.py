@@ -17,6 +17,9 @@ class Commands:
     target_duckdb: Path
     duckdb_python: Path
     """A Python that can `import duckdb`, for reading what target-duckdb wrote."""
+    target_csv: Path
+    target_postgres: Path
+    target_stitch: Path
     singer_check_tap: Path
     """Reads a tap's output on stdin. Start it in a temporary folder: it leaves a folder there."""
 
@@ -28,6 +31,9 @@ def commands() -> Commands:
         target_jsonl=ENVIRONMENTS / "target-jsonl/bin/target-jsonl",
         target_duckdb=ENVIRONMENTS / "target-duckdb/bin/target-duckdb",
         duckdb_python=ENVIRONMENTS / "target-duckdb/bin/python",
+        target_csv=ENVIRONMENTS / "meltanolabs-target-csv/bin/target-csv",
+        target_postgres=ENVIRONMENTS / "meltanolabs-target-postgres/bin/target-postgres",
+        target_stitch=ENVIRONMENTS / "target-stitch/bin/target-stitch",
         singer_check_tap=ENVIRONMENTS / "singer-tools/bin/singer-check-tap",
     )
     for path in vars(found).values():

@@ -22,8 +22,9 @@ import pytest
 import tap_fullstory
 from tap_fullstory import _parser as tap_parser
 from tap_fullstory import errors
+from tap_fullstory.about import about
 from tap_fullstory.catalog import discover
-from tap_fullstory.config import SETTINGS, Setting, parse_config
+from tap_fullstory.config import SETTINGS, parse_config
 from tap_fullstory.errors import Interrupted, TapError
 from tap_fullstory.sandbox import Sandbox, generated_bundles
 from tap_fullstory.sandbox.__main__ import _parser as sandbox_parser
@@ -66,15 +67,9 @@ def _is_error(value: Any) -> bool:
     return isinstance(value, type) and issubclass(value, TapError)
 
 
-def test_the_settings_are_those_of_the_code():
-    head = "| key | default | meaning | allowed |\n|---|---|---|---|\n"
-    assert head + "".join(map(settings_row, SETTINGS)) in SECTIONS["Settings"]
-
-
-def settings_row(setting: Setting) -> str:
-    value = setting.default if isinstance(setting.default, str) else json.dumps(setting.default)
-    default = setting.default_text.replace("<", r"\<") or f"`{value}`"
-    return f"| `{setting.name}` | {default} | {setting.description} | {setting.allowed} |\n"
+def test_the_settings_are_those_of_about():
+    (table,) = re.findall(r"^## Settings\n\n(.*?)\n\n", about("markdown"), re.MULTILINE | re.DOTALL)
+    assert table in SECTIONS["Settings"]
 
 
 def test_the_streams_are_those_of_the_code():

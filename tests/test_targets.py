@@ -63,11 +63,16 @@ def truth(sandbox: Sandbox, days: int) -> list[dict[str, Any]]:
 
 
 def piped(
-    config: dict[str, Any], commands: Any, target: list[Any], folder: Path, state: Any = None
+    config: dict[str, Any],
+    commands: Any,
+    target: list[Any],
+    folder: Path,
+    state: Any = None,
+    catalog: Any = None,
 ) -> bytes:
     """What the target prints at the end of `tap | target`, run in `folder`."""
     with (
-        start_tap(config, state=state, executable=commands.tap) as tap,
+        start_tap(config, state=state, catalog=catalog, executable=commands.tap) as tap,
         subprocess.Popen(
             list(map(str, target)),
             stdin=tap.stdout,

@@ -1,0 +1,68 @@
+"""Writes the tap's settings, as the code has them, into the files that Meltano reads.
+
+    python plugins/describe.py
+
+renews meltano.yml and the definition for Meltano's Hub; tests/test_plugins.py tells when to.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from tap_fullstory.about import CAPABILITIES
+from tap_fullstory.config import SETTINGS, Setting
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = (
+    ROOT / "meltano.yml",
+    ROOT / "plugins/extractors/tap-fullstory--singer-io.yml",
+)
+BLOCK = re.compile(
+    r"^( *)# written by plugins/describe.py\n.*?^ *# until here\n", re.MULTILINE | re.DOTALL
+)
+KINDS = {"date-time": "date_iso8601", "option": "options"}
+
+
+def described(text: str) -> str:
+    """`text` of one of the files, with what the code says between its two marks."""
+    found = BLOCK.search(text)
+    if found is None:
+        raise ValueError("the marks are missing")
+    lines = ["# written by plugins/describe.py"]
+    lines += [f"capabilities: [{', '.join(CAPABILITIES)}]", "settings:"]
+    lines += [line for setting in SETTINGS for line in entry(setting)]
+    lines += ["settings_group_validation:", "- [api_key]", "# until here"]
+    return BLOCK.sub(lambda _: "".join(f"{found[1]}{line}\n" for line in lines), text)
+
+
+def entry(setting: Setting) -> list[str]:
+    """One setting as Meltano has it. No `value`: the tap knows its defaults itself."""
+    default = setting.default_text or json.dumps(setting.default).strip('"')
+    about = f"{setting.description} Default: {default}. Allowed: {setting.allowed}."
+    lines = [
+        f"- name: {setting.name}",
+        f"  label: {label(setting.name)}",
+        f"  kind: {KINDS.get(setting.kind, setting.kind)}",
+    ]
+    if setting.secret:
+        lines.append("  sensitive: true")
+        about = setting.description
+    if setting.choices:
+        lines.append("  options:")
+        for choice in setting.choices:
+            lines += [f"  - label: {choice}", f"    value: {choice}"]
+    # A JSON text is a YAML text too.
+    return [*lines, f"  description: {json.dumps(about)}"]
+
+
+def label(name: str) -> str:
+    """`api_key` as a person would write it: API key."""
+    words = ["API" if word == "api" else word for word in name.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]]).replace(" url", " address")
+
+
+if __name__ == "__main__":
+    for path in FILES:
+        path.write_text(described(path.read_text("utf-8")), "utf-8")

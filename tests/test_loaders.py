@@ -1,0 +1,236 @@
+"""More real targets behind a real pipe: CSV files, PostgreSQL, and Stitch's dry run."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_targets
+from postgres import Postgres, programs, server
+from running import columns, counted, discover, run_tap
+from test_targets import DATE_TIMES, FIRST, STRANGE, end_of, piped, states, truth
+
+from tap_fullstory.sandbox import Bundle, Sandbox
+
+sandbox = test_targets.sandbox  # two days, and a third that waits to be published
+
+
+# --- PostgreSQL ---
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    found = programs()
+    if found is None:
+        pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
+    with server(found) as running:
+        yield running
+
+
+class Schema:
+    """A schema of its own in the database, loaded by target-postgres."""
+
+    def __init__(self, postgres: Postgres, commands: Any, folder: Path, name: str) -> None:
+        self._postgres, self._name = postgres, name
+        config = {"sqlalchemy_url": postgres.url, "default_target_schema": name}
+        (folder / "target.json").write_text(json.dumps(config))
+        self.target = [commands.target_postgres, "--config", folder / "target.json"]
+        self._commands, self._folder = commands, folder
+
+    def load(self, config: dict[str, Any], state: Any = None) -> dict[str, Any]:
+        """The last state that the target writes."""
+        printed = piped(config, self._commands, self.target, self._folder, state)
+        return states(printed)[-1]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The table without the columns that the target adds, in the order of loading."""
+        rows = self._postgres.query(
+            f'select * from {self._name}.events order by _sdc_sequence, "EventStart"'
+        )
+        return [
+            {name: value for name, value in row.items() if not name.startswith("_sdc_")}
+            for row in rows
+        ]
+
+    def types(self) -> dict[str, str]:
+        found = self._postgres.query(
+            "select column_name, data_type from information_schema.columns "
+            f"where table_schema = '{self._name}' and table_name = 'events'"
+        )
+        return {row["column_name"]: row["data_type"] for row in found}
+
+
+def as_row(record: dict[str, Any]) -> dict[str, Any]:
+    """A record as target-postgres stores it: absent is null, `""` stays, moments have no zone."""
+    row = {name: record.get(name) for name in columns() | {"CustomVars"}}
+    for name in DATE_TIMES:
+        if row[name]:
+            row[name] = without_zeros(row[name].removesuffix("Z"))
+    return row
+
+
+def without_zeros(moment: str) -> str:
+    # As PostgreSQL writes it: no zeros at the end of a fraction, no fraction that is none.
+    return re.sub(r"\.?0*$", "", moment) if "." in moment else moment
+
+
+def test_target_postgres(postgres, sandbox, commands, tmp_path):
+    schema = Schema(postgres, commands, tmp_path, "events_as_objects")
+    state = schema.load(sandbox.config())
+    assert state == end_of(2)
+    assert counted(schema.rows()) == counted(map(as_row, truth(sandbox, 2)))
+
+    sandbox.publish()
+    state = schema.load(sandbox.config(), state)
+    assert state == end_of(3)
+    assert counted(schema.rows()) == counted(map(as_row, truth(sandbox, 3)))
+
+    types = schema.types()
+    assert types["UserId"] == "bigint"
+    assert types["EventStart"] == "timestamp without time zone"
+    assert types["EventCumulativeLayoutShift"] == "numeric"
+    assert types["EventType"] == "text"
+    assert types["CustomVars"] == "jsonb"
+    (row,) = postgres.query(
+        """select count(*) as n from events_as_objects.events
+           where "CustomVars" ->> 'user_plan_str' like '%gold'
+             and "UserId" = 6606828898126528473 and "PageId" = 9007199254740993"""
+    )
+    assert row == {"n": 1}
+
+
+def test_target_postgres_with_custom_vars_as_text(postgres, sandbox, commands, tmp_path):
+    schema = Schema(postgres, commands, tmp_path, "events_as_texts")
+    schema.load(sandbox.config(custom_vars_format="string"))
+    assert schema.types()["CustomVars"] == "text"
+    rows = schema.rows()
+    for row in rows:
+        row["CustomVars"] = row["CustomVars"] and json.loads(row["CustomVars"])
+    assert counted(rows) == counted(map(as_row, truth(sandbox, 2)))
+
+
+def test_target_postgres_gets_a_column_for_a_variable_that_is_promoted(
+    postgres, commands, tmp_path
+):
+    day = 24 * 60 * 60
+    starts = [FIRST, FIRST + day]
+    bundles = [Bundle(str(start), start, start + day, [STRANGE]) for start in starts]
+    schema = Schema(postgres, commands, tmp_path, "promoted")
+    with Sandbox(bundles, held_back=1) as sandbox:
+        state = schema.load(sandbox.config())
+        assert "user_plan_str" not in schema.types()
+
+        catalog = discover()
+        catalog["streams"][0]["schema"]["properties"]["user_plan_str"] = {
+            "type": ["null", "string"]
+        }
+        catalog["streams"][0]["metadata"].append(
+            {"breadcrumb": ["properties", "user_plan_str"], "metadata": {"selected": True}}
+        )
+        sandbox.publish()
+        printed = piped(sandbox.config(), commands, schema.target, tmp_path, state, catalog=catalog)
+        assert states(printed)[-1] != state
+    assert schema.types()["user_plan_str"] == "text"
+    before, after = schema.rows()
+    assert before["user_plan_str"] is None
+    assert before["CustomVars"]["user_plan_str"] == STRANGE["user_plan_str"]
+    assert after["user_plan_str"] == STRANGE["user_plan_str"]
+    assert "user_plan_str" not in after["CustomVars"]
+
+
+# --- CSV files ---
+
+
+@pytest.mark.parametrize("form", ["object", "string"])
+def test_target_csv(sandbox, commands, tmp_path, form):
+    """`""` and absent are both an empty cell; moments and objects are as Python shows them.
+
+    Each run needs a file of its own: it would write over that of the last.
+    """
+    config = tmp_path / "target.json"
+    naming = "{stream_name}-{timestamp}.csv"
+    config.write_text(json.dumps({"output_path": str(tmp_path), "file_naming_scheme": naming}))
+    target = [commands.target_csv, "--config", config]
+
+    def cells(record: dict[str, Any]) -> dict[str, str]:
+        row = {name: record.get(name) for name in columns()}
+        for name in DATE_TIMES:
+            if row[name]:
+                row[name] = datetime.fromisoformat(row[name].replace("Z", "+00:00"))
+        return {name: "" if value is None else str(value) for name, value in row.items()}
+
+    def check(records: list[dict[str, Any]]) -> None:
+        (path,) = set(tmp_path.glob("events-*.csv")) - checked
+        checked.add(path)
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        custom = [row.pop("CustomVars") for row in rows]
+        assert rows == [cells(record) for record in records]
+        wanted = [record.get("CustomVars") for record in records]
+        if form == "string":
+            assert [json.loads(text) if text else None for text in custom] == wanted
+        else:
+            assert [bool(text) for text in custom] == [bool(value) for value in wanted]
+            assert any(text.startswith("{'") for text in custom), "no JSON"
+
+    checked: set[Path] = set()
+    settings = sandbox.config(custom_vars_format=form)
+    state = states(piped(settings, commands, target, tmp_path))[-1]
+    assert state == end_of(2)
+    check(truth(sandbox, 2))
+    sandbox.publish()
+    assert states(piped(settings, commands, target, tmp_path, state))[-1] == end_of(3)
+    check(truth(sandbox, 3)[146:])
+
+
+# --- Stitch ---
+
+
+def test_stitchs_target_takes_the_output(sandbox, commands, tmp_path):
+    out = tmp_path / "requests.json"
+    target = [commands.target_stitch, "--dry-run", "--output-file", out]
+    printed = piped(sandbox.config(), commands, target, tmp_path)
+    assert states(printed)[-1] == end_of(2)
+    sent = [
+        message
+        for line in out.read_text("utf-8").splitlines()
+        for message in json.loads(line)["messages"]
+    ]
+    assert len(sent) == len(truth(sandbox, 2))
+
+
+def test_every_setting_works_as_a_text(sandbox):
+    """As Stitch sends them."""
+    given = sandbox.config(
+        request_timeout=60, checkpoint_events=20, prefetch_bundles=0, workers=1, max_event_mb=1,
+        skip_bundles=[str(FIRST)], discover_custom_vars=False, event_digest=True,
+    )  # fmt: skip
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in given.items()
+    }
+    as_texts = run_tap(texts)
+    assert as_texts.records == run_tap(given).records
+    assert len(as_texts.records) == 2
+
+
+def test_the_log_has_what_stitchs_orchestrator_reads(sandbox):
+    run = run_tap(sandbox.config())
+    metrics = [
+        json.loads(text.partition(" ")[2])
+        for text in run.logged("INFO")
+        if text.startswith("METRIC: ")
+    ]
+    counts = [one["value"] for one in metrics if one["metric"] == "record_count"]
+    assert sum(counts) == len(run.records)
+    assert {one["type"] for one in metrics} == {"counter", "timer"}
+    sandbox.fault("list:401")
+    failed = run_tap(sandbox.config())
+    assert failed.code == 1
+    assert failed.critical

@@ -1,0 +1,119 @@
+"""A real Meltano with the meltano.yml of this folder: `make test-meltano`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from conftest import ENVIRONMENTS
+from running import columns
+
+from tap_fullstory.config import SETTINGS
+from tap_fullstory.sandbox import Sandbox, generated_bundles
+
+ROOT = Path(__file__).parent.parent
+TIMEOUT = 300  # seconds for one command: the first ones make environments
+
+pytestmark = pytest.mark.skipif(
+    "TEST_MELTANO" not in os.environ, reason="`make test-meltano` runs these: they take a minute"
+)
+
+Meltano = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """This folder as someone has cloned it, with the tap and one loader installed."""
+    folder = tmp_path_factory.mktemp("meltano")
+    for name in ("tap_fullstory", "requirements"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("setup.py", "pyproject.toml", "README.md", "MANIFEST.in", "meltano.yml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "output").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(generated_bundles(3, 24), held_back=1) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def meltano(project: Path, sandbox: Sandbox) -> Meltano:
+    """Runs a command of Meltano, and gives what it prints on stdout."""
+    config = sandbox.config()
+    environment = {
+        **os.environ,
+        **{f"TAP_FULLSTORY_{name.upper()}": value for name, value in config.items()},
+        "TARGET_JSONL_DESTINATION_PATH": str(project / "output"),
+        "MELTANO_CLI_LOG_LEVEL": "debug",
+        "NO_COLOR": "1",
+        "no_proxy": "127.0.0.1",
+    }
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [ENVIRONMENTS / "meltano/bin/meltano", *arguments],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            timeout=TIMEOUT,
+        )
+        assert done.returncode == 0, done.stderr.decode()
+        assert config["api_key"] not in done.stdout.decode() + done.stderr.decode()
+        return done.stdout.decode()
+
+    run("install", "extractor", "tap-fullstory")
+    run("install", "loader", "target-jsonl")
+    return run
+
+
+def test_every_setting_is_known_to_meltano_and_the_key_is_hidden(meltano: Meltano) -> None:
+    listed = meltano("config", "list", "--all", "tap-fullstory")
+    for setting in SETTINGS:
+        assert f"{setting.name} [env: TAP_FULLSTORY_{setting.name.upper()}]" in listed
+    printed = json.loads(meltano("config", "print", "tap-fullstory"))
+    assert printed["api_key"] == "*****"
+
+
+def test_config_test_finds_the_config_valid(meltano: Meltano) -> None:
+    assert "Plugin configuration is valid" in meltano("config", "test", "tap-fullstory")
+
+
+def test_select_lists_every_column(meltano: Meltano) -> None:
+    listed = meltano("select", "tap-fullstory", "--list")
+    for name in columns() | {"CustomVars"}:
+        assert f"events.{name}\n" in listed
+
+
+def test_a_second_run_goes_on_from_meltanos_state(
+    meltano: Meltano, sandbox: Sandbox, project: Path
+) -> None:
+    def rows() -> list[str]:
+        # One line is one row: no line break stands in a JSON text.
+        return (project / "output/events.jsonl").read_text("utf-8").splitlines()
+
+    meltano("run", "tap-fullstory", "target-jsonl")
+    assert len(rows()) == 48
+    state = json.loads(meltano("state", "get", "dev:tap-fullstory-to-target-jsonl"))
+    end = sandbox.bundles[1].stop
+    assert set(state["singer_state"]["bookmarks"]["events"]) == {"bundle_end"}
+
+    sandbox.publish()
+    before = len(sandbox.requests)
+    meltano("run", "tap-fullstory", "target-jsonl")
+    asked = sandbox.requests[before:]
+    # Meltano may discover first, which asks for what ends after now.
+    lists = [int(one.query["start"]) for one in asked if one.path.endswith("/list")]
+    assert min(lists) == end
+    assert len([one for one in asked if one.path.endswith("/get")]) == 1
+    assert len(rows()) == len(set(rows())) == 72
+
+    meltano("run", "tap-fullstory", "target-jsonl")
+    assert len(rows()) == 72
