@@ -19,8 +19,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file and show a session
-	@$(BIN)/python demo/demo.py
+demo: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file and show a session; API=segment_export for the newer export
+	@API=$(API) $(BIN)/python demo/demo.py
 
 test: $(TEST_ENVS) ## Run the tests; ARGS="-k name" goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)

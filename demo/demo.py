@@ -1,6 +1,7 @@
 """The main job, end to end: a sandbox FullStory, the tap, a DuckDB file, and one user's session.
 
 `make demo` runs this. It prints the shell lines that it runs; what they write is in demo/out/.
+`make demo API=segment_export` does the same over the newer export, with windows for bundles.
 """
 
 from __future__ import annotations
@@ -11,18 +12,19 @@ import shutil
 import signal
 import subprocess
 import sys
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "demo/out"
 
+API = os.environ.get("API") or "data_export"
 BUNDLES, EVENTS_IN_EACH = 6, 24
 SANDBOX = (
     f".venvs/tap/bin/python -m tap_fullstory.sandbox --bundles {BUNDLES} --events {EVENTS_IN_EACH}"
-    " --held-back 1 --config-out demo/out/config.json"
+    f" --api {API} --config-out demo/out/config.json"
 )
 DISCOVER = """\
 .venvs/tap/bin/tap-fullstory --config demo/out/config.json --discover \\
@@ -65,8 +67,11 @@ def main() -> None:
     OUT.mkdir(parents=True)
     (OUT / "target.json").write_text(json.dumps(TARGET_CONFIG))
 
-    say("A FullStory of your own, with one day's bundle still to come")
-    with sandbox() as publish:
+    say("A FullStory of your own, in which the last day is still to come")
+    with sandbox() as config:
+        yesterday = datetime.fromisoformat(config["start_date"].replace("Z", "+00:00"))
+        yesterday += timedelta(days=BUNDLES - 1)
+        write_config({**config, "end_date": yesterday.isoformat()})
         say("Discover: the key works, and these are the columns")
         run(DISCOVER)
 
@@ -75,8 +80,8 @@ def main() -> None:
         run(KEEP_STATE)
         expect("rows", rows(), EVENTS_IN_EACH * (BUNDLES - 1))
 
-        say("The next day's bundle appears; with the state, only its events come")
-        publish()
+        say("The next day is over; with the state, only its events come")
+        write_config(config)
         run(SYNC.format(state=" \\\n    --state demo/out/state.json"))
         run(KEEP_STATE)
         expect("rows", rows(), EVENTS_IN_EACH * BUNDLES)
@@ -91,8 +96,8 @@ def main() -> None:
 
 
 @contextmanager
-def sandbox() -> Iterator[Callable[[], None]]:
-    """Runs the sandbox; gives a function that publishes the bundle held back."""
+def sandbox() -> Iterator[dict[str, str]]:
+    """Runs the sandbox; gives the config for it."""
     print(f"$ {SANDBOX} &")
     # A demo that is ended still ends its sandbox.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -101,10 +106,13 @@ def sandbox() -> Iterator[Callable[[], None]]:
             printed = process.stdout.readline()
             if not printed:
                 fail("The sandbox did not start.")
-            url = json.loads(printed)["data_export_url"]
-            yield lambda: urllib.request.urlopen(f"{url}/sandbox/publish", data=b"").close()
+            yield json.loads(printed)
         finally:
             process.terminate()
+
+
+def write_config(config: dict[str, str]) -> None:
+    (OUT / "config.json").write_text(json.dumps(config))
 
 
 def run(line: str) -> str:

@@ -194,8 +194,8 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "export_delay_hours",
-        _whole(1, 720),
-        "a whole number of hours from 1 to 720",
+        _whole(0, 720),
+        "a whole number of hours from 0 to 720",
         "How old events must be to be exported. They settle for a day: with less, what arrives "
         "late is missed for good.",
         default=24,

@@ -92,9 +92,17 @@ CONTRACT: dict[str, Expected] = {
     "start_date": Expected(utc(2025, 6, 2, 12, 30), MOMENTS, NO_MOMENTS, "RFC 3339"),
     "end_date": Expected(None, MOMENTS, NO_MOMENTS, "RFC 3339"),
     "export_api": Expected(
-        "data_export", [("data_export", "data_export")], ["bundles", 1, []],
         "data_export",
+        [("data_export", "data_export"), ("segment_export", "segment_export")],
+        ["bundles", 1, []],
+        "data_export or segment_export",
     ),
+    "segment_id": Expected("everyone", [("a:b@c", "a:b@c")], ["a\nb", 1, []], "id of a segment"),
+    "export_window_hours": Expected(
+        24, [(1, 1), ("12", 12), (24, 24)], [0, 5, 48, "x", True], "1, 2, 3, 4, 6, 8, 12 or 24"
+    ),
+    "export_timeout_minutes": whole(1, 10_080, 120),
+    "export_delay_hours": whole(0, 720, 24),
     "data_export_url": Expected(
         "https://export.fullstory.com", ADDRESSES, NO_ADDRESSES, "https", {"pass-word", "na1.key"}
     ),
@@ -291,6 +299,10 @@ def test_every_value_as_a_string(sandbox):
         **sandbox.config(),
         "end_date": "2100-01-01T00:00:00Z",
         "export_api": "data_export",
+        "segment_id": "everyone",
+        "export_window_hours": "24",
+        "export_timeout_minutes": "120",
+        "export_delay_hours": "24",
         "user_agent": "my-pipeline/1",
         "request_timeout": "30",
         "checkpoint_events": "10",

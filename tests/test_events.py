@@ -8,6 +8,7 @@ import tracemalloc
 from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
+from unittest import mock
 from zlib import crc32
 
 import oracle
@@ -28,7 +29,7 @@ from strategies import (
     strange_events,
 )
 
-from tap_fullstory.events import Position, PositionLost
+from tap_fullstory.events import Position, PositionLost, _object_end
 from tap_fullstory.spool import BLOCK_BYTES
 
 # --- whole bundles ---
@@ -150,10 +151,13 @@ def test_one_huge_event(inside: str) -> None:
 
     for bundle in (b"[" + element + b"]", b"[{}," + element + b",{}]"):
         parsed = 0
-        reading = read(reader(cut(bundle, [BLOCK_BYTES]), parse))
+        with mock.patch("tap_fullstory.events._object_end", wraps=_object_end) as looked_for_end:
+            reading = read(reader(cut(bundle, [4096]), parse))
         assert reading.malformed is None
         assert reading.values == json.loads(bundle)
         assert parsed < 8 * len(bundle)
+        # Twice as far each time.
+        assert looked_for_end.call_count < 10 + 2 * (len(bundle) // 4096).bit_length()
 
 
 def test_traps_in_every_event_cost_no_more_than_a_few_parses_each() -> None:
@@ -300,7 +304,13 @@ def test_the_start_is_a_position() -> None:
     assert read(whole).values == [{"a": ("int", "1")}]
 
 
-@pytest.mark.parametrize("wrong", [Position(1, 9, 0), Position(1, 10**9, 0), Position(0, 0, 7)])
+PAIR = b'[{"a":1},{"b":2}]'
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [Position(1, 9, 0), Position(1, 10**9, 0), Position(1, 10**9, crc32(PAIR)), Position(0, 0, 7)],
+)
 def test_a_position_of_another_bundle_is_lost(wrong: Position) -> None:
     with pytest.raises(PositionLost):
-        reader([b'[{"a":1},{"b":2}]']).skip_to(wrong)
+        reader([PAIR]).skip_to(wrong)
