@@ -19,7 +19,7 @@ from target import Target, last_state, read_by_target, uncovered
 
 from tap_fullstory.sandbox import Bundle, Sandbox
 
-KILLS = int(os.environ.get("KILLS", "30"))
+KILLS = int(os.environ.get("KILLS", "20"))
 CHECKPOINT = 40
 SIZES = [130, 0, 1, 350, 64, 200]  # events in each bundle
 EVENTS = events(sum(SIZES))
@@ -175,7 +175,7 @@ def test_bundles_that_share_an_end(before):
         for message in run.messages[1:]:
             if message["type"] == "RECORD":
                 written += 1
-            elif progress(message["value"]).get("events") in (10, 25, 1, 40, None):
+            elif progress(message["value"]).get("events") in (25, 1, 40):
                 rest = run_tap(config, state=message["value"])
                 assert rest.records == run.records[written:]
                 assert "come twice" not in rest.log

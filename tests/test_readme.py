@@ -240,7 +240,7 @@ def test_discover_select_and_sync_work_as_written(shell, tmp_path):
         if shutil.which("jq"):
             records = [json.loads(line) for line in events(tmp_path)]
             assert not any({"UserEmail", "UserDisplayName", "PageIp"} & set(r) for r in records)
-            for promoted in ("user_plan_str", "evt_order.total_real"):
+            for promoted in ("page_category_str", "page_price_real"):
                 assert any(promoted in record for record in records)
 
 

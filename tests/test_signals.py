@@ -72,10 +72,10 @@ WAITS = [
 ]
 
 
-@one_by_one(CODES)
 @pytest.mark.parametrize("wait", WAITS, ids=lambda wait: wait.name)
-def test_while_it_waits(wait, number):
-    prefetch = 1 if number == signal.SIGTERM else 0
+def test_while_it_waits(wait):
+    number = signal.SIGINT if WAITS.index(wait) % 2 else signal.SIGTERM
+    prefetch = WAITS.index(wait) // 2 % 2
     with Sandbox(BUNDLES, api_key=KEY, faults=[wait.fault]) as sandbox:
 
         def waits() -> bool:
