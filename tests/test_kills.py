@@ -132,8 +132,9 @@ def progress(state: Json) -> Json:
         ([packed_bundle(1, REBUILT), packed_bundle(2, THIRD)], [*REBUILT, *THIRD]),
         ([packed_bundle(1, SECOND[:20]), packed_bundle(2, THIRD)], [*SECOND[:20], *THIRD]),
         ([packed_bundle(2, THIRD)], THIRD),
+        ([packed_bundle(2, SECOND)], SECOND),
     ],
-    ids=["rebuilt", "shorter", "gone"],
+    ids=["rebuilt", "shorter", "gone", "gone, and another has the same events"],
 )
 def test_a_bundle_that_has_changed_since(amid_the_second, listed, left):
     with Sandbox(listed) as sandbox:

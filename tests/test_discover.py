@@ -1,0 +1,190 @@
+"""Discovery of custom variables, and what a run says of those that no catalog lists."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from running import columns, run_command, run_tap, selecting
+
+from tap_fullstory.catalog import is_custom
+from tap_fullstory.discover import property_schema
+from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
+
+DAY = 86_400
+START = 1_780_272_000  # 2026-06-01T00:00:00Z
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(config: dict[str, Any]) -> str:
+        path = tmp_path / "discover.json"
+        path.write_text(json.dumps(config))
+        return str(path)
+
+    return write
+
+
+def day(number: int, body: Any) -> Bundle:
+    start = START + number * DAY
+    return Bundle(f"{start}48", start, start + DAY, body)
+
+
+def entry_of(run: Any) -> dict[str, Any]:
+    (entry,) = (one for one in json.loads(run.stdout)["streams"] if one["stream"] == "events")
+    return entry
+
+
+def choices(entry: dict[str, Any]) -> dict[str, Any]:
+    return {one["breadcrumb"][1]: one["metadata"] for one in entry["metadata"] if one["breadcrumb"]}
+
+
+@pytest.mark.parametrize("api", ["data_export", "segment_export"])
+def test_the_variables_of_the_newest_bundle_are_listed_and_selected_by_nobody(write, api):
+    bundles = generated_bundles(3, 60)
+    seen = Counter(name for event in bundles[-1].body for name in event if is_custom(name))
+    with Sandbox(bundles) as sandbox:
+        config = sandbox.config(discover_custom_vars="true", export_api=api)
+        entry = entry_of(run_command("--config", write(config), "--discover"))
+        listed = {
+            name: one for name, one in entry["schema"]["properties"].items() if is_custom(name)
+        }
+        assert set(listed) == set(seen)
+        for name, schema in listed.items():
+            assert f"seen in {seen[name]} of the 60 events" in schema.pop("description")
+            assert schema == property_schema(name)
+            assert choices(entry)[name] == {"inclusion": "available"}
+        # Unedited, it selects what the catalog without them does.
+        plain, with_them = run_tap(sandbox.config()), run_tap(config, catalog={"streams": [entry]})
+        assert with_them.records == plain.records
+        assert with_them.schema == plain.schema
+
+
+def test_one_that_is_selected_is_a_column(write):
+    with Sandbox(generated_bundles(2, 40)) as sandbox:
+        config = sandbox.config(discover_custom_vars=True)
+        entry = entry_of(run_command("--config", write(config), "--discover"))
+        catalog = selecting({"streams": [entry]}, page_category_str=True, page_price_real=False)
+        run = run_tap(config, catalog=catalog)
+        truth = [event for bundle in sandbox.bundles for event in bundle.body]
+        for name, present in (("page_category_str", True), ("page_price_real", False)):
+            wanted = Counter(json.dumps(event.get(name)) for event in truth if present)
+            found = Counter(json.dumps(record.get(name)) for record in run.records if present)
+            assert found == wanted
+            assert (name in run.schema["properties"]) == present
+            assert not any(name in record.get("CustomVars", {}) for record in run.records)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "types"),
+    [
+        ("str", ["null", "string"]),
+        ("int", ["null", "integer"]),
+        ("real", ["null", "number"]),
+        ("bool", ["null", "boolean"]),
+        ("date", ["null", "string"]),
+    ],
+)
+def test_the_type_is_told_by_the_suffix(suffix, types):
+    one, several = property_schema(f"evt_a_b.c_{suffix}"), property_schema(f"evt_a_b.c_{suffix}s")
+    assert one is not None
+    assert several is not None
+    assert one["type"] == types
+    assert one.get("format") == ("date-time" if suffix == "date" else None)
+    assert several == {"type": ["null", "array"], "items": one}
+
+
+@pytest.mark.parametrize("name", ["evt_a", "user_a_text", "page_", "evt_x_strss", "evt_s"])
+def test_a_suffix_that_tells_no_type(name):
+    assert property_schema(name) is None
+
+
+def test_no_more_is_looked_at_than_asked_for(write):
+    bundles = [
+        day(0, [{"evt_old_str": "a"}]),
+        day(1, [{"evt_a_str": "a"}] * 5 + [{"evt_b_str": "b"}]),
+    ]
+    with Sandbox(bundles) as sandbox:
+        config = sandbox.config(discover_custom_vars=True, discover_sample_events=5)
+        entry = entry_of(run_command("--config", write(config), "--discover"))
+    assert "evt_a_str" in entry["schema"]["properties"]
+    assert "evt_old_str" not in entry["schema"]["properties"]
+
+
+def test_a_large_bundle_is_not_downloaded_whole(write):
+    padding = "".join(f"{number * 7919 % 1_000_003:x}" for number in range(300_000))
+    events = [{"evt_a_str": padding[at : at + 5000]} for at in range(0, len(padding) - 5000, 900)]
+    plain = json.dumps(events).encode()
+    assert len(plain) > 4_000_000
+    with Sandbox([day(0, plain)]) as sandbox:
+        sandbox.fault("get:cut,after=2000000,times=always")
+        config = sandbox.config(discover_custom_vars=True, discover_sample_events=10)
+        run = run_command("--config", write(config), "--discover")
+    assert run.code == 0
+    assert "evt_a_str" in entry_of(run)["schema"]["properties"]
+
+
+def test_an_empty_bundle_gives_way_to_the_one_before(write):
+    with Sandbox([day(0, [{"evt_a_str": "a"}]), day(1, [])]) as sandbox:
+        run = run_command(
+            "--config", write(sandbox.config(discover_custom_vars=True)), "--discover"
+        )
+    assert "evt_a_str" in entry_of(run)["schema"]["properties"]
+
+
+def test_no_bundle_at_all_is_said_and_no_failure(write):
+    with Sandbox([]) as sandbox:
+        run = run_command(
+            "--config", write(sandbox.config(discover_custom_vars=True)), "--discover"
+        )
+    assert run.code == 0
+    assert "no bundle with events" in run.logged("WARNING")[0]
+
+
+def test_names_that_targets_may_fold_together_are_kept_and_warned_of(write):
+    event = {"evt_order.id_str": "a", "evt_order_id_str": "b", "evt_Order_id_str": "c"}
+    with Sandbox([day(0, [event])]) as sandbox:
+        run = run_command(
+            "--config", write(sandbox.config(discover_custom_vars=True)), "--discover"
+        )
+    assert set(event) <= set(entry_of(run)["schema"]["properties"])
+    (warning,) = run.logged("WARNING")
+    assert all(name in warning for name in event)
+
+
+# --- what a run says at its end ---
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_unlisted_variables_are_named_once_with_their_number(workers):
+    bodies = [[{"evt_a_str": "x", "user_b_int": 1}] * 3, [{"evt_a_str": "y"}]]
+    with Sandbox([day(number, body) for number, body in enumerate(bodies)]) as sandbox:
+        run = run_tap(sandbox.config(workers=workers))
+    (line,) = [line for line in run.logged("INFO") if "custom variables" in line]
+    assert "2 custom variables" in line
+    assert "evt_a_str (4), user_b_int (3)" in line
+    assert not run.logged("WARNING")
+
+
+def test_at_most_twenty_are_named():
+    event = {f"evt_{number}_int": number for number in range(30)}
+    with Sandbox([day(0, [event])]) as sandbox:
+        run = run_tap(sandbox.config())
+    (line,) = [line for line in run.logged("INFO") if "custom variables" in line]
+    assert "30 custom variables" in line
+    assert line.count("_int (1)") == 20
+
+
+def test_a_field_that_fullstory_adds_is_kept_and_warned_of_once():
+    with Sandbox([day(number, [{"EventNew": [1]}]) for number in range(3)]) as sandbox:
+        run = run_tap(sandbox.config())
+    assert [record["CustomVars"] for record in run.records] == [{"EventNew": [1]}] * 3
+    (warning,) = run.logged("WARNING")
+    assert "EventNew (3)" in warning
+
+
+def test_nothing_is_said_where_all_is_listed():
+    with Sandbox([day(0, [dict.fromkeys(columns())])]) as sandbox:
+        run = run_tap(sandbox.config())
+    assert not [line for line in run.logged("INFO") if "does not list" in line]
+    assert not run.logged("WARNING")
