@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test test-meltano fuzz lint format dist clean FORCE
+.PHONY: help demo bench test test-meltano test-backfill fuzz lint format dist clean FORCE
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ fuzz: $(ENVS)/dev/.stamp ## Read damaged bundles for SECONDS=60 seconds, and say
 
 test-meltano: $(ENVS)/dev/.stamp $(ENVS)/meltano/.stamp ## Run the tests with a real Meltano, a minute or two
 	@TEST_MELTANO=1 $(BIN)/python -m pytest tests/test_meltano.py $(ARGS)
+
+test-backfill: $(TEST_ENVS) $(ENVS)/airflow/.stamp ## Run the backfill example with a real Airflow, some minutes
+	@TEST_BACKFILL=1 $(BIN)/python -m pytest tests/test_backfill.py $(ARGS)
 
 lint: $(ENVS)/dev/.stamp ## Check rules, format and types
 	@$(BIN)/ruff check .

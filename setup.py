@@ -44,6 +44,7 @@ setup(
         "msgspec==0.22.0",
         "requests==2.34.2",
         "singer-python==6.8.0",
+        "tqdm==4.70.1",
     ],
     extras_require={
         "dev": [

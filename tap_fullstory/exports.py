@@ -28,6 +28,10 @@ LOGGER = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
+def ignore_listing(bundles: list[Bundle], more: bool) -> None:
+    """For those who do not want to know what the listing shows."""
+
+
 class ExportSource(Protocol):
     """The bundles of one stream: files of events, each of a period, end to end.
 
@@ -65,12 +69,13 @@ class DataExport:
         self._config = config
         self._stream = selection.stream
         self._client = client
+        self.listed = ignore_listing
 
     def bundles(self, state: State) -> Iterator[Bundle]:
         after = states.bundle_end(state, self._stream) or self._config.start_date
         partial = states.partial(state, self._stream)
         under_way = partial.id if partial else None
-        return bundles_after(self._client, after, self._config.end_date, under_way)
+        return bundles_after(self._client, after, self._config.end_date, under_way, self.listed)
 
     def download(self, bundle: Bundle, sink: BinaryIO) -> None:
         self._client.download_bundle(bundle, sink)
@@ -112,7 +117,11 @@ def tell_access(config: Config, client: Client) -> None:
 
 
 def bundles_after(
-    client: Client, after: datetime, until: datetime | None, under_way: str | None = None
+    client: Client,
+    after: datetime,
+    until: datetime | None,
+    under_way: str | None = None,
+    listed: Callable[[list[Bundle], bool], None] = ignore_listing,
 ) -> Iterator[Bundle]:
     """The bundles whose end lies after `after` (exclusive) and not after `until` (inclusive).
 
@@ -124,6 +133,8 @@ def bundles_after(
     `under_way` is the id of the bundle that an earlier run has got into. Those that share its end
     and come before it are left out: that run has emitted them.
 
+    `listed` hears of the bundles of each page, and whether more may follow.
+
     Raises SourceError if a full page does not get past what was asked for; the bundles that end
     there have not been yielded then.
     """
@@ -132,7 +143,10 @@ def bundles_after(
     held_back: list[Bundle] = []
     while True:
         page, last, full = _page(client, asked, past=asked)
-        due = sorted(held_back + _unseen(page, after, seen), key=_order)
+        fresh = _unseen(page, after, seen)
+        wanted = [bundle for bundle in fresh if until is None or bundle.end <= until]
+        listed(wanted, full and len(wanted) == len(fresh))
+        due = sorted(held_back + fresh, key=_order)
         held_back = [bundle for bundle in due if full and bundle.end == last]
         for _, group in groupby(due[: len(due) - len(held_back)], key=lambda bundle: bundle.end):
             sharing = list(group)

@@ -32,9 +32,10 @@ from tap_fullstory.errors import (
     TapError,
 )
 from tap_fullstory.events import EventReader, Malformed, Position, PositionLost
-from tap_fullstory.exports import ExportSource, open_source
+from tap_fullstory.exports import DataExport, ExportSource, open_source
 from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter
+from tap_fullstory.progress import Progress
 from tap_fullstory.records import Batch, RecordEncoder, Tally, record_frame
 from tap_fullstory.report import report_bundle, report_unlisted
 from tap_fullstory.rest import RestSync, check_bookmarks
@@ -155,13 +156,19 @@ class EventsSync:
                 "the state is wrong, mend its bundle_end.", self._stream, format_rfc3339(bookmark),
             )  # fmt: skip
             return state
+        self._progress = Progress(self._config.end_date or now)
+        if isinstance(self._source, DataExport):
+            self._source.listed = self._progress.listed
         bundles = self._source.bundles(state)
         fetched = fetch_ahead(bundles, self._fetch, self._config.prefetch_bundles)
-        with metrics.record_counter(self._stream) as counter, self._workers():
+        shown = self._progress.shown()
+        with shown, metrics.record_counter(self._stream) as counter, self._workers():
             try:
                 while (item := self._wait_for(fetched, state)) is not None:
                     bundle, spooled = item
-                    if spooled is not None:
+                    if spooled is None:
+                        self._progress.left_out()
+                    else:
                         try:
                             self._emit(spooled, state, counter)
                         finally:
@@ -219,6 +226,7 @@ class EventsSync:
         parse = partial(self._encoder.encode, frame=frame, since=since)
         reader, position = self._reader(spooled, parse, states.partial(state, self._stream))
         first, tally, unsaved = position, Tally(), 0
+        self._progress.begin(bundle)
 
         def checkpoint() -> None:
             if position.events:
@@ -240,6 +248,7 @@ class EventsSync:
                     unsaved = 0
                 self._writer.records(batch.lines)
                 position, unsaved = after_batch, unsaved + batch.events
+                self._progress.events(batch.events)
                 tally.add(batch.tally)
                 counter.increment(batch.events - (batch.tally.too_early if batch.tally else 0))
                 self._interrupts.check()
@@ -256,10 +265,7 @@ class EventsSync:
         if not bundle.closes:
             checkpoint()
         seconds = time.monotonic() - started
-        LOGGER.info(
-            "Bundle %s (%s): %d events in %.1f s",
-            bundle.id, bundle.period, position.events - first.events, seconds,
-        )  # fmt: skip
+        self._progress.end(bundle, position.events - first.events, seconds)
 
     def _reader(
         self, spooled: SpooledBundle, parse: Any, progress: Partial | None

@@ -157,7 +157,9 @@ def test_the_json_samples_can_be_used():
     parse_config(json.loads((ROOT / "sample_config.json").read_text()), NOW, {})
 
 
-@pytest.mark.parametrize("document", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/backfill.md"]
+)
 def test_links_lead_somewhere(document):
     text = (ROOT / document).read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
@@ -166,7 +168,7 @@ def test_links_lead_somewhere(document):
         if target.startswith("#"):
             assert target[1:] in anchors
         elif "://" not in target:
-            assert (ROOT / target).exists(), target
+            assert ((ROOT / document).parent / target).exists(), target
 
 
 # --- shell lines ---

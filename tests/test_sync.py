@@ -263,7 +263,9 @@ def test_requests_records_and_bundles_are_logged(week):
     assert {m["tags"]["endpoint"] for m in counts} == {"events"}
     for number in (0, 1):
         period = f"{midnight(number)} to {midnight(number + 1)}"
-        assert any(line.startswith(f"Bundle {number} ({period}): 1 events") for line in info)
+        assert any(
+            line.startswith(f"Bundle {number} ({period}), {number + 1} of 2: 1 e") for line in info
+        )
 
 
 def test_records_tell_when_their_bundle_was_fetched():
