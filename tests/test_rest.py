@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from running import Json, Run, discover, read_messages, run_command, run_tap, start_tap
 
-from tap_fullstory.sandbox import Fault, Sandbox
+from tap_fullstory.sandbox import Fault, Sandbox, generated_bundles
 from tap_fullstory.sandbox.people import people
 from tap_fullstory.streams import STREAMS, RestStream
 
@@ -648,6 +648,28 @@ def test_a_target_that_goes_ends_everything_at_once(sandbox, offered):
     (critical,) = [line for line in log.splitlines() if line.startswith("CRITICAL")]
     assert "The target closed the pipe" in critical
     assert len(sandbox.requests) < 10
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="/proc is part of Linux")
+def test_no_connection_waits_open_while_a_slow_target_holds_up_the_events(offered):
+    with Sandbox(generated_bundles(1, 2000)) as sandbox:
+        catalog = selecting(offered, "users", "events")
+        with start_tap(sandbox.config(), catalog=catalog) as tap:
+            while not any(request.path.endswith("/get") for request in sandbox.requests):
+                time.sleep(0.01)
+            deadline = time.monotonic() + 10
+            while open_connections(sandbox):  # nobody reads: the tap waits
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert tap.poll() is None
+
+
+def open_connections(sandbox: Sandbox) -> int:
+    """How many connections to the sandbox's port are established, as the system sees it."""
+    port = f":{int(sandbox.url.rpartition(':')[2]):04X}"
+    table = Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]
+    established = (line.split() for line in table)
+    return sum(row[1].endswith(port) and row[3] == "01" for row in established)
 
 
 def test_the_state_says_which_stream_is_under_way(sandbox, offered):

@@ -75,7 +75,7 @@ def test_whatever_comes_nothing_is_lost_and_the_schema_holds(name, data):
     members = {**data.draw(st.dictionaries(names, values, max_size=6)), **keys}
     record = shaped(name, members)
     for column, value in record.items():
-        assert fits(value, chosen.schema["properties"].get(column)), column
+        assert fits_within(value, chosen.schema["properties"].get(column)), column
     extra = record.pop("extra", {})
     for column, value in members.items():
         if column in extra:
@@ -84,6 +84,18 @@ def test_whatever_comes_nothing_is_lost_and_the_schema_holds(name, data):
         else:
             assert same(record[column], value) or (record[column] is None and value == "")
     assert set(record) | set(extra) == set(members)
+
+
+def fits_within(value: Any, schema: dict[str, Any] | None) -> bool:
+    """Whether a value is what its schema allows, members of objects included."""
+    if not fits(value, schema):
+        return False
+    if isinstance(value, list):
+        return all(fits_within(item, schema.get("items", {})) for item in value)
+    if isinstance(value, dict):
+        inner = schema.get("properties", {})
+        return all(fits_within(value[name], inner[name]) for name in value if name in inner)
+    return True
 
 
 def same(one: Any, other: Any) -> bool:
@@ -110,6 +122,22 @@ def test_what_the_tap_adds_never_hides_what_came():
     }
     same_twice = {"lastUpdated": "2020-09-08T15:57:20Z"}
     assert shaped("geo_settings", same_twice, **same_twice) == same_twice
+
+
+def test_misfits_within_a_value_take_the_whole_of_it_to_extra():
+    domains = [{"domain": "example.com", "disabled": False}, {"domain": 5, "since": "x"}]
+    assert shaped("domain_settings", {"platform": "web", "domains": domains}) == {
+        "platform": "web",
+        "domains": None,
+        "extra": {"domains": domains},
+    }
+
+
+def test_what_is_unknown_within_a_value_stays_there():
+    metadata = {"created": "", "lastUpdated": None, "reason": {"a": [1.50]}}
+    assert shaped("geo_settings", {"metadata": metadata}) == {
+        "metadata": {"created": None, "lastUpdated": None, "reason": {"a": [1.50]}}
+    }
 
 
 @pytest.mark.parametrize(
