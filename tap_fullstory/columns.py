@@ -121,7 +121,7 @@ def _as_integer(number: bytes) -> bytes | None:
     if not text:
         return b"0"
     if exponent < 0:
-        if text[exponent:].strip("0") or len(text) <= -exponent:
+        if text[exponent:].strip("0"):
             return None
         text = text[:exponent]
     elif len(text) + exponent > MAX_DIGITS:

@@ -134,7 +134,7 @@ class FastRoad:
             for index, raw in enumerate(map(get, events)):
                 if raw is not UNSET:
                     value = bytes(raw)
-                    if not is_utf8(value) or column.fit(value) != value:
+                    if column.fit(value) != value:
                         return None
                     found.append(index)
         return found

@@ -11,6 +11,7 @@ import oracle
 import pytest
 from date_times import DATE_TIMES, NO_DATE_TIMES
 from encoders import (
+    EVERY_KEY,
     FETCHED_AT,
     FRAME,
     SELECTIONS,
@@ -43,7 +44,7 @@ from tap_fullstory.records import (
 # --- any events, by both roads and by the oracle ---
 
 
-@exhaustive(400)
+@exhaustive(600)
 @given(
     chosen=st.sampled_from(list(SELECTIONS)),
     runs=st.lists(
@@ -54,15 +55,23 @@ from tap_fullstory.records import (
         max_size=4,
     ),
     blanks=layouts,
+    knowing=st.booleans(),
     text_custom_vars=st.booleans(),
     digest=st.booleans(),
 )
 def test_both_roads_give_what_the_catalog_means(
-    chosen: str, runs: list[list[Object]], blanks: Any, text_custom_vars: bool, digest: bool
+    chosen: str,
+    runs: list[list[Object]],
+    blanks: Any,
+    knowing: bool,
+    text_custom_vars: bool,
+    digest: bool,
 ) -> None:
     how = SELECTIONS[chosen]
     either = encoder(how, text_custom_vars=text_custom_vars, digest=digest)
     plain = encoder(how, text_custom_vars=text_custom_vars, digest=digest)
+    if knowing:
+        either.encode(EVERY_KEY, FRAME)
     for events in runs:
         texts = [write(event, blanks).encode() for event in events]
         run = (blanks("after", 1) + "," + blanks("before", 1)).encode().join(texts)

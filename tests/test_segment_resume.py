@@ -21,7 +21,7 @@ from tap_fullstory.config import parse_config
 from tap_fullstory.errors import NetworkError, TapError
 from tap_fullstory.sandbox import Fault, Sandbox
 from tap_fullstory.segment_export import Order, SegmentExport
-from tap_fullstory.state import Export
+from tap_fullstory.state import Export, with_export
 from tap_fullstory.times import format_rfc3339
 
 Json = dict[str, Any]
@@ -259,13 +259,14 @@ class Unfinished(Client):
     def cancel_operation(self, operation_id: str) -> None:
         self.cancelled.append(operation_id)
 
-    def source(self, taken_up: Export | None = None) -> SegmentExport:
+    def source(self) -> SegmentExport:
         return SegmentExport(
             self,
+            "events",
             Order("TYPE_EVENT", "everyone", None),
             lambda bookmark: iter([(bookmark or UNTIL, UNTIL + DAY)]),
+            UNTIL + DAY,
             timedelta(minutes=2),
-            taken_up,
             sleep=self.waits.append,
             clock=lambda: sum(self.waits),
         )
@@ -274,7 +275,7 @@ class Unfinished(Client):
 def test_an_export_that_is_not_done_in_time_is_left_to_the_next_run(tmp_path):
     client = Unfinished()
     source = client.source()
-    (window,) = source.bundles(None)
+    (window,) = source.bundles({})
     with (tmp_path / "sink").open("wb") as sink, pytest.raises(NetworkError) as caught:
         source.download(window, sink)
     assert "in 2 minutes" in str(caught.value)
@@ -288,10 +289,10 @@ def test_an_export_that_is_not_done_in_time_is_left_to_the_next_run(tmp_path):
 def test_an_export_that_is_late_a_second_time_is_given_up(tmp_path):
     client = Unfinished()
     earlier = Export("operation-0", UNTIL, UNTIL + HOUR, None, "everyone")
-    source = client.source(earlier)
-    bundles = source.bundles(UNTIL)
+    source = client.source()
+    window = next(source.bundles(with_export({}, "events", earlier)))
     with (tmp_path / "sink").open("wb") as sink, pytest.raises(NetworkError):
-        source.download(next(bundles), sink)
+        source.download(window, sink)
     assert source.under_way() is None
     source.close()
     assert (client.ordered, client.cancelled) == (0, ["operation-0"])
@@ -300,7 +301,7 @@ def test_an_export_that_is_late_a_second_time_is_given_up(tmp_path):
 def test_nothing_is_ordered_once_the_run_is_over(tmp_path):
     client = Unfinished()
     source = client.source()
-    (window,) = source.bundles(None)
+    (window,) = source.bundles({})
     source.close()
     with (tmp_path / "sink").open("wb") as sink, pytest.raises(Exception, match="over") as caught:
         source.download(window, sink)

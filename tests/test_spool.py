@@ -167,6 +167,8 @@ def test_garbage_after_a_member_is_incomplete(garbage: bytes) -> None:
         with pytest.raises(Incomplete) as reason:
             read(packed + garbage)
         assert reason.value.offset == len(SMALL)
+        is_member = garbage.startswith(b"\x1f\x8b")
+        assert ("goes on with no gzip member" in str(reason.value)) == (not is_member)
         assert is_incomplete(gzipped(packed + garbage))
         assert is_incomplete(gzipped(packed) + garbage)
 
