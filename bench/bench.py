@@ -84,7 +84,7 @@ def _measured(options: argparse.Namespace, bundles: dict[tuple[int, str], Bundle
     small = bundles[options.small, "lines"]
     cases = [*of_the_tap(tap, lines, oneline, indented), *of_others(small)]
     growth = of_growth(tap, [bundles[size, "lines"] for size in _growth_sizes(options)])
-    for case in cases + growth:
+    for case in (case for case in cases + growth if case.is_tap):
         _say(f"looking at {case.name}, {case.bundle['layout']}, {case.events:,} events")
         check(case)
     _time(cases, options.rounds)
