@@ -191,7 +191,10 @@ def _fetch_once(
             size = f"{error.needed} bytes" if error.needed else f"more than {error.taken} bytes"
             raise _disk_error(error.cause, folder, f"bundle {bundle.id} ({size})") from error
         fetched_at = datetime.now(timezone.utc)
-        prove_complete(unpack(file))
+        try:
+            prove_complete(unpack(file))
+        except RecursionError:
+            raise Incomplete("is gzip inside gzip without end,", 0) from None
         return SpooledBundle(bundle, file, fetched_at)
     except BaseException:
         file.close()

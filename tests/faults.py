@@ -264,6 +264,13 @@ def in_members(items: list[bytes]) -> bytes:
     return b"".join(gzip.compress(part, 1, mtime=0) for part in parts)
 
 
+def wrapped(data: bytes, times: int) -> bytes:
+    """Gzipped, gzipped again, and so on."""
+    for _ in range(times):
+        data = gzip.compress(data, 0, mtime=0)
+    return data
+
+
 def flipped(data: bytes, at: int) -> bytes:
     """With one bit of a byte wrong."""
     wrong = bytearray(data)
@@ -300,6 +307,7 @@ UNPROVEN = [
     FileFault("plain-cut", lambda items: array(items)[:-1], "ends before its closing bracket"),
     FileFault("not-closed", lambda items: gzip.compress(array(items)[:-1]), "ends before its"),
     FileFault("text-behind", lambda items: gzip.compress(array(items) + TEXT.encode()), "goes on"),
+    FileFault("matryoshka", lambda items: wrapped(array(items[:1]), 1200), "gzip inside gzip"),
     FileFault("empty", lambda items: b"", "is empty"),
     FileFault("empty-gzip", lambda items: gzip.compress(b""), "is empty"),
     FileFault("blank", lambda items: b" \n\t", "is no JSON array"),
