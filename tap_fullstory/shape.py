@@ -15,6 +15,8 @@ from msgspec import Raw
 from tap_fullstory.catalog import Selection
 from tap_fullstory.errors import SourceError
 
+MAX_NAME = 100  # characters of a name that a log line shows
+
 _encode = msgspec.json.Encoder().encode
 _members_of = msgspec.json.Decoder(dict[str, Raw]).decode
 _items_of = msgspec.json.Decoder(list[Raw]).decode
@@ -76,8 +78,9 @@ class RecordShaper:
 
 
 def in_words(counts: Counter[str]) -> str:
-    """The most frequent names with their numbers."""
-    return ", ".join(f"{name} ({count})" for name, count in counts.most_common(20))
+    """The most frequent names with their numbers, on one line whatever the names."""
+    named = ((name if name.isprintable() else ascii(name), n) for name, n in counts.most_common(20))
+    return ", ".join(f"{name[:MAX_NAME]} ({count})" for name, count in named)
 
 
 def lifted(members: Mapping[str, Raw], names: tuple[str, ...]) -> dict[str, Raw]:

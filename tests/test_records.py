@@ -29,6 +29,7 @@ from strategies import (
     exhaustive,
     good_events,
     layouts,
+    nearly_good_events,
     strange_events,
     write,
 )
@@ -50,6 +51,8 @@ from tap_fullstory.records import (
     runs=st.lists(
         st.lists(any_events, min_size=1, max_size=3)
         | st.lists(good_events, min_size=1, max_size=4)
+        | st.lists(nearly_good_events, min_size=1, max_size=1)
+        | st.tuples(good_events, nearly_good_events).map(list)
         | st.lists(strange_events, min_size=1, max_size=2),
         min_size=1,
         max_size=4,

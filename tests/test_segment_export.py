@@ -399,7 +399,7 @@ def test_discovery_asks_whose_key_it_is(tmp_path):
         ("export_window_hours", 5),
         ("export_window_hours", 48),
         ("export_timeout_minutes", 0),
-        ("export_delay_hours", 0),
+        ("export_delay_hours", 721),
         ("segment_id", "a\nb"),
     ],
 )
