@@ -18,9 +18,10 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Raw
 
+from tap_fullstory.addresses import show
 from tap_fullstory.config import Config
 from tap_fullstory.errors import SourceError
-from tap_fullstory.http import EXCERPT, Http, show
+from tap_fullstory.http import EXCERPT, Http
 from tap_fullstory.records import repair_surrogates
 from tap_fullstory.times import format_rfc3339, from_epoch
 

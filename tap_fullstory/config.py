@@ -371,7 +371,7 @@ def parse_config(raw: Any, now: datetime, environment: Mapping[str, str] = os.en
     if values["start_date"] is None:
         values["start_date"] = _year_before(now)
     if values["spool_dir"] is None:
-        values["spool_dir"] = tempfile.gettempdir()
+        values["spool_dir"] = _temp_folder()
     return Config(**values)
 
 
@@ -392,6 +392,13 @@ def _shown(value: Any, given: Mapping[str, Any]) -> str:
     text = re.sub(r"(?<=//)[^/?#]*@", "***@", str(value))
     text = re.sub(r"(//.*\?).*", r"\1***", text).replace(str(given["api_key"]), "***")
     return repr(text[:SHOWN]) if isinstance(value, str) else text[:SHOWN]
+
+
+def _temp_folder() -> str:
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:  # none that may be written to: the first bundle says so
+        return "/tmp"  # noqa: S108
 
 
 def _year_before(now: datetime) -> datetime:

@@ -8,16 +8,12 @@ to http.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
-from ipaddress import ip_address
 from typing import Any, BinaryIO, TypeVar
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import backoff
 import msgspec
@@ -25,6 +21,8 @@ import requests
 import urllib3.exceptions
 from singer import metrics
 
+from tap_fullstory.addresses import next_hop, origin_of, safe_address, show
+from tap_fullstory.answers import cause_of, content_range, never_sent, retry_after, whole_number
 from tap_fullstory.errors import AccessError, NetworkError, SourceError
 
 LOGGER = logging.getLogger(__name__)
@@ -36,7 +34,6 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 30
 MAX_REDIRECTS = 10
 # Throttling is no failure: the export's two downloads a minute are normal life in a backfill.
 LONGEST_THROTTLING = 3600  # seconds that one request may be throttled, all in all
-LONGEST_RETRY_AFTER = 300  # seconds; more than that is asked about again rather than believed
 FIRST_THROTTLE_WAIT = 1  # seconds, doubled each time, where Retry-After is missing or garbage
 # A POST whose answer is lost may have done its work all the same: trying it again does it twice.
 LOST_ANSWERS = 2  # so many lost answers are put up with
@@ -105,7 +102,7 @@ class _Download:
         """Start over, or go on with the same entity. Raises _Transient if it is another one."""
         etag = response.headers.get("ETag", "")
         if response.status_code == 206:
-            start, total = _content_range(response.headers.get("Content-Range", ""))
+            start, total = content_range(response.headers.get("Content-Range", ""))
             resized = None not in (total, self.total) and total != self.total
             if start != self.received or resized or (self.etag and etag and etag != self.etag):
                 self.restart()
@@ -113,7 +110,7 @@ class _Download:
             self.total = self.total or total
             return
         self.restart()
-        self.total = _whole_number(response.headers.get("Content-Length", ""))
+        self.total = whole_number(response.headers.get("Content-Length", ""))
         # A weak tag names what means the same, not the same bytes (RFC 9110, 8.8.1).
         self.etag = etag if etag.startswith('"') else None
 
@@ -262,7 +259,7 @@ class Http:
         """
 
         def ask(headers: Mapping[str, str]) -> AbstractContextManager[requests.Response]:
-            address = _safe_address(locate(), shown)
+            address = safe_address(locate(), shown)
             return self._request(address, {}, endpoint, headers, signed=True)
 
         self._download(ask, shown, sink)
@@ -375,12 +372,12 @@ class Http:
         be read. The host of a `signed` address is FullStory's storage, and does not get the key.
         """
         target, shown = f"{url}?{urlencode(params)}" if params else url, show(url, params)
-        origin = None if signed else _origin(url)
+        origin = None if signed else origin_of(url)
         method = "GET" if content is None else "POST"
         for _ in range(MAX_REDIRECTS + 1):
             LOGGER.info("%s %s", method, shown)
             with metrics.http_request_timer(endpoint) as timer:
-                authorized = _origin(target) == origin
+                authorized = origin_of(target) == origin
                 request = requests.Request(method, target, dict(headers), data=content)
                 response = self._send(request, authorized, keep_alive, timeout or self._timeout)
                 timer.tags[metrics.Tag.http_status_code] = response.status_code
@@ -388,14 +385,14 @@ class Http:
             if location is None or response.status_code not in _REDIRECTS[method]:
                 break
             response.close()
-            target = _next_hop(target, location)
+            target = next_hop(target, location)
             shown = show(target, {})
         else:
             raise SourceError(f"{show(url, params)} redirects more than {MAX_REDIRECTS} times.")
         with response:
             if response.status_code in gone:
                 raise Gone(f"HTTP {response.status_code} from {shown}")
-            foreign, part = _origin(target) != origin, "Range" in headers
+            foreign, part = origin_of(target) != origin, "Range" in headers
             self._judge(response, shown, endpoint, foreign=foreign, part=part)
             yield response
 
@@ -426,11 +423,11 @@ class Http:
             )
         except requests.exceptions.SSLError as error:
             raise NetworkError(
-                f"The certificate of {urlsplit(url).hostname} cannot be trusted ({_cause(error)}). "
-                "Check the address, the clock, and the proxy's certificate (REQUESTS_CA_BUNDLE)."
+                f"The certificate of {urlsplit(url).hostname} cannot be trusted "
+                f"({cause_of(error)}). Check the address, the clock, and the proxy's certificate (REQUESTS_CA_BUNDLE)."
             ) from None
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
-            raise (_Transient if _never_sent(error) else _Lost)(_cause(error)) from None
+            raise (_Transient if never_sent(error) else _Lost)(cause_of(error)) from None
         except (requests.RequestException, ValueError) as error:
             raise SourceError(
                 f"{show(url, {})} cannot be asked for: {type(error).__name__}. Check the addresses "
@@ -445,7 +442,7 @@ class Http:
         if status == 200 or (part and status in (206, 416)):
             return
         if status == 429:
-            raise _Throttled(_retry_after(response.headers.get("Retry-After")))
+            raise _Throttled(retry_after(response.headers.get("Retry-After")))
         if foreign and status in (400, 403):
             # A signed address that has run out: the API gives a new one when it is asked again.
             raise _Transient(f"HTTP {status} from the storage host, the address may have expired")
@@ -464,7 +461,7 @@ class Http:
         try:
             return response.content
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise _Lost(_cause(error)) from None
+            raise _Lost(cause_of(error)) from None
 
     def _excerpt(self, body: bytes) -> str:
         text = body.decode("utf-8", "replace").replace(self._api_key, "***")
@@ -500,129 +497,10 @@ _MEANINGS_AT = {
 # A POST that moves under another status than these two would arrive as a GET (RFC 9110, 15.4).
 _REDIRECTS = {"GET": (301, 302, 303, 307, 308), "POST": (307, 308)}
 
-# They name people, or are made of addresses that may hold a secret, as tokens of webhooks are.
-_PRIVATE_PARAMETERS = ("uid", "email", "page_token", "pagination_token", "paginationToken")
-
-
-def show(url: str, params: Mapping[str, str]) -> str:
-    """An address as a log may hold it: `params` are ours and shown, save for people's names and
-    page tokens; any other query is a secret, and a user before the host.
-    """
-    parts = urlsplit(url)
-    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
-    shown = {key: "..." if key in _PRIVATE_PARAMETERS else params[key] for key in params}
-    return f"{bare}?{urlencode(shown)}" if shown else bare
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-
-
-def _next_hop(url: str, location: str) -> str:
-    try:
-        target = urljoin(url, location)
-        scheme, host, _ = _origin(target)
-    except ValueError:
-        target, scheme, host = "", "", None
-    if scheme not in ("https", "http") or not host:
-        raise SourceError(f"{show(url, {})} redirects to something that is no web address.")
-    if scheme == "http" and urlsplit(url).scheme == "https" and not is_loopback(host):
-        raise SourceError(
-            f"{show(url, {})} redirects from https to http, which the tap does not follow. Check "
-            "the addresses in the config and the proxy."
-        )
-    return target
-
-
-def _safe_address(location: str, shown: str) -> str:
-    try:
-        scheme, host, _ = _origin(location)
-    except ValueError:
-        scheme, host = "", None
-    if host and (scheme == "https" or (scheme == "http" and is_loopback(host))):
-        return location
-    raise SourceError(
-        f"FullStory gave no https address for {shown}, and the tap downloads from no other. Check "
-        "api_url in the config and what stands between here and FullStory, such as a proxy."
-    )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` names this machine itself."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait, at most LONGEST_RETRY_AFTER; None if the header does not name any.
-
-    A moment that has passed names none: believed, it would have a server whose clock is slow asked
-    again and again.
-    """
-    text = (value or "").strip()
-    if text.isascii() and text.isdigit():
-        seconds = float(text)
-    else:
-        try:
-            when = parsedate_to_datetime(text)
-        except (TypeError, ValueError, IndexError, OverflowError):
-            return None
-        when = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
-        seconds = (when - datetime.now(timezone.utc)).total_seconds()
-    return min(seconds, LONGEST_RETRY_AFTER) if seconds > 0 else None
-
-
-def _content_range(value: str) -> tuple[int | None, int | None]:
-    """First byte and total of `bytes 5-9/10`; None for what it does not say."""
-    unit, _, span = value.partition(" ")
-    span, _, total = span.partition("/")
-    first = _whole_number(span.partition("-")[0])
-    if unit != "bytes" or first is None:
-        return None, None
-    return first, _whole_number(total)
-
-
-def _whole_number(text: str) -> int | None:
-    """What a header says in digits; None if it says anything else."""
-    return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
-
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
     try:
         while chunk := response.raw.read(READ_BYTES, decode_content=False):
             yield chunk
     except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise _Transient(_cause(error)) from None
-
-
-def _never_sent(error: BaseException) -> bool:
-    """Whether no connection came about, so that the server knows nothing of the request."""
-    inner = getattr(error.args[0] if error.args else None, "reason", None)
-    return isinstance(error, requests.ConnectTimeout) or isinstance(
-        inner, urllib3.exceptions.NewConnectionError
-    )
-
-
-def _cause(error: BaseException) -> str:
-    """What went wrong, without addresses: the messages of requests and urllib3 quote queries."""
-    deepest: BaseException = error
-    while True:
-        # urllib3 takes a refused connection for a kind of time-out, and knows better in its cause.
-        inner = next((arg for arg in deepest.args if isinstance(arg, BaseException)), None)
-        inner = getattr(deepest, "reason", inner) or deepest.__cause__
-        if not isinstance(inner, BaseException) or inner is deepest:
-            break
-        deepest = inner
-    if isinstance(deepest, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
-        return "time-out"
-    name = type(deepest).__name__
-    return getattr(deepest, "strerror", None) or _WORDS.get(name, name)
-
-
-_WORDS = {
-    "IncompleteRead": "the answer broke off",
-    "RemoteDisconnected": "the connection was closed without an answer",
-}
+        raise _Transient(cause_of(error)) from None

@@ -27,8 +27,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from running import Run, counted, run_tap
 
+from tap_fullstory.addresses import next_hop, show
+from tap_fullstory.answers import LONGEST_RETRY_AFTER, retry_after
 from tap_fullstory.errors import NetworkError, SourceError
-from tap_fullstory.http import LONGEST_RETRY_AFTER, Http, _next_hop, _retry_after, show
+from tap_fullstory.http import Http
 from tap_fullstory.sandbox import Sandbox
 
 URL = "https://export.example.com/api/v1/export/get"
@@ -224,8 +226,8 @@ def test_parts_that_nobody_asked_for(http, requests_mock, status):
 
 
 def test_http_on_loopback_is_no_step_down():
-    assert _next_hop("https://localhost/x", "http://127.0.0.1/y") == "http://127.0.0.1/y"
-    assert _next_hop("https://localhost/x", "http://[::1]:8/y") == "http://[::1]:8/y"
+    assert next_hop("https://localhost/x", "http://127.0.0.1/y") == "http://127.0.0.1/y"
+    assert next_hop("https://localhost/x", "http://[::1]:8/y") == "http://[::1]:8/y"
 
 
 @example("Mon, 1 Jan 3000000000 0:0:0 +0000")
@@ -238,7 +240,7 @@ def test_http_on_loopback_is_no_step_down():
     | st.text()
 )
 def test_whatever_retry_after_says_the_wait_is_bounded(value: str):
-    wait = _retry_after(value)
+    wait = retry_after(value)
     assert wait is None or 0 < wait <= LONGEST_RETRY_AFTER
 
 
@@ -256,7 +258,7 @@ def test_throttling_without_a_time_is_asked_about_less_and_less(requests_mock, h
 @given(st.text("htps:/[]@?#%.*aé²\x00 -127localhost\\", max_size=40))
 def test_whatever_a_location_says_it_is_refused_in_words_or_shown_bare(value: str):
     try:
-        target = _next_hop("https://export.example.com/x", value)
+        target = next_hop("https://export.example.com/x", value)
     except SourceError:
         return
     assert not {"?", "@", "#"} & set(show(target, {}).partition("//")[2].partition("/")[0])
