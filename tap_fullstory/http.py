@@ -424,7 +424,8 @@ class Http:
         except requests.exceptions.SSLError as error:
             raise NetworkError(
                 f"The certificate of {urlsplit(url).hostname} cannot be trusted "
-                f"({cause_of(error)}). Check the address, the clock, and the proxy's certificate (REQUESTS_CA_BUNDLE)."
+                f"({cause_of(error)}). Check the address, the clock, and the proxy's certificate "
+                "(REQUESTS_CA_BUNDLE)."
             ) from None
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
             raise (_Transient if never_sent(error) else _Lost)(cause_of(error)) from None
