@@ -9,7 +9,7 @@ with JSON objects, whose members go on as the text that FullStory sent.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, BinaryIO
@@ -51,6 +51,14 @@ class Bundle:
     def period(self) -> str:
         """The period in words, for logs and errors."""
         return f"{format_rfc3339(self.start)} to {format_rfc3339(self.end)}"
+
+
+# What hears of bundles as they become known, and whether more may follow.
+Listed = Callable[[list[Bundle], bool], None]
+
+
+def ignore_listing(bundles: list[Bundle], more: bool) -> None:
+    """For those who do not want to hear of them."""
 
 
 @dataclass(frozen=True)

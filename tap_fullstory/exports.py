@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple, Protocol
 
 from tap_fullstory import state as states
 from tap_fullstory.catalog import Selection
-from tap_fullstory.client import PAGE_BUNDLES, Bundle, Client
+from tap_fullstory.client import PAGE_BUNDLES, Bundle, Client, Listed, ignore_listing
 from tap_fullstory.config import Config
 from tap_fullstory.errors import SourceError
 from tap_fullstory.segment_export import events_by_window, individuals
@@ -28,10 +28,6 @@ LOGGER = logging.getLogger(__name__)
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
-def ignore_listing(bundles: list[Bundle], more: bool) -> None:
-    """For those who do not want to know what the listing shows."""
-
-
 class ExportSource(Protocol):
     """The bundles of one stream: files of events, each of a period, end to end.
 
@@ -39,10 +35,12 @@ class ExportSource(Protocol):
     rest by the thread that emits.
     """
 
-    def bundles(self, state: State) -> Iterator[Bundle]:
+    def bundles(self, state: State, listed: Listed = ignore_listing) -> Iterator[Bundle]:
         """What lies after the bookmark in `state` (the end, exclusive, of what is emitted), oldest
         first; on the first run, without one, what the config wants. Raises TapError if that cannot
         be told.
+
+        `listed` hears of the bundles as they become known, and whether more may follow.
         """
 
     def download(self, bundle: Bundle, sink: BinaryIO) -> None:
@@ -69,13 +67,12 @@ class DataExport:
         self._config = config
         self._stream = selection.stream
         self._client = client
-        self.listed = ignore_listing
 
-    def bundles(self, state: State) -> Iterator[Bundle]:
+    def bundles(self, state: State, listed: Listed = ignore_listing) -> Iterator[Bundle]:
         after = states.bundle_end(state, self._stream) or self._config.start_date
         partial = states.partial(state, self._stream)
         under_way = partial.id if partial else None
-        return bundles_after(self._client, after, self._config.end_date, under_way, self.listed)
+        return bundles_after(self._client, after, self._config.end_date, under_way, listed)
 
     def download(self, bundle: Bundle, sink: BinaryIO) -> None:
         self._client.download_bundle(bundle, sink)
@@ -121,7 +118,7 @@ def bundles_after(
     after: datetime,
     until: datetime | None,
     under_way: str | None = None,
-    listed: Callable[[list[Bundle], bool], None] = ignore_listing,
+    listed: Listed = ignore_listing,
 ) -> Iterator[Bundle]:
     """The bundles whose end lies after `after` (exclusive) and not after `until` (inclusive).
 

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from tap_fullstory import state as states
 from tap_fullstory.catalog import CUSTOM_PREFIXES, Selection, is_custom
-from tap_fullstory.client import Bundle, Client
+from tap_fullstory.client import Bundle, Client, Listed, ignore_listing
 from tap_fullstory.config import Config
 from tap_fullstory.errors import NetworkError, SourceError, TapError
 from tap_fullstory.http import Gone
@@ -104,13 +104,14 @@ class SegmentExport:
         self._told: str | None = None  # the operation that the state remembers
         self._taken_up: str | None = None  # the operation that an earlier run has ordered
 
-    def bundles(self, state: State) -> Iterator[Bundle]:
+    def bundles(self, state: State, listed: Listed = ignore_listing) -> Iterator[Bundle]:
         """As ExportSource has it.
 
         An export that an earlier run has ordered comes first, with its window as it was cut, if it
         is what this run wants: a new one may have its rows in another order, and what has been
         emitted of it would come twice.
         """
+        found: list[Bundle] = []
         bookmark = states.bundle_end(state, self._stream)
         earlier = states.export(state, self._stream)
         if earlier is not None and earlier.start == bookmark and self._wants(earlier):
@@ -121,10 +122,11 @@ class SegmentExport:
             LOGGER.info(
                 "Bundle %s: going on with export %s of an earlier run", window.id, earlier.id
             )
-            yield window
+            found.append(window)
             bookmark = earlier.end
-        for start, end in self._spans(bookmark):
-            yield _window(start, end)
+        found += [_window(start, end) for start, end in self._spans(bookmark)]
+        listed(found, False)
+        yield from found
 
     def download(self, bundle: Bundle, sink: BinaryIO) -> None:
         """As ExportSource has it. An export that fails, or is gone, is ordered anew, once.

@@ -32,7 +32,7 @@ from tap_fullstory.errors import (
     TapError,
 )
 from tap_fullstory.events import EventReader, Malformed, Position, PositionLost
-from tap_fullstory.exports import DataExport, ExportSource, open_source
+from tap_fullstory.exports import ExportSource, open_source
 from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter
 from tap_fullstory.progress import Progress
@@ -157,9 +157,7 @@ class EventsSync:
             )  # fmt: skip
             return state
         self._progress = Progress(self._config.end_date or now)
-        if isinstance(self._source, DataExport):
-            self._source.listed = self._progress.listed
-        bundles = self._source.bundles(state)
+        bundles = self._source.bundles(state, self._progress.listed)
         fetched = fetch_ahead(bundles, self._fetch, self._config.prefetch_bundles)
         shown = self._progress.shown()
         with shown, metrics.record_counter(self._stream) as counter, self._workers():

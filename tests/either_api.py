@@ -3,7 +3,7 @@
     @each_api
     def test_nothing_is_lost(api):
         with api.sandbox(days(3, 40)) as sandbox:
-            sandbox.fault(f"{api.file}:503")
+            sandbox.fault(api.fault("get:503"))
             run = run_tap(api.config(sandbox))
             assert counted(run.records) == counted(api.records(sandbox))
 
@@ -14,14 +14,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
 from running import as_record
 
-from tap_fullstory.sandbox import Bundle, Request, Sandbox, as_segment_export, generated_bundles
+from tap_fullstory.sandbox import (
+    Bundle,
+    Fault,
+    Request,
+    Sandbox,
+    as_segment_export,
+    generated_bundles,
+    parse_fault,
+)
 from tap_fullstory.times import format_rfc3339, from_epoch
 
 Json = dict[str, Any]
@@ -56,6 +64,24 @@ class Api:
         until = {"end_date": format_rfc3339(from_epoch(max(ends)))} if ends else {}
         return sandbox.config(**{**until, **overrides})
 
+    def fault(self, fault: str | Fault) -> Fault:
+        """A fault of `list` or `get`, or of `storage`, at the endpoint that has its part here."""
+        made = parse_fault(fault) if isinstance(fault, str) else fault
+        return replace(
+            made, endpoint={"list": self.ask, "get": self.file}.get(made.endpoint, made.endpoint)
+        )
+
+    def downloads(self, sandbox: Sandbox, bundle: Bundle) -> int:
+        """How often the tap has begun to download a bundle, so far."""
+        if self.name == "data_export":
+            return [request.query.get("id") for request in sandbox.requests].count(bundle.id)
+        return len([one for one in requests_to(sandbox, "storage") if f"/{bundle.id}/" in one.path])
+
+    def publish(self, sandbox: Sandbox, bundle: Bundle) -> None:
+        """A bundle in the place of the one with its id, and no export of that one any more."""
+        sandbox.publish(bundle)
+        sandbox.fault("results:expired")
+
     def bundle_id(self, bundle: Bundle) -> str:
         """What the tap calls a bundle of the sandbox: in `partial`, in errors, in skip_bundles."""
         if self.name == "data_export":
@@ -78,7 +104,8 @@ class Api:
 
 DATA_EXPORT = Api("data_export", ask="list", file="get")
 SEGMENT_EXPORT = Api("segment_export", ask="create", file="storage")
-each_api = pytest.mark.parametrize("api", [DATA_EXPORT, SEGMENT_EXPORT], ids=str)
+APIS = [DATA_EXPORT, SEGMENT_EXPORT]
+each_api = pytest.mark.parametrize("api", APIS, ids=str)
 
 
 def days(count: int = 3, events: int = 20, **options: Any) -> list[Bundle]:
@@ -87,13 +114,13 @@ def days(count: int = 3, events: int = 20, **options: Any) -> list[Bundle]:
 
 
 def requests_to(sandbox: Sandbox, *endpoints: str) -> list[Request]:
-    """The requests so far to these endpoints of the Segment Export API and the storage host."""
-    return [request for request in sandbox.requests if _endpoint(request) in endpoints]
+    """The requests so far to these endpoints."""
+    return [request for request in sandbox.requests if endpoint(request) in endpoints]
 
 
 def endpoints_asked(sandbox: Sandbox) -> list[str]:
     """Which endpoints the requests so far went to, in order."""
-    return [_endpoint(request) for request in sandbox.requests]
+    return [endpoint(request) for request in sandbox.requests]
 
 
 def orders(sandbox: Sandbox) -> list[Json]:
@@ -101,8 +128,11 @@ def orders(sandbox: Sandbox) -> list[Json]:
     return [json.loads(request.body) for request in requests_to(sandbox, "create")]
 
 
-def _endpoint(request: Request) -> str:
+def endpoint(request: Request) -> str:
+    """What faults call the place that a request went to."""
     if request.origin == "storage":
         return "storage"
-    ends = {"exports": "create", "results": "results", "cancel": "cancel", "me": "me"}
-    return ends.get(request.path.rpartition("/")[2], request.path.split("/")[1].rstrip("s"))
+    last = request.path.rpartition("/")[2]
+    if last in ("list", "get", "results", "cancel", "me"):
+        return last
+    return "create" if last == "exports" else "operation"

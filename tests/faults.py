@@ -231,6 +231,51 @@ REFUSALS = [
 ]
 
 
+EXPORT_REFUSALS = [
+    Refusal("create-401", "create:401", "does not accept the API key. Check api_key"),
+    Refusal("create-403", "create:403", "needs the level Architect or Admin"),
+    Refusal("operation-403", "operation:403", "needs the level Architect or Admin"),
+    Refusal("results-403", "results:403", "needs the Data Export add-on"),
+    Refusal("create-404", "create:404", "Check api_url"),
+    Refusal("create-410", "create:410", "has closed this API"),
+    Refusal("create-400", Fault("status", "create", status=400, body=f"no {KEY}".encode()), "no *"),
+    Refusal("storage-203", Fault("status", "storage", status=203, body=TEXT.encode()), "HTTP 203"),
+    Refusal("create-page", "create:html", "something else than the JSON promised: '<!DOCTYPE"),
+    Refusal("operation-page", "operation:html", "something else than the JSON promised"),
+    Refusal(
+        "create-no-id",
+        Fault("status", "create", status=200, body=b'{"error": "none"}'),
+        "JSON that has no operationId",
+    ),
+    Refusal(
+        "results-no-id",
+        Fault("status", "operation", status=200, body=b'{"state":"COMPLETED","results":{"a":1}}'),
+        "JSON that has no searchExportId",
+    ),
+    Refusal(
+        "results-no-location",
+        Fault("status", "results", status=200, body=b"[]"),
+        "JSON that has no location",
+    ),
+    Refusal(
+        "results-ftp",
+        Fault("status", "results", status=200, body=b'{"location":"ftp://[::1/?sig=Signatur"}'),
+        "gave no https address",
+    ),
+    Refusal(
+        "results-http",
+        Fault("status", "results", status=200, body=b'{"location":"http://a.example/?Signatur"}'),
+        "gave no https address",
+    ),
+    # A POST that is sent elsewhere would become a GET there.
+    Refusal("create-redirected", "create:redirect,location=http://127.0.0.1:1/", "HTTP 302 from"),
+    Refusal("operation-loop", "operation:redirect,times=always", "redirects more than 10 times"),
+    Refusal("storage-404", "storage:404", "HTTP 404 from http://127.0.0.1:"),
+    Refusal("storage-401", "storage:401", "HTTP 401 from http://127.0.0.1:"),
+    Refusal("storage-ftp", "storage:redirect,location=ftp://a.example/?Signatur", "no web address"),
+]
+
+
 # --- the file ---
 
 

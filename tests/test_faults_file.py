@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
+from either_api import APIS, Api, each_api
 from faults import (
     FILE_EVENTS,
     KEY,
@@ -23,13 +24,13 @@ from faults import (
 )
 from running import Json, Run, counted
 
-from tap_fullstory.sandbox import Bundle, Sandbox
+from tap_fullstory.sandbox import Bundle
 
 EVENTS = events(FILE_EVENTS + 20)
 BEFORE, INSIDE, AFTER = EVENTS[:10], EVENTS[10:-10], EVENTS[-10:]  # of three bundles
 SETTINGS = {"checkpoint_events": 25, "max_event_mb": 1}
 ALL = counted(map(record, [*BEFORE, *INSIDE, *AFTER]))
-SPOILT = bundle(1, b"").id
+SPOILT = bundle(1, b"")
 # Malformed in ways that differ in where the next run goes on.
 GO_ON = ["number", "first", "last", "broken", "brace-too-many", "no-comma", "another-array"]
 
@@ -38,54 +39,62 @@ def listed(body: bytes) -> list[Bundle]:
     return [bundle(0, array(lines(BEFORE))), bundle(1, body), bundle(2, packed(lines(AFTER)))]
 
 
-def tell(fault: FileFault) -> tuple[Run, int]:
+def tell(api: Api, fault: FileFault) -> tuple[Run, int]:
     """A run that meets the bundle, and how often it has downloaded it."""
-    with Sandbox(listed(fault.spoil(lines(INSIDE))), api_key=KEY) as sandbox:
-        run = run_loudly(sandbox.config(**SETTINGS))
-        return run, [request.query.get("id") for request in sandbox.requests].count(SPOILT)
+    with api.sandbox(listed(fault.spoil(lines(INSIDE))), api_key=KEY) as sandbox:
+        run = run_loudly(api.config(sandbox, **SETTINGS))
+        return run, api.downloads(sandbox, SPOILT)
 
 
-def go_on(fault: FileFault, state: Json) -> tuple[Run, Run]:
+def go_on(api: Api, fault: FileFault, state: Json) -> tuple[Run, Run]:
     """What becomes of it in the next run, and once FullStory has mended the bundle."""
-    with Sandbox(listed(fault.spoil(lines(INSIDE))), api_key=KEY) as sandbox:
-        again = run_loudly(sandbox.config(**SETTINGS), state=state)
-        sandbox.publish(bundle(1, packed(lines(INSIDE))))
-        return again, run_loudly(sandbox.config(**SETTINGS), state=(again.states or [state])[-1])
+    with api.sandbox(listed(fault.spoil(lines(INSIDE))), api_key=KEY) as sandbox:
+        config = api.config(sandbox, **SETTINGS)
+        again = run_loudly(config, state=state)
+        api.publish(sandbox, bundle(1, packed(lines(INSIDE))))
+        return again, run_loudly(config, state=(again.states or [state])[-1])
 
 
 @pytest.fixture(scope="module")
-def runs() -> Iterator[dict[str, Future[tuple[Run, int]]]]:
-    """A run for each fault of the tables, three at a time."""
+def runs() -> Iterator[dict[tuple[Api, str], Future[tuple[Run, int]]]]:
+    """A run for each fault of the tables, over each API, three at a time."""
     with ThreadPoolExecutor(3) as pool:
-        yield {fault.name: pool.submit(tell, fault) for fault in [*UNPROVEN, *MALFORMED]}
+        yield {
+            (api, fault.name): pool.submit(tell, api, fault)
+            for api in APIS
+            for fault in [*UNPROVEN, *MALFORMED]
+        }
         pool.shutdown(cancel_futures=True)
 
 
-def assert_words(run: Run, fault: FileFault) -> None:
+def assert_words(api: Api, run: Run, fault: FileFault) -> None:
+    name = api.bundle_id(SPOILT)
     assert run.code == 1
-    assert f"Bundle {SPOILT} (2026-06-02T00:00:00Z to 2026-06-03T00:00:00Z) " in run.critical
+    assert f"Bundle {name} (2026-06-02T00:00:00Z to 2026-06-03T00:00:00Z) " in run.critical
     assert fault.words in run.critical
     assert re.search(r" at unpacked byte \d+\. The bookmark stays before it", run.critical)
-    assert f'"skip_bundles": ["{SPOILT}"]' in run.critical
+    assert f'"skip_bundles": ["{name}"]' in run.critical
 
 
+@each_api
 @pytest.mark.parametrize("fault", UNPROVEN, ids=lambda fault: fault.name)
-def test_of_a_file_that_is_not_whole_no_record_goes_out(runs, fault):
-    run, fetched = runs[fault.name].result()
-    assert_words(run, fault)
+def test_of_a_file_that_is_not_whole_no_record_goes_out(runs, api, fault):
+    run, fetched = runs[api, fault.name].result()
+    assert_words(api, run, fault)
     assert counted(run.records) == counted(map(record, BEFORE))
     assert run.state == {"bookmarks": {"events": {"bundle_end": "2026-06-02T00:00:00Z"}}}
     # The download may have been to blame.
     assert fetched == 2
     (line,) = [line for line in run.logged("WARNING") if "fetching it once more" in line]
-    assert line.startswith(f"Bundle {SPOILT} (")
+    assert line.startswith(f"Bundle {api.bundle_id(SPOILT)} (")
     assert fault.words in line
 
 
+@each_api
 @pytest.mark.parametrize("fault", MALFORMED, ids=lambda fault: fault.name)
-def test_of_a_whole_file_the_events_before_the_malformed_one_go_out(runs, fault):
-    run, fetched = runs[fault.name].result()
-    assert_words(run, fault)
+def test_of_a_whole_file_the_events_before_the_malformed_one_go_out(runs, api, fault):
+    run, fetched = runs[api, fault.name].result()
+    assert_words(api, run, fault)
     assert counted(run.records) == counted(map(record, [*BEFORE, *INSIDE[: fault.whole]]))
     bookmark = run.state["bookmarks"]["events"]
     assert bookmark["bundle_end"] == "2026-06-02T00:00:00Z"
@@ -93,17 +102,18 @@ def test_of_a_whole_file_the_events_before_the_malformed_one_go_out(runs, fault)
     assert fetched == 1
 
 
+@each_api
 @pytest.mark.parametrize(
     "fault",
     [fault for fault in MALFORMED if fault.name in GO_ON],
     ids=lambda fault: fault.name,
 )
-def test_the_run_after_a_malformed_event_doubles_and_skips_nothing(runs, fault):
-    run, _ = runs[fault.name].result()
-    again, mended = go_on(fault, run.state)
-    assert_words(again, fault)
+def test_the_run_after_a_malformed_event_doubles_and_skips_nothing(runs, api, fault):
+    run, _ = runs[api, fault.name].result()
+    again, mended = go_on(api, fault, run.state)
+    assert_words(api, again, fault)
     assert not again.records
-    assert again.states in ([], [run.state])
+    assert [position(state) for state in again.states] in ([], [position(run.state)])
     assert mended.code == 0
     if fault.mendable:
         assert "come twice" not in mended.log
@@ -113,16 +123,24 @@ def test_the_run_after_a_malformed_event_doubles_and_skips_nothing(runs, fault):
         assert counted(mended.records) == counted(map(record, [*INSIDE, *AFTER]))
 
 
+def position(state: Json) -> Json:
+    """How far a state has got, whatever export that comes from."""
+    bookmark = dict(state["bookmarks"]["events"])
+    bookmark.pop("export", None)
+    return bookmark
+
+
+@each_api
 @pytest.mark.parametrize("fault", [UNPROVEN[0], MALFORMED[0]], ids=lambda fault: fault.name)
-def test_skip_bundles_is_the_way_past(runs, fault):
-    state = runs[fault.name].result()[0].state
-    with Sandbox(listed(fault.spoil(lines(INSIDE))), api_key=KEY) as sandbox:
-        run = run_loudly(sandbox.config(skip_bundles=[SPOILT], **SETTINGS), state=state)
+def test_skip_bundles_is_the_way_past(runs, api, fault):
+    state, name = runs[api, fault.name].result()[0].state, api.bundle_id(SPOILT)
+    with api.sandbox(listed(fault.spoil(lines(INSIDE))), api_key=KEY) as sandbox:
+        run = run_loudly(api.config(sandbox, skip_bundles=[name], **SETTINGS), state=state)
     assert run.code == 0
     assert counted(run.records) == counted(map(record, AFTER))
     assert run.state == {"bookmarks": {"events": {"bundle_end": "2026-06-04T00:00:00Z"}}}
-    assert any(line.startswith(f"Bundle {SPOILT} (") for line in run.logged("WARNING"))
-    assert SPOILT not in [request.query.get("id") for request in sandbox.requests]
+    assert any(line.startswith(f"Bundle {name} (") for line in run.logged("WARNING"))
+    assert not api.downloads(sandbox, SPOILT)
 
 
 # Where the first byte that is wrong stands in the file: before an event, at the start, or the end.
@@ -133,30 +151,32 @@ PLACES = {
 }
 
 
+@each_api
 @pytest.mark.parametrize(
     "fault", [fault for fault in MALFORMED if fault.name in PLACES], ids=lambda fault: fault.name
 )
-def test_the_byte_offset(runs, fault):
+def test_the_byte_offset(runs, api, fault):
     offsets = {
         "an event": len(array(lines(INSIDE[: fault.whole]))) + len(b",\n") - len(b"]"),
         "the start": len(b"["),
         "the end": len(array(lines(INSIDE))) - len(b"]"),
     }
     offset = offsets[PLACES[fault.name]]
-    assert f" at unpacked byte {offset}. " in runs[fault.name].result()[0].critical
+    assert f" at unpacked byte {offset}. " in runs[api, fault.name].result()[0].critical
 
 
-def test_a_second_download_that_is_good_is_good_enough():
-    with Sandbox(
-        listed(packed(lines(INSIDE))), faults=[f"get/{SPOILT}:flip,after=2000"]
-    ) as sandbox:
-        run = run_loudly(sandbox.config(**SETTINGS))
+@each_api
+def test_a_second_download_that_is_good_is_good_enough(api):
+    fault = api.fault(f"get/{SPOILT.id}:flip,after=2000")
+    with api.sandbox(listed(packed(lines(INSIDE))), faults=[fault]) as sandbox:
+        run = run_loudly(api.config(sandbox, **SETTINGS))
     assert run.code == 0
     assert counted(run.records) == ALL
     assert "once more" in run.log
 
 
-def test_equal_events_of_one_bundle_are_each_their_own():
-    with Sandbox([bundle(0, array(lines(AFTER + AFTER)))]) as sandbox:
-        run = run_loudly(sandbox.config())
+@each_api
+def test_equal_events_of_one_bundle_are_each_their_own(api):
+    with api.sandbox([bundle(0, array(lines(AFTER + AFTER)))]) as sandbox:
+        run = run_loudly(api.config(sandbox))
     assert run.records == [*map(record, AFTER), *map(record, AFTER)]

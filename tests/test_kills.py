@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 import pytest
+from either_api import Api, each_api
 from faults import DAY, KEY, array, bundle, events, in_members, lines, packed, record
 from running import Json, counted, run_tap
 from target import Target, last_state, read_by_target, uncovered
@@ -47,14 +48,15 @@ class Received:
     """Records that came after the last STATE of their run: the next run brings them again."""
 
 
-def sync_over_and_over(number: int, deaths: int) -> Received:
+def sync_over_and_over(api: Api, number: int, deaths: int) -> Received:
     """Backfills, in run after run, each from the last state of the one before; so many of these are
     ended by a signal at some moment.
     """
     received, random, state = Received(), Random(int(number)), None
-    with Sandbox(bundles(), api_key=KEY) as sandbox:
+    with api.sandbox(bundles(), api_key=KEY) as sandbox:
         while received.deaths < deaths or state is not None:
-            config = sandbox.config(
+            config = api.config(
+                sandbox,
                 checkpoint_events=CHECKPOINT,
                 prefetch_bundles=random.choice([0, 1, 3]),
                 workers=random.choice([1, 1, 2]),
@@ -85,8 +87,9 @@ def wait_for_a_moment(target: Target, random: Random) -> None:
         time.sleep(random.uniform(0, 0.4))
 
 
-def test_sigkill_loses_nothing_and_doubles_at_most_a_checkpoint():
-    received = sync_over_and_over(signal.SIGKILL, KILLS)
+@each_api
+def test_sigkill_loses_nothing_and_doubles_at_most_a_checkpoint(api):
+    received = sync_over_and_over(api, signal.SIGKILL, KILLS)
     truth = Counter({line: received.backfills * count for line, count in TRUTH.items()})
     assert not truth - received.records
     doubled = (received.records - truth).total()
@@ -94,9 +97,10 @@ def test_sigkill_loses_nothing_and_doubles_at_most_a_checkpoint():
     print(f"{received.deaths} kills, {doubled} records doubled")  # noqa: T201 - pytest -rP
 
 
+@each_api
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_loses_nothing_and_doubles_nothing(number):
-    received = sync_over_and_over(number, KILLS // 2)
+def test_a_signal_loses_nothing_and_doubles_nothing(api, number):
+    received = sync_over_and_over(api, number, KILLS // 2)
     assert received.records == {line: received.backfills * n for line, n in TRUTH.items()}
     assert received.again == 0
     print(f"{received.deaths} signals")  # noqa: T201 - pytest -rP

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from typing import Any, BinaryIO
 
 import pytest
+from either_api import DATA_EXPORT, SEGMENT_EXPORT, Api, each_api, endpoints_asked
 from faults import KEY, array, bundle, events, lines, record
 from running import Run, run_tap
 from target import PATIENCE, read_by_target, uncovered, wait_until
@@ -23,7 +24,7 @@ from tap_fullstory.config import parse_config
 from tap_fullstory.errors import Interrupted
 from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter
-from tap_fullstory.sandbox import Sandbox
+from tap_fullstory.sandbox import Fault, Sandbox
 from tap_fullstory.spool import SpooledBundle
 from tap_fullstory.sync import sync
 
@@ -54,12 +55,14 @@ class Wait:
     """What a sync waits for with this fault of the sandbox, from its n-th request to `endpoint`."""
 
     name: str
-    fault: str
+    fault: str | Fault
     endpoint: str
     requests: int
     records: int = 0
+    api: Api = DATA_EXPORT
 
 
+PENDING = Fault("status", "operation", status=200, body=b'{"state":"PENDING"}', times=None)
 WAITS = [
     Wait("list", "list:silence,seconds=300", "list", 1),
     Wait("list body", "list:stall,after=9,seconds=300", "list", 1),
@@ -69,22 +72,31 @@ WAITS = [
     Wait("second bundle", "get:stall,after=70000,seconds=300,skip=1", "get", 2, len(SMALL)),
     Wait("throttled", "get:429,retry-after=300,times=always,skip=1", "get", 2, len(SMALL)),
     Wait("failing", "get:reset,times=always,skip=1", "get", 4, len(SMALL)),
-]
+    Wait("order", "create:silence,seconds=300", "create", 1, 0, SEGMENT_EXPORT),
+    Wait("order throttled", "create:429,retry-after=300", "create", 1, 0, SEGMENT_EXPORT),
+    Wait("export", PENDING, "operation", 3, 0, SEGMENT_EXPORT),
+    Wait("operation", "operation:silence,seconds=300", "operation", 1, 0, SEGMENT_EXPORT),
+    Wait("location", "results:stall,after=9,seconds=300", "results", 1, 0, SEGMENT_EXPORT),
+    Wait("second order", "create:503,times=always,skip=1", "create", 4, len(SMALL), SEGMENT_EXPORT),
+    Wait(
+        "second window", "storage:stall,after=70000,seconds=300,skip=1", "storage", 2, len(SMALL),
+        SEGMENT_EXPORT,
+    ),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("wait", WAITS, ids=lambda wait: wait.name)
 def test_while_it_waits(wait):
     number = signal.SIGINT if WAITS.index(wait) % 2 else signal.SIGTERM
     prefetch = WAITS.index(wait) // 2 % 2
-    with Sandbox(BUNDLES, api_key=KEY, faults=[wait.fault]) as sandbox:
+    with wait.api.sandbox(BUNDLES, api_key=KEY, faults=[wait.fault]) as sandbox:
 
         def waits() -> bool:
-            paths = [request.path.rpartition("/")[2] for request in sandbox.requests]
-            return paths.count(wait.endpoint) >= wait.requests
+            return endpoints_asked(sandbox).count(wait.endpoint) >= wait.requests
 
-        config = sandbox.config(prefetch_bundles=prefetch, checkpoint_events=7)
+        config = wait.api.config(sandbox, prefetch_bundles=prefetch, checkpoint_events=7)
         with read_by_target(config) as target:
-            while wait.records and b'"bundle_end":"2026-06-02T00:00:00Z"}' not in target.received:
+            while wait.records and b'"bundle_end":"2026-06-02T00:00:00Z"' not in target.received:
                 assert target.read(1)
             wait_until(waits)
             target.process.send_signal(number)
@@ -109,10 +121,11 @@ def test_while_discovery_waits(number):
 # --- while it writes ---
 
 
+@each_api
 @one_by_one(CODES)
-def test_while_it_emits(number):
-    with Sandbox(BUNDLES, api_key=KEY) as sandbox:
-        config = sandbox.config(checkpoint_events=300)
+def test_while_it_emits(api, number):
+    with api.sandbox(BUNDLES, api_key=KEY) as sandbox:
+        config = api.config(sandbox, checkpoint_events=300)
         with read_by_target(config) as target:
             assert target.read(200_000)
             target.process.send_signal(number)
