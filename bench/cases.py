@@ -93,8 +93,9 @@ class Results:
         return None
 
     def yardstick(self, of: Case) -> Case:
-        """The same bundle's `gzip -dc`."""
-        same = (case for case in self.cases + self.growth if case.bundle is of.bundle)
+        """The same bundle's `gzip -dc`, of the same rounds."""
+        timed = self.growth if any(case is of for case in self.growth) else self.cases
+        same = (case for case in timed if case.bundle is of.bundle)
         return next(case for case in same if case.name == YARDSTICK)
 
     def ratios(self, case: Case, what: str) -> list[float]:

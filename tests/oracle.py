@@ -10,10 +10,9 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from typing import Any
-
-from date_times import DATE_TIMES
 
 from tap_fullstory.catalog import Selection
 from tap_fullstory.columns import ValueType
@@ -21,6 +20,9 @@ from tap_fullstory.columns import ValueType
 MOST_DIGITS = 4300  # of an integer that was written as a decimal, as `1e400` is
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _HALF = re.compile("[\ud800-\udfff]")
+_DATE_TIME = re.compile(
+    r"(\d{4})(-\d\d-\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:[Zz]|[+-](\d\d):(\d\d))", re.ASCII
+)
 
 
 def _refuse(constant: str) -> Any:
@@ -126,11 +128,25 @@ def fitted(value: Any, column: ValueType) -> Any:
     if isinstance(value, str) and column.date_time:
         if value == "" and "null" in column.names:
             return None
-        return value if value in DATE_TIMES else MISFIT
+        return value if is_date_time(value) else MISFIT
     if isinstance(value, list) and column.items is not None:
         items = [fitted(item, column.items) for item in value]
         return MISFIT if MISFIT in items else items
     return value
+
+
+def is_date_time(text: str) -> bool:
+    """Whether RFC 3339 takes `text`: the form of its section 5.6, the bounds of section 5.7."""
+    match = _DATE_TIME.fullmatch(text)
+    if match is None:
+        return False
+    year, day, *clock = match.groups()
+    try:
+        date.fromisoformat(("2000" if year == "0000" else year) + day)  # both are leap years
+    except ValueError:
+        return False
+    bounds = (23, 59, 60, 23, 59)  # 60 for a leap second
+    return all(int(part or 0) <= most for part, most in zip(clock, bounds, strict=True))
 
 
 def _number(value: tuple[str, str], names: frozenset[str]) -> Any:
