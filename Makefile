@@ -52,7 +52,7 @@ dist: $(ENVS)/dev/.stamp ## Build the wheel and the source archive into dist/
 	@ls dist
 
 clean: ## Remove the environments, what was built, and the caches
-	@rm -rf $(ENVS) build dist *.egg-info demo/out bench/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(ENVS) build dist *.egg-info tap_fullstory/*.so demo/out bench/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: a stamp in each tells that it is complete ---
@@ -65,14 +65,14 @@ $(ENVS)/.python: FORCE
 
 # The names of the package's files: one that goes or is renamed makes no other file newer.
 TAP_FILES := setup.py pyproject.toml MANIFEST.in \
-	$(shell find tap_fullstory -name '*.py' -o -name '*.json' -o -name py.typed | LC_ALL=C sort)
+	$(shell find tap_fullstory -name '*.py' -o -name '*.c' -o -name '*.json' -o -name py.typed | LC_ALL=C sort)
 $(ENVS)/.tap-files: FORCE
 	@mkdir -p $(ENVS)
 	@printf '%s\n' $(TAP_FILES) > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 # For the tests: the tap from this folder, with the tools.
-$(ENVS)/dev/.stamp: setup.py tap_fullstory/version.py $(ENVS)/.python
+$(ENVS)/dev/.stamp: setup.py tap_fullstory/version.py tap_fullstory/_native.c $(ENVS)/.python
 	@echo "$(@D): the tap, editable, and the tools for tests and checks"
 	@rm -rf $(@D)
 	@$(PYTHON) -m venv $(@D)

@@ -1,7 +1,7 @@
 from pathlib import Path
 from runpy import run_path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, find_packages, setup
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
@@ -36,7 +36,18 @@ setup(
     },
     python_requires=">=3.10",
     packages=find_packages(include=["tap_fullstory", "tap_fullstory.*"]),
-    package_data={"tap_fullstory": ["py.typed", "schemas/*.json"]},
+    package_data={"tap_fullstory": ["py.typed", "*.pyi", "schemas/*.json"]},
+    # Makes records several times as fast; where it does not compile, the tap does without. One
+    # wheel serves every Python from 3.10 on.
+    ext_modules=[
+        Extension(
+            "tap_fullstory._native",
+            ["tap_fullstory/_native.c"],
+            py_limited_api=True,
+            optional=True,
+        )
+    ],
+    options={"bdist_wheel": {"py_limited_api": "cp310"}},
     # Exact versions, as the other taps of singer-io have them: what was tested is what runs.
     install_requires=[
         "backoff==2.2.1",

@@ -16,6 +16,8 @@ import msgspec
 
 from tap_fullstory.times import is_rfc3339
 
+# What decoding raises by itself: broken JSON, a value that does not fit, no UTF-8, nested too deep.
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _INTEGER = re.compile(rb"-?[0-9]+")
 # Python refuses to read integers of more digits (sys.int_info.default_max_str_digits), and so would
 # most targets; a short text such as 1e999999999 must not be written out into one.

@@ -21,10 +21,10 @@ from singer import metadata
 
 from tap_fullstory.catalog import CUSTOM_PREFIXES, is_custom, select
 from tap_fullstory.client import Bundle, Client
+from tap_fullstory.columns import DECODE_ERRORS
 from tap_fullstory.config import Config
 from tap_fullstory.events import EventReader, Malformed
 from tap_fullstory.exports import ExportSource, open_source
-from tap_fullstory.fast import DECODE_ERRORS
 from tap_fullstory.spool import Incomplete, unpack
 from tap_fullstory.state import with_bundle_end
 from tap_fullstory.streams import CUSTOM_VARS, EVENTS

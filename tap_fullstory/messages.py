@@ -9,13 +9,46 @@ from __future__ import annotations
 import errno
 import os
 import select
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 
+from tap_fullstory.columns import without_line_breaks
 from tap_fullstory.errors import TargetError
 
 WRITE_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What makes a RECORD message of a record: the bytes before it, and those after it with the
+    line break.
+    """
+
+    head: bytes
+    tail: bytes
+
+    def lines(self, records: list[bytes | Raw]) -> bytes:
+        """One line for each record; line breaks between the tokens of a record go."""
+        if not records:
+            return b""
+        together = b"".join(records)
+        if b"\n" in together or b"\r" in together:
+            records = [without_line_breaks(bytes(record)) for record in records]
+        return b"".join((self.head, (self.tail + self.head).join(records), self.tail))
+
+
+def record_frame(stream: str, time_extracted: datetime) -> Frame:
+    """The frame of a stream's records that were extracted at a moment, in UTC."""
+    name = msgspec.json.encode(stream)
+    when = time_extracted.strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
+    return Frame(
+        b'{"type":"RECORD","stream":' + name + b',"record":',
+        b',"time_extracted":"' + when + b'"}\n',
+    )
 
 
 class MessageWriter:

@@ -1,24 +1,27 @@
 """Runs of events to RECORD lines: the plain road, which says what is right, event by event.
 
-Most events never get here: fast.py proves whole runs to be right as they are.
+Most events never get here: the fast road, native.py or typed.py, proves them right as they are.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 import msgspec
 from msgspec import Raw
 
 from tap_fullstory.catalog import CUSTOM_VARS, EVENT_DIGEST, Selection
-from tap_fullstory.columns import without_line_breaks
-from tap_fullstory.fast import DECODE_ERRORS, FastRoad, add_member
+from tap_fullstory.columns import DECODE_ERRORS, without_line_breaks
+from tap_fullstory.messages import Frame
+from tap_fullstory.native import NativeRoad, is_available
 from tap_fullstory.times import parse_rfc3339
+from tap_fullstory.typed import TypedRoad, add_member
 
 _CUSTOM_VARS_KEY = f'"{CUSTOM_VARS}":'.encode()
 _BETWEEN = re.compile(rb"[ \t\n\r,]*")
@@ -31,8 +34,7 @@ _ESCAPE = re.compile(
     re.DOTALL,
 )
 
-# Enough to tell how common a custom variable is; counting them all would take a tenth of the time.
-COUNTED_EVENTS = 10_000
+_BARE = Frame(b"", b"")  # makes no message of a record
 
 _split = msgspec.json.Decoder(list[Raw]).decode
 _members = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -45,9 +47,8 @@ class Tally:
     """What happened to values on the way, by column; never the values themselves.
 
     `misfits` went to CustomVars and left null behind; `dropped` went nowhere, since CustomVars is
-    deselected; `unknown` keys, which the catalog does not list, are all named, but counted only in
-    the first COUNTED_EVENTS events and where an event was looked at closely; `repaired` counts
-    halves of surrogate pairs; `too_early` were left out.
+    deselected; `unknown` are the keys which the catalog does not list; `repaired` counts halves of
+    surrogate pairs; `too_early` were left out.
     """
 
     misfits: Counter[str] = field(default_factory=Counter)
@@ -56,10 +57,8 @@ class Tally:
     repaired: int = 0
     too_early: int = 0
 
-    def add(self, other: Tally | None) -> None:
-        """Add what `other` counted, if anything."""
-        if other is None:
-            return
+    def add(self, other: Tally) -> None:
+        """Add what `other` counted."""
         self.misfits.update(other.misfits)
         self.dropped.update(other.dropped)
         self.unknown.update(other.unknown)
@@ -69,44 +68,24 @@ class Tally:
 
 @dataclass(frozen=True)
 class Batch:
-    """A run of events as RECORD lines; `events` and `malformed` as events.Parsed has them.
-
-    `tally` is None where every value went out as it came.
-    """
+    """A run of events as RECORD lines; `events` and `malformed` as events.Parsed has them."""
 
     events: int
     lines: bytes
     malformed: int | None
-    tally: Tally | None
+    tally: Tally
 
 
-@dataclass(frozen=True)
-class Frame:
-    """What makes a RECORD message of a record: the bytes before it, and those after it with the
-    line break.
-    """
+class Road(Protocol):
+    """A quick way from events to their RECORD lines."""
 
-    head: bytes
-    tail: bytes
+    def lines(self, run: bytes, frame: Frame) -> tuple[int, bytes, Mapping[str, int]] | None:
+        """How many events a run has, their lines, and how often each unknown key occurs in it;
+        None if the road cannot take the run.
+        """
 
-    def lines(self, records: list[bytes | Raw]) -> bytes:
-        """One line for each record; line breaks between the tokens of a record go."""
-        if not records:
-            return b""
-        together = b"".join(records)
-        if b"\n" in together or b"\r" in together:
-            records = [without_line_breaks(bytes(record)) for record in records]
-        return b"".join((self.head, (self.tail + self.head).join(records), self.tail))
-
-
-def record_frame(stream: str, time_extracted: datetime) -> Frame:
-    """The frame of a stream's records that were extracted at a moment, in UTC."""
-    name = _encode(stream)
-    when = time_extracted.strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
-    return Frame(
-        b'{"type":"RECORD","stream":' + name + b',"record":',
-        b',"time_extracted":"' + when + b'"}\n',
-    )
+    def learn(self, names: Iterable[str]) -> None:
+        """Take the keys of an event, which this road could not take, for known from now on."""
 
 
 class RecordEncoder:
@@ -118,40 +97,47 @@ class RecordEncoder:
         self._custom_vars = selection.custom_vars
         self._text_custom_vars = text_custom_vars
         self._digest = digest
-        self._fast = FastRoad(
-            selection.columns,
-            selection.dropped,
-            self._write_custom,
-            count_unknown=COUNTED_EVENTS if selection.custom_vars else math.inf,
-        )
+        self._tally = Tally()  # of the run in hand
+        self._road: Road
+        if is_available():
+            self._road = NativeRoad(
+                self._columns,
+                self._dropped,
+                self._plain_or_none,
+                custom_vars=self._custom_vars,
+                as_text=text_custom_vars,
+            )
+        else:
+            self._road = TypedRoad(self._columns, self._dropped, self._write_custom)
 
     def encode(self, run: bytes, frame: Frame, since: datetime | None = None) -> Batch | None:
         """The lines of a run: events parted by commas. None if it is no such JSON.
 
         Events whose EventStart lies before `since` are left out and counted.
         """
-        events_json = b"[" + run + b"]"
+        self._tally = Tally()
         if since is None and not self._digest:
-            fast = self._fast.records(events_json)
+            fast = self._road.lines(run, frame)
             if fast is not None:
-                records, unknown = fast
-                return Batch(len(records), frame.lines(records), None, self._unknown_tally(unknown))
-        tally = Tally()
+                events, lines, unknown = fast
+                self._count_unknown(unknown)
+                return Batch(events, lines, None, self._tally)
+            self._tally = Tally()
+        events_json = b"[" + run + b"]"
         try:
             elements = _split(events_json)
         except DECODE_ERRORS:
-            events_json, tally.repaired = repair_surrogates(events_json)
+            events_json, self._tally.repaired = repair_surrogates(events_json)
             try:
                 elements = _split(events_json)
             except DECODE_ERRORS:
                 return None
-        return self._one_by_one(run, elements, frame, since, tally)
+        return self._one_by_one(run, elements, frame, since)
 
     def _one_by_one(
-        self, run: bytes, elements: list[Raw], frame: Frame, since: datetime | None, tally: Tally
+        self, run: bytes, elements: list[Raw], frame: Frame, since: datetime | None
     ) -> Batch:
         records: list[bytes | Raw] = []
-        unknown: Counter[str] = Counter()
         keys: dict[str, None] = {}
         malformed: int | None = None
         done, end = len(elements), 0
@@ -159,53 +145,61 @@ class RecordEncoder:
             start = _BETWEEN.match(run, end).end()  # type: ignore[union-attr]
             end = start + len(bytes(element))
             event = bytes(element)
-            fast = self._fast.records(b"[" + event + b"]") if since is None else None
+            fast = self._road.lines(event, _BARE) if since is None else None
             if fast is not None:
-                record, names = bytes(fast[0][0]), list(fast[1].elements())
+                record = fast[1]
+                self._count_unknown(fast[2])
             else:
                 try:
                     event.decode()
                     members = _members(event)
                     if since is not None and _starts_before(members, since):
-                        tally.too_early += 1
+                        self._tally.too_early += 1
                         continue
-                    record, names = self._plain(members, tally)
+                    record = self._plain(members)
                     keys.update(dict.fromkeys(members))
                 except DECODE_ERRORS:
                     malformed, done = start, index
-                    if tally.repaired:  # those of the events that stay behind do not count
-                        tally.repaired = repair_surrogates(run[:start])[1]
+                    if self._tally.repaired:  # those of the events that stay behind do not count
+                        self._tally.repaired = repair_surrogates(run[:start])[1]
                     break
-            unknown.update(names)
             if self._digest:
                 record = add_member(record, _digest_member(run[start:end]))
             records.append(record)
-        self._fast.learn(keys)
-        tally.add(self._unknown_tally(unknown))
-        return Batch(done, frame.lines(records), malformed, tally)
+        self._road.learn(keys)
+        return Batch(done, frame.lines(records), malformed, self._tally)
 
-    def _plain(self, members: dict[str, Raw], tally: Tally) -> tuple[bytes, list[str]]:
-        """The record of one event, and its unknown keys: the meaning of the catalog, spelt out."""
+    def _plain_or_none(self, event: bytes) -> bytes | None:
+        """The record of an event that the fast road does not take; None if it is no event."""
+        try:
+            event.decode()
+            return self._plain(_members(event))
+        except DECODE_ERRORS:
+            return None
+
+    def _plain(self, members: dict[str, Raw]) -> bytes:
+        """The record of one event: the meaning of the catalog, spelt out."""
         kept: list[bytes] = []
         custom: list[bytes] = []
-        unknown: list[str] = []
+        unknown: dict[str, int] = {}
         for name, raw in members.items():
             key, value = _encode(name) + b":", bytes(raw)
             column = self._columns.get(name)
             if column is not None:
                 fitted = column.fit(value)
                 if fitted is None:
+                    tally = self._tally
                     (tally.misfits if self._custom_vars else tally.dropped)[name] += 1
                     custom.append(key + value)
                     fitted = b"null" if column.nullable else None
                 if fitted is not None:
                     kept.append(key + fitted)
             elif name not in self._dropped:
-                unknown.append(name)
+                unknown[name] = 1
                 custom.append(key + value)
-        return add_member(
-            b"{" + b",".join(kept) + b"}", self._write_custom(b"{" + b",".join(custom) + b"}")
-        ), unknown
+        self._count_unknown(unknown)
+        custom_vars = self._write_custom(b"{" + b",".join(custom) + b"}")
+        return add_member(b"{" + b",".join(kept) + b"}", custom_vars)
 
     def _write_custom(self, value: bytes) -> bytes:
         """The member CustomVars of a record; nothing if it is empty or not wanted."""
@@ -215,10 +209,11 @@ class RecordEncoder:
             value = _encode(without_line_breaks(value).decode())
         return _CUSTOM_VARS_KEY + value
 
-    def _unknown_tally(self, unknown: Counter[str]) -> Tally | None:
-        if not unknown:
-            return None
-        return Tally(unknown=unknown, dropped=Counter() if self._custom_vars else unknown)
+    def _count_unknown(self, unknown: Mapping[str, int]) -> None:
+        if unknown:
+            self._tally.unknown.update(unknown)
+            if not self._custom_vars:
+                self._tally.dropped.update(unknown)
 
 
 def repair_surrogates(json_text: bytes) -> tuple[bytes, int]:

@@ -7,7 +7,7 @@ from collections import Counter
 
 from tap_fullstory.catalog import is_custom
 from tap_fullstory.client import Bundle
-from tap_fullstory.records import COUNTED_EVENTS, Tally
+from tap_fullstory.records import Tally
 from tap_fullstory.shape import in_words
 
 LOGGER = logging.getLogger(__name__)
@@ -45,9 +45,9 @@ def report_unlisted(stream: str, unlisted: Counter[str], custom_vars: bool) -> N
     fate = "stand in CustomVars" if custom_vars else "were dropped, since CustomVars is deselected"
     if variables:
         LOGGER.info(
-            "%s: %d custom variables %s that the catalog does not list, counted in about %d "
-            "events: %s. --discover with discover_custom_vars lists them as columns to select",
-            stream, len(variables), fate, COUNTED_EVENTS, in_words(variables),
+            "%s: %d custom variables %s that the catalog does not list: %s. "
+            "--discover with discover_custom_vars lists them as columns to select",
+            stream, len(variables), fate, in_words(variables),
         )  # fmt: skip
     if fields:
         LOGGER.warning(

@@ -21,8 +21,7 @@ from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
 from tap_fullstory.errors import AccessError, SourceError
 from tap_fullstory.interrupts import Interrupts
-from tap_fullstory.messages import MessageWriter
-from tap_fullstory.records import record_frame
+from tap_fullstory.messages import MessageWriter, record_frame
 from tap_fullstory.shape import RecordShaper, in_words, lifted, respelled
 from tap_fullstory.state import State
 from tap_fullstory.streams import USERS, RestStream, Stream

@@ -34,9 +34,9 @@ from tap_fullstory.errors import (
 from tap_fullstory.events import EventReader, Malformed, Position, PositionLost
 from tap_fullstory.exports import ExportSource, open_source
 from tap_fullstory.interrupts import Interrupts
-from tap_fullstory.messages import MessageWriter
+from tap_fullstory.messages import MessageWriter, record_frame
 from tap_fullstory.progress import Progress
-from tap_fullstory.records import Batch, RecordEncoder, Tally, record_frame
+from tap_fullstory.records import Batch, RecordEncoder, Tally
 from tap_fullstory.report import report_bundle, report_unlisted
 from tap_fullstory.rest import RestSync, check_bookmarks
 from tap_fullstory.spool import Fetched, Incomplete, SpooledBundle, fetch, fetch_ahead
@@ -248,7 +248,7 @@ class EventsSync:
                 position, unsaved = after_batch, unsaved + batch.events
                 self._progress.events(batch.events)
                 tally.add(batch.tally)
-                counter.increment(batch.events - (batch.tally.too_early if batch.tally else 0))
+                counter.increment(batch.events - batch.tally.too_early)
                 self._interrupts.check()
         except Interrupted:
             checkpoint()

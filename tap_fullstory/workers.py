@@ -25,7 +25,8 @@ from typing import NamedTuple
 
 from tap_fullstory.errors import MachineError
 from tap_fullstory.events import EventReader, Position
-from tap_fullstory.records import Batch, Frame, RecordEncoder
+from tap_fullstory.messages import Frame
+from tap_fullstory.records import Batch, RecordEncoder
 
 PLACES = 2  # for each worker
 RUN_BYTES = 128 * 1024  # a run that is larger is turned into lines by the main process
@@ -123,7 +124,7 @@ class Workers:
         if events == _REFUSED:
             return None
         start = PLACES * RUN_BYTES + place * LINE_BYTES
-        tally = pickle.loads(answer[_RESULT.size :]) if answer[_RESULT.size :] else None  # noqa: S301
+        tally = pickle.loads(answer[_RESULT.size :])  # noqa: S301 - from our own process
         return Batch(events, worker.memory[start : start + length], None, tally)
 
     def _fork(self) -> _Worker:
@@ -168,8 +169,8 @@ def _work(encoder: RecordEncoder, connection: Connection, memory: mmap.mmap) -> 
             continue
         start = PLACES * RUN_BYTES + place * LINE_BYTES
         memory[start : start + len(batch.lines)] = batch.lines
-        tally = b"" if batch.tally is None else pickle.dumps(batch.tally)
-        connection.send_bytes(_RESULT.pack(batch.events, len(batch.lines)) + tally)
+        result = _RESULT.pack(batch.events, len(batch.lines))
+        connection.send_bytes(result + pickle.dumps(batch.tally))
 
 
 def _died(worker: _Worker) -> MachineError:

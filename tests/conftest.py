@@ -1,9 +1,14 @@
 """Fixtures for all tests."""
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 import pytest
+
+from tap_fullstory.native import is_available
 
 ENVIRONMENTS = Path(__file__).parent.parent / ".venvs"
 
@@ -40,3 +45,15 @@ def commands() -> Commands:
         if not path.exists():
             pytest.fail(f"{path} is not there: `make test` installs it", pytrace=False)
     return found
+
+
+@pytest.fixture(params=["native", "typed"], scope="module")
+def either_road(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The compiled fast road, then the one that stands in where nothing could be compiled."""
+    if request.param == "native":
+        if not is_available():
+            pytest.skip("tap_fullstory/_native.c has not been compiled")
+        yield
+        return
+    with mock.patch.dict(os.environ, TAP_FULLSTORY_PURE_PYTHON="1"):
+        yield

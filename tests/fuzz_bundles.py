@@ -45,7 +45,8 @@ from strategies import (
 
 from tap_fullstory.catalog import Selection
 from tap_fullstory.events import EventReader, Malformed, Position
-from tap_fullstory.records import Batch, RecordEncoder, record_frame
+from tap_fullstory.messages import record_frame
+from tap_fullstory.records import Batch, RecordEncoder
 from tap_fullstory.spool import Incomplete, prove_complete, unpack
 
 FRAME = record_frame("events", datetime(2026, 6, 2, tzinfo=timezone.utc))

@@ -12,7 +12,8 @@ import oracle
 
 from tap_fullstory.catalog import Selection
 from tap_fullstory.events import EventReader, Malformed, Position
-from tap_fullstory.records import RecordEncoder, record_frame
+from tap_fullstory.messages import record_frame
+from tap_fullstory.records import RecordEncoder
 
 LARGE = 10**9
 MEGABYTE = 1024 * 1024

@@ -153,10 +153,12 @@ def test_target_csv(sandbox, commands, tmp_path, form):
 
     Each run needs a file of its own: it would write over that of the last.
     """
-    config = tmp_path / "target.json"
-    naming = "{stream_name}-{timestamp}.csv"
-    config.write_text(json.dumps({"output_path": str(tmp_path), "file_naming_scheme": naming}))
-    target = [commands.target_csv, "--config", config]
+
+    def target(run: str) -> list[Path]:
+        config = tmp_path / f"{run}.json"
+        naming = f"{run}-{{stream_name}}.csv"
+        config.write_text(json.dumps({"output_path": str(tmp_path), "file_naming_scheme": naming}))
+        return [commands.target_csv, "--config", config]
 
     def cells(record: dict[str, Any]) -> dict[str, str]:
         row = {name: record.get(name) for name in columns()}
@@ -165,10 +167,8 @@ def test_target_csv(sandbox, commands, tmp_path, form):
                 row[name] = datetime.fromisoformat(row[name].replace("Z", "+00:00"))
         return {name: "" if value is None else str(value) for name, value in row.items()}
 
-    def check(records: list[dict[str, Any]]) -> None:
-        (path,) = set(tmp_path.glob("events-*.csv")) - checked
-        checked.add(path)
-        with path.open(encoding="utf-8", newline="") as file:
+    def check(run: str, records: list[dict[str, Any]]) -> None:
+        with (tmp_path / f"{run}-events.csv").open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         custom = [row.pop("CustomVars") for row in rows]
         assert rows == [cells(record) for record in records]
@@ -179,14 +179,13 @@ def test_target_csv(sandbox, commands, tmp_path, form):
             assert [bool(text) for text in custom] == [bool(value) for value in wanted]
             assert any(text.startswith("{'") for text in custom), "no JSON"
 
-    checked: set[Path] = set()
     settings = sandbox.config(custom_vars_format=form)
-    state = states(piped(settings, commands, target, tmp_path))[-1]
+    state = states(piped(settings, commands, target("first"), tmp_path))[-1]
     assert state == end_of(2)
-    check(truth(sandbox, 2))
+    check("first", truth(sandbox, 2))
     sandbox.publish()
-    assert states(piped(settings, commands, target, tmp_path, state))[-1] == end_of(3)
-    check(truth(sandbox, 3)[146:])
+    assert states(piped(settings, commands, target("second"), tmp_path, state))[-1] == end_of(3)
+    check("second", truth(sandbox, 3)[146:])
 
 
 # --- Stitch ---

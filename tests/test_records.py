@@ -36,11 +36,10 @@ from strategies import (
 
 from tap_fullstory.catalog import discover, select
 from tap_fullstory.config import parse_config
-from tap_fullstory.records import (
-    RecordEncoder,
-    record_frame,
-    repair_surrogates,
-)
+from tap_fullstory.messages import record_frame
+from tap_fullstory.records import RecordEncoder, repair_surrogates
+
+pytestmark = pytest.mark.usefixtures("either_road")
 
 # --- any events, by both roads and by the oracle ---
 

@@ -22,9 +22,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Object, any_events, exhaustive, write
 
-from tap_fullstory.records import (
-    Tally,
-)
+from tap_fullstory.records import Tally
+
+pytestmark = pytest.mark.usefixtures("either_road")
 
 # --- what is no event, and what is no JSON ---
 

@@ -1,4 +1,5 @@
-"""The fast road: whole runs of events whose values all fit, in one typed decoding.
+"""The fast road where the compiled one is not there: whole runs of events whose values all fit, in
+one typed decoding.
 
 Why it is exact: a run is taken only if decoding it by a Struct made from the catalog succeeds, with
 every key known, every value of its column's type, and every date-time looked at. What it accepts,
@@ -11,7 +12,6 @@ values are passed on undecoded.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from operator import attrgetter
@@ -20,11 +20,10 @@ from typing import Any, cast
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from tap_fullstory.columns import ValueType
+from tap_fullstory.columns import DECODE_ERRORS, ValueType
+from tap_fullstory.messages import Frame
 from tap_fullstory.times import all_rfc3339
 
-# What decoding raises by itself: broken JSON, a value that does not fit, no UTF-8, nested too deep.
-DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 # Each learned key costs every event a little; those beyond go the plain road.
 MAX_LEARNED = 500
 # Date-times remembered as good: the events of a session and of a page repeat its start.
@@ -34,12 +33,11 @@ _split = msgspec.json.Decoder(list[Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-class FastRoad:
-    """Decodes runs of events, and hands back those that it can prove right.
+class TypedRoad:
+    """Decodes runs of events, and makes the lines of those that it can prove right.
 
     `dropped` are known keys whose values nobody wants. `write_custom` makes a member of a record
-    out of the object of CustomVars, or nothing where CustomVars is not wanted. Unknown keys are
-    counted in about as many events as `count_unknown` says, since that costs time.
+    out of the object of CustomVars, or nothing where CustomVars is not wanted.
     """
 
     def __init__(
@@ -47,20 +45,17 @@ class FastRoad:
         columns: Mapping[str, ValueType],
         dropped: frozenset[str],
         write_custom: Callable[[bytes], bytes],
-        *,
-        count_unknown: float,
     ) -> None:
         self._columns = columns
         self._dropped = dropped
         self._write_custom = write_custom
-        self._count_unknown = count_unknown
         self._known: dict[str, None] = {}
         self._learned: list[str] = []
         self._good_date_times: set[object] = {UNSET, None}
         self._build()
 
     def learn(self, names: Iterable[str]) -> None:
-        """Take the keys of an event for known from now on, in its order."""
+        """As records.Road has it: these are fields from now on, in their order."""
         fresh = [name for name in names if name not in self._known and _can_be_field(name)]
         unknown = [n for n in fresh if n not in self._columns and n not in self._dropped]
         too_many = unknown[MAX_LEARNED - len(self._learned) :]
@@ -70,12 +65,9 @@ class FastRoad:
             self._known.update(dict.fromkeys(fresh))
             self._build()
 
-    def records(self, events_json: bytes) -> tuple[list[bytes | Raw], Counter[str]] | None:
-        """The records of a JSON array of events, and how often each unknown key occurs in it, if
-        those are still counted.
-
-        None if the array is broken, or anything in it is for the plain road.
-        """
+    def lines(self, run: bytes, frame: Frame) -> tuple[int, bytes, Mapping[str, int]] | None:
+        """As records.Road has it; None also if anything in the run is for the plain road."""
+        events_json = b"[" + run + b"]"
         try:
             events = self._decode(events_json)
             if self._dropped and not events_json.isascii():
@@ -104,16 +96,13 @@ class FastRoad:
                 # The learned fields are an event's last, so it ends as `custom` does.
                 rest = _encode(events[index])[: 1 - len(custom)]
                 records[index] = b"%b%b}" % (rest if member else rest[:-1] or b"{", member)
-        if self._count_unknown <= 0:
-            return records, Counter()
-        self._count_unknown -= len(events)
-        return records, self._count([learned[index] for index in odd])
+        return len(records), frame.lines(records), self._count([learned[index] for index in odd])
 
-    def _count(self, rows: list[tuple[Any, ...]]) -> Counter[str]:
+    def _count(self, rows: list[tuple[Any, ...]]) -> dict[str, int]:
         """How often each learned key occurs in events of which `rows` are the learned values."""
         columns = zip(self._learned, zip(*rows, strict=True), strict=False)
         counts = {name: len(rows) - values.count(UNSET) for name, values in columns}
-        return Counter({name: count for name, count in counts.items() if count})
+        return {name: count for name, count in counts.items() if count}
 
     def _date_times_fit(self, events: list[Any]) -> bool:
         texts = set(chain.from_iterable(map(self._date_times, events)))
