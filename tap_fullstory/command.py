@@ -7,6 +7,7 @@ import logging
 import sys
 from argparse import Namespace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -45,8 +46,7 @@ def run(options: Namespace, interrupts: Interrupts) -> None:
         what = "--test" if options.test else "A sync"
         raise UsageError(f"{what} needs --config FILE; --help lists the options.")
     elif options.test:
-        with Client(config) as client:
-            tell_access(config, client)
+        interrupts.result_of(partial(_tell_access, config))
     else:
         _sync(config, options, interrupts, now)
 
@@ -54,15 +54,24 @@ def run(options: Namespace, interrupts: Interrupts) -> None:
 def _discover(config: Config | None, interrupts: Interrupts, now: datetime) -> None:
     found = catalog.discover(config)
     if config is not None:
-        with Client(config) as client:
-            prove_access(config, client, now)
-            _tell_reach(client)
-            if config.discover_custom_vars:
-                add_custom_variables(found, config, client, now)
+        interrupts.result_of(partial(_prove_and_sample, found, config, now))
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     with interrupts.deferred():
         write_all(_stdout(), text.encode())
         interrupts.check()
+
+
+def _prove_and_sample(found: dict[str, Any], config: Config, now: datetime) -> None:
+    with Client(config) as client:
+        prove_access(config, client, now)
+        _tell_reach(client)
+        if config.discover_custom_vars:
+            add_custom_variables(found, config, client, now)
+
+
+def _tell_access(config: Config) -> None:
+    with Client(config) as client:
+        tell_access(config, client)
 
 
 def _tell_reach(client: Client) -> None:

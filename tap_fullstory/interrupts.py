@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import queue
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 from tap_fullstory.errors import Interrupted
+
+T = TypeVar("T")
 
 
 class Interrupts:
@@ -37,13 +42,39 @@ class Interrupts:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Within, nothing is half done, and a signal raises Interrupted wherever it arrives."""
+        """Within, a signal raises Interrupted wherever it arrives.
+
+        So nothing may be half done there, and no lock be taken in Python: `with lock` itself can be
+        broken off between taking it and being bound to release it.
+        """
         self._waiting, before = True, self._waiting
         try:
             self.check()
             yield
         finally:
             self._waiting = before
+
+    def result_of(self, work: Callable[[], T]) -> T:
+        """What `work` returns or raises, done by a thread while a signal may end the waiting.
+
+        A thread since what talks to the network takes locks, and since a signal does not break off
+        the system's look-up of a host's name.
+        """
+        done: queue.SimpleQueue[tuple[T] | BaseException] = queue.SimpleQueue()
+
+        def run() -> None:
+            try:
+                done.put((work(),))
+            except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
+                done.put(error)
+
+        with self.deferred():
+            threading.Thread(target=run, name="waited-for", daemon=True).start()
+            with self.waiting():
+                result = done.get()
+        if isinstance(result, BaseException):
+            raise result
+        return result[0]
 
     def end(self) -> None:
         """From now on the first signal changes nothing: how the run ended is known already."""

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -164,12 +165,7 @@ class RestSync:
 
     def _waiting(self, items: Iterator[T]) -> Iterator[T]:
         """`items`, each waited for in a way that a signal may end."""
-        while True:
-            with self._interrupts.waiting():
-                try:
-                    item = next(items)
-                except StopIteration:
-                    return
+        while (item := self._interrupts.result_of(partial(next, items, None))) is not None:
             yield item
 
     def _report(self) -> None:

@@ -13,7 +13,7 @@ import queue
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -85,12 +85,16 @@ Fetched = tuple[Bundle, SpooledBundle | None]
 
 
 def fetch_ahead(
-    bundles: Iterable[Bundle], fetch_one: Callable[[Bundle], Fetched], ahead: int
+    bundles: Iterable[Bundle],
+    fetch_one: Callable[[Bundle], Fetched],
+    ahead: int,
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[Fetched]:
     """The bundles in order, up to `ahead` of them fetched by a thread before they are asked for.
 
     At most `ahead` bundles lie on disk besides the one last yielded, and none is fetched ahead if
-    that is 0. What goes wrong in the thread is raised at the turn of the bundle it went wrong with.
+    that is 0. The reader waits for the thread within `waiting`, and does nothing else there. What
+    goes wrong in the thread is raised at the turn of the bundle it went wrong with.
     """
     fetched: queue.SimpleQueue[Fetched | BaseException | None] = queue.SimpleQueue()
     free = threading.Semaphore(ahead)
@@ -125,7 +129,8 @@ def fetch_ahead(
         while True:
             # The one before has been read, and makes room for one more.
             free.release()
-            item = fetched.get()
+            with waiting():
+                item = fetched.get()
             if item is None:
                 return
             if isinstance(item, BaseException):

@@ -158,7 +158,8 @@ class EventsSync:
             return state
         self._progress = Progress(self._config.end_date or now)
         bundles = self._source.bundles(state, self._progress.listed)
-        fetched = fetch_ahead(bundles, self._fetch, self._config.prefetch_bundles)
+        ahead, waiting = self._config.prefetch_bundles, self._interrupts.waiting
+        fetched = fetch_ahead(bundles, self._fetch, ahead, waiting)
         shown = self._progress.shown()
         with shown, metrics.record_counter(self._stream) as counter, self._workers():
             try:
@@ -193,8 +194,7 @@ class EventsSync:
 
     def _wait_for(self, fetched: Iterator[Fetched], state: State) -> Fetched | None:
         try:
-            with self._interrupts.waiting():
-                return next(fetched, None)
+            return next(fetched, None)
         except (Interrupted, TapError):
             # What is under way may take hours more, and the next run should not begin it again.
             under_way = states.with_export(state, self._stream, self._source.under_way())
