@@ -10,7 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from pathlib import Path
@@ -297,3 +297,25 @@ def test_a_bundle_that_is_left_out_keeps_its_turn() -> None:
     items = list(fetch_ahead(listing(4), fetch_one, 2))
     assert items == [(each, None) for each in listing(4)]
     assert all(one[0].end == other[0].start for one, other in pairwise(items))
+
+
+def test_no_lock_is_taken_where_a_signal_may_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would stay taken if the signal came just then, and the run would never end."""
+    within: list[bool] = []
+
+    @contextmanager
+    def waiting() -> Iterator[None]:
+        within.append(True)
+        yield
+        within.pop()
+
+    class Semaphore(threading.Semaphore):
+        def release(self, n: int = 1) -> None:
+            assert not (within and threading.current_thread() is threading.main_thread())
+            super().release(n)
+
+    monkeypatch.setattr(threading, "Semaphore", Semaphore)
+    items = fetch_ahead(listing(3), Folder().fetch_one, 1, waiting)
+    with no_thread_left(), closing(items):  # type: ignore[type-var]
+        assert len(list(items)) == 3
+    assert within == []
