@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
 from tap_fullstory.errors import Interrupted, TapError, UsageError
-from tap_fullstory.interrupts import Interrupts
+from tap_fullstory.interrupts import THREADS, Interrupts
 from tap_fullstory.version import __version__
 
 
@@ -30,13 +32,24 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             interrupts.end()
     except TapError as error:
         _critical(str(error))
-        sys.exit(error.exit_code)
+        _exit(error.exit_code)
     except Interrupted as signal:
-        sys.exit(signal.exit_code)
+        _exit(signal.exit_code)
     except Exception as error:  # noqa: BLE001 - a defect of ours: anything else is a TapError
         _critical(_defect(error))
-        sys.exit(1)
-    sys.exit(0)
+        _exit(1)
+    _exit(0)
+
+
+def _exit(code: int) -> NoReturn:
+    """Exit, at once if a thread of ours is still at work.
+
+    Python, as it shuts down, cuts such a thread off wherever it is, and then may wait for what that
+    thread held, or abort: "could not acquire lock for stderr at interpreter shutdown".
+    """
+    if any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
+        os._exit(code)
+    sys.exit(code)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -115,6 +115,18 @@ class _Download:
         self.etag = etag if etag.startswith('"') else None
 
 
+class _RequestTimer(metrics.Timer):  # type: ignore[misc]  # singer ships no types
+    """As singer.metrics.http_request_timer, which sets logging up anew each time: a line that
+    another thread logs meanwhile would get lost, and two that do so at the end wait for ever.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self.metric = metrics.Metric.http_request_duration
+        self.tags = {metrics.Tag.endpoint: endpoint}
+        self.logger = logging.getLogger("singer")
+        self.start_time: float | None = None
+
+
 class _OneConnectionEach(requests.adapters.HTTPAdapter):
     """Gives every request a connection of its own, which ends with the answer.
 
@@ -376,7 +388,7 @@ class Http:
         method = "GET" if content is None else "POST"
         for _ in range(MAX_REDIRECTS + 1):
             LOGGER.info("%s %s", method, shown)
-            with metrics.http_request_timer(endpoint) as timer:
+            with _RequestTimer(endpoint) as timer:
                 authorized = origin_of(target) == origin
                 request = requests.Request(method, target, dict(headers), data=content)
                 response = self._send(request, authorized, keep_alive, timeout or self._timeout)

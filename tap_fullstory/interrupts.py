@@ -14,6 +14,7 @@ from typing import TypeVar
 from tap_fullstory.errors import Interrupted
 
 T = TypeVar("T")
+THREADS = "tap-fullstory-"  # begins the names of threads that nobody waits for at the end
 
 
 class Interrupts:
@@ -69,7 +70,7 @@ class Interrupts:
                 done.put(error)
 
         with self.deferred():
-            threading.Thread(target=run, name="waited-for", daemon=True).start()
+            threading.Thread(target=run, name=f"{THREADS}waited-for", daemon=True).start()
             with self.waiting():
                 result = done.get()
         if isinstance(result, BaseException):

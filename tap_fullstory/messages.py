@@ -20,6 +20,7 @@ from tap_fullstory.columns import without_line_breaks
 from tap_fullstory.errors import TargetError
 
 WRITE_BYTES = 256 * 1024
+_MOST_AT_ONCE = 64  # pieces in one call; the systems' limits are 1024 and more
 
 
 @dataclass(frozen=True)
@@ -94,21 +95,24 @@ class MessageWriter:
 
     def flush(self) -> None:
         """Hand all that is pending to the operating system."""
-        data = b"".join(self._pending)
-        self._pending.clear()
-        self._pending_bytes = 0
-        write_all(self._descriptor, data)
+        pending, self._pending, self._pending_bytes = self._pending, [], 0
+        for start in range(0, len(pending), _MOST_AT_ONCE):
+            write_all(self._descriptor, *pending[start : start + _MOST_AT_ONCE])
 
     def _message(self, **message: Any) -> None:
         self._pending.append(msgspec.json.encode(message) + b"\n")
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, *data: bytes) -> None:
     """Write `data` past Python's buffering. Raises TargetError if that fails."""
-    remaining = memoryview(data)
+    remaining = [memoryview(piece) for piece in data]
     while remaining:
         try:
-            remaining = remaining[os.write(descriptor, remaining) :]
+            written = os.writev(descriptor, remaining)
+            while remaining and written >= len(remaining[0]):
+                written -= len(remaining.pop(0))
+            if remaining:
+                remaining[0] = remaining[0][written:]
         except BlockingIOError:
             # Whoever made the pipe for us may have set it to refuse rather than to wait.
             select.select([], [descriptor], [])

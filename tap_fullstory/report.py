@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 
 from tap_fullstory.catalog import is_custom
 from tap_fullstory.client import Bundle
@@ -16,27 +17,28 @@ LOGGER = logging.getLogger(__name__)
 def report_bundle(tally: Tally, bundle: Bundle) -> None:
     """Say what did not go out as it came, by column and number, never by value."""
     where = f"Bundle {bundle.id} ({bundle.period})"
-    if tally.misfits:
+    misfits, dropped = Counter(tally.misfits), Counter(tally.dropped)
+    if misfits:
         LOGGER.warning(
             "%s: %d values do not fit their column's type; they are null there and stand in "
-            "CustomVars: %s", where, tally.misfits.total(), in_words(tally.misfits),
+            "CustomVars: %s", where, misfits.total(), in_words(misfits),
         )  # fmt: skip
     if tally.repaired:
         LOGGER.warning(
             "%s: %d halves of surrogate pairs, left where a text was cut, became U+FFFD",
             where, tally.repaired,
         )  # fmt: skip
-    if tally.dropped:
+    if dropped:
         LOGGER.info(
             "%s: %d values that do not fit their column, or of keys that the catalog does not "
             "list, were dropped, since CustomVars is deselected: %s",
-            where, tally.dropped.total(), in_words(tally.dropped),
+            where, dropped.total(), in_words(dropped),
         )  # fmt: skip
     if tally.too_early:
         LOGGER.info("%s: %d events from before the bookmark were left out", where, tally.too_early)
 
 
-def report_unlisted(stream: str, unlisted: Counter[str], custom_vars: bool) -> None:
+def report_unlisted(stream: str, unlisted: Mapping[str, int], custom_vars: bool) -> None:
     """Say at a run's end which keys came that the catalog does not list, so that people discover
     again, and developers add a column.
     """

@@ -24,6 +24,7 @@ from isal import igzip_lib
 from tap_fullstory.client import Bundle
 from tap_fullstory.errors import BundleError, MachineError
 from tap_fullstory.http import SinkError
+from tap_fullstory.interrupts import THREADS
 
 LOGGER = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ def fetch_ahead(
 
     # A thread even for 0: a signal breaks off waiting for a queue, but not the system's look-up of
     # a host's name. A daemon, since it may sit in a download that nobody waits for at the end.
-    threading.Thread(target=work, name="fetch-ahead", daemon=True).start()
+    threading.Thread(target=work, name=f"{THREADS}fetch-ahead", daemon=True).start()
     try:
         while True:
             # The one before has been read, and makes room for one more.

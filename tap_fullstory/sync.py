@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -36,7 +35,7 @@ from tap_fullstory.exports import ExportSource, open_source
 from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter, record_frame
 from tap_fullstory.progress import Progress
-from tap_fullstory.records import Batch, RecordEncoder, Tally
+from tap_fullstory.records import Batch, RecordEncoder, Tally, add_counts
 from tap_fullstory.report import report_bundle, report_unlisted
 from tap_fullstory.rest import RestSync, check_bookmarks
 from tap_fullstory.spool import Fetched, Incomplete, SpooledBundle, fetch, fetch_ahead
@@ -145,7 +144,7 @@ class EventsSync:
             digest=EVENT_DIGEST in selection.schema["properties"],
         )
         self._pool: Workers | None = None
-        self._unlisted: Counter[str] = Counter()
+        self._unlisted: dict[str, int] = {}
 
     def run(self, state: State, now: datetime) -> State:
         """Emit the bundles that end after the bookmark; return the state after the last."""
@@ -259,7 +258,7 @@ class EventsSync:
         finally:
             gc.enable()
             report_bundle(tally, bundle)
-            self._unlisted += tally.unknown
+            add_counts(self._unlisted, tally.unknown)
         if not bundle.closes:
             checkpoint()
         seconds = time.monotonic() - started

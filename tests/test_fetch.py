@@ -22,6 +22,7 @@ from strategies import gzipped
 from tap_fullstory.client import Bundle
 from tap_fullstory.errors import BundleError, MachineError
 from tap_fullstory.http import SinkError
+from tap_fullstory.interrupts import THREADS
 from tap_fullstory.spool import (
     Fetched,
     SpooledBundle,
@@ -180,7 +181,7 @@ def listing(count: int) -> Iterator[Bundle]:
 
 
 def fetching_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "fetch-ahead"]
+    return [thread for thread in threading.enumerate() if thread.name == f"{THREADS}fetch-ahead"]
 
 
 @contextmanager

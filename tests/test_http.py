@@ -319,3 +319,17 @@ def test_throttling_for_more_than_an_hour_is_given_up(http, requests_mock, waits
 
 def test_repr_holds_no_key(http):
     assert KEY not in repr(http)
+
+
+# --- the log ---
+
+
+def test_a_request_does_not_set_logging_up_anew(http, requests_mock, monkeypatch):
+    """While that goes on, what other threads log gets lost, and the end of the run may hang."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("logging.config.fileConfig", fail)
+    requests_mock.get(LIST, json=ONE)
+    assert listed(http) == ONE
