@@ -3,7 +3,8 @@
 The main process unpacks, cuts and writes; each run of events goes to a worker in turn, and the
 lines come back in the same turn. Runs and lines lie in memory that the processes share, two places
 for each worker, so that a worker has the next run at hand while its last lines are being written;
-only their lengths go through a pipe, so no side ever waits for the other to read.
+only their lengths go through pipes, a few bytes at a time, so no side ever waits for the other to
+read.
 """
 
 from __future__ import annotations
@@ -19,27 +20,32 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from itertools import cycle, islice
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from typing import NamedTuple
+
+import msgspec
 
 from tap_fullstory.errors import MachineError
 from tap_fullstory.events import EventReader, Position
 from tap_fullstory.messages import Frame
-from tap_fullstory.records import Batch, RecordEncoder
+from tap_fullstory.records import Batch, RecordEncoder, Tally
 
 PLACES = 2  # for each worker
 RUN_BYTES = 128 * 1024  # a run that is larger is turned into lines by the main process
-LINE_BYTES = 2 * RUN_BYTES
+LINE_BYTES = 2 * RUN_BYTES  # the lines of a run, and after them what was counted
 _JOB = struct.Struct("<II")  # place, length of the run
-_RESULT = struct.Struct("<II")  # number of events, length of the lines
+_RESULT = struct.Struct("<III")  # number of events, length of the lines, length of the counts
+# For the length of a run: it does not fit its place, or it is a bundle's settings instead.
+_TOO_LONG, _SETTINGS = 2**32 - 1, 2**32 - 2
 _REFUSED = 2**32 - 1  # for the number of events: the run is for the main process
-_TOO_LONG = 2**32 - 1  # for the length of the run: it does not fit its place
+
+_encode_counts = msgspec.msgpack.Encoder().encode
+_decode_counts = msgspec.msgpack.Decoder(Tally).decode
 
 
 class _Worker(NamedTuple):
     process_id: int
-    connection: Connection
+    jobs: int  # the descriptors of pipes: jobs go in, results come out
+    results: int
     memory: mmap.mmap
 
 
@@ -61,9 +67,10 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         for worker in self._workers:
-            worker.connection.close()
+            os.close(worker.jobs)
             with suppress(ChildProcessError):  # one that died has been waited for
                 os.waitpid(worker.process_id, 0)
+            os.close(worker.results)
             worker.memory.close()
 
     def read(
@@ -74,8 +81,11 @@ class Workers:
         Raises what that raises, and MachineError if a worker dies.
         """
         pending: deque[tuple[_Worker, int, bytes]] = deque()
+        settings = pickle.dumps((frame, since))
         for worker in self._workers:
-            self._send(worker, pickle.dumps((frame, since)))
+            worker.memory[: len(settings)] = settings
+            self._send(worker, 0, _SETTINGS)
+            self._receive(worker, 0)  # it has taken them out of the place of the first run
         turns = cycle((worker, place) for place in range(PLACES) for worker in self._workers)
         more = reader.open()
         malformed = reader._malformed
@@ -104,73 +114,74 @@ class Workers:
 
     def _submit(self, worker: _Worker, place: int, run: bytes) -> None:
         if len(run) > RUN_BYTES:
-            self._send(worker, _JOB.pack(place, _TOO_LONG))
+            self._send(worker, place, _TOO_LONG)
             return
         worker.memory[place * RUN_BYTES : place * RUN_BYTES + len(run)] = run
-        self._send(worker, _JOB.pack(place, len(run)))
+        self._send(worker, place, len(run))
 
-    def _send(self, worker: _Worker, message: bytes) -> None:
+    def _send(self, worker: _Worker, place: int, length: int) -> None:
         try:
-            worker.connection.send_bytes(message)
+            os.write(worker.jobs, _JOB.pack(place, length))
         except OSError:
             raise _died(worker) from None
 
     def _receive(self, worker: _Worker, place: int) -> Batch | None:
-        try:
-            answer = worker.connection.recv_bytes()
-        except (EOFError, OSError):
-            raise _died(worker) from None
-        events, length = _RESULT.unpack_from(answer)
+        result = os.read(worker.results, _RESULT.size)
+        if not result:
+            raise _died(worker)
+        events, line_bytes, count_bytes = _RESULT.unpack(result)
         if events == _REFUSED:
             return None
         start = PLACES * RUN_BYTES + place * LINE_BYTES
-        tally = pickle.loads(answer[_RESULT.size :])  # noqa: S301 - from our own process
-        return Batch(events, worker.memory[start : start + length], None, tally)
+        end = start + line_bytes
+        tally = _decode_counts(worker.memory[end : end + count_bytes])
+        return Batch(events, worker.memory[start:end], None, tally)
 
     def _fork(self) -> _Worker:
-        ours, theirs = Pipe()
+        jobs, our_jobs = os.pipe()
+        our_results, results = os.pipe()
         memory = mmap.mmap(-1, PLACES * (RUN_BYTES + LINE_BYTES))
         process_id = os.fork()
         if process_id:
-            theirs.close()
-            return _Worker(process_id, ours, memory)
+            os.close(jobs)
+            os.close(results)
+            return _Worker(process_id, our_jobs, our_results, memory)
         try:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            ours.close()
-            for other in self._workers:
-                other.connection.close()
-            _work(self._encoder, theirs, memory)
+            # As long as another process holds the end where jobs go in, their end is never seen.
+            for descriptor in (our_jobs, *(other.jobs for other in self._workers)):
+                os.close(descriptor)
+            _work(self._encoder, jobs, results, memory)
         finally:
             os._exit(0)
 
 
-def _work(encoder: RecordEncoder, connection: Connection, memory: mmap.mmap) -> None:
+def _work(encoder: RecordEncoder, jobs: int, results: int, memory: mmap.mmap) -> None:
     """Answer jobs until the main process is gone."""
     gc.disable()  # as in the loop of sync.py
     frame, since = Frame(b"", b""), None
-    while True:
-        try:
-            message = connection.recv_bytes()
-        except (EOFError, OSError):
-            return
-        if len(message) != _JOB.size:
-            frame, since = pickle.loads(message)  # noqa: S301 - from our own process
-            continue
-        place, length = _JOB.unpack(message)
+    while job := os.read(jobs, _JOB.size):
+        place, length = _JOB.unpack(job)
+        if length == _SETTINGS:
+            frame, since = pickle.loads(memory)  # noqa: S301 - from our own process
         batch = None
-        if length != _TOO_LONG:
+        if length <= RUN_BYTES:
             run = memory[place * RUN_BYTES : place * RUN_BYTES + length]
             # What goes wrong here goes wrong in the main process as well, which has words for it.
             with suppress(Exception):
                 batch = encoder.encode(run, frame, since)
-        if batch is None or batch.malformed is not None or len(batch.lines) > LINE_BYTES:
-            connection.send_bytes(_RESULT.pack(_REFUSED, 0))
-            continue
-        start = PLACES * RUN_BYTES + place * LINE_BYTES
-        memory[start : start + len(batch.lines)] = batch.lines
-        result = _RESULT.pack(batch.events, len(batch.lines))
-        connection.send_bytes(result + pickle.dumps(batch.tally))
+        result = _RESULT.pack(_REFUSED, 0, 0)
+        if batch is not None and batch.malformed is None:
+            counts = _encode_counts(batch.tally)
+            line_bytes = len(batch.lines)
+            if line_bytes + len(counts) <= LINE_BYTES:
+                start = PLACES * RUN_BYTES + place * LINE_BYTES
+                end = start + line_bytes
+                memory[start:end] = batch.lines
+                memory[end : end + len(counts)] = counts
+                result = _RESULT.pack(batch.events, line_bytes, len(counts))
+        os.write(results, result)
 
 
 def _died(worker: _Worker) -> MachineError:
