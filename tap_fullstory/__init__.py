@@ -21,15 +21,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """
     interrupts = Interrupts()
     try:
-        try:
-            interrupts.install()
-            options = _options(arguments)
-            # Imported late: --version and --help need neither requests nor msgspec.
-            from tap_fullstory.command import run
+        interrupts.install()
+        options = _options(arguments)
+        # Imported late: --version and --help need neither requests nor msgspec.
+        from tap_fullstory.command import run
 
-            run(options, interrupts)
-        finally:
-            interrupts.end()
+        run(options, interrupts)
+        interrupts.check()
     except TapError as error:
         _critical(str(error))
         _exit(error.exit_code)

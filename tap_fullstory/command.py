@@ -38,7 +38,7 @@ def run(options: Namespace, interrupts: Interrupts) -> None:
     now = datetime.now(timezone.utc)
     config = None
     if options.config:
-        config = parse_config(_read_json(options.config, "config"), now)
+        config = parse_config(_read_json(options.config, "config", interrupts), now)
         _hide(config.api_key)
     if options.discover:
         _discover(config, interrupts, now)
@@ -56,9 +56,7 @@ def _discover(config: Config | None, interrupts: Interrupts, now: datetime) -> N
     if config is not None:
         interrupts.result_of(partial(_prove_and_sample, found, config, now))
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
-    with interrupts.deferred():
-        write_all(_stdout(), text.encode())
-        interrupts.check()
+    write_all(_stdout(), text.encode())
 
 
 def _prove_and_sample(found: dict[str, Any], config: Config, now: datetime) -> None:
@@ -99,17 +97,19 @@ def _sync(config: Config, options: Namespace, interrupts: Interrupts, now: datet
     if options.catalog and options.properties:
         raise UsageError("--properties is the old name of --catalog: give one of them.")
     path = options.catalog or options.properties
-    wanted = _read_json(path, "catalog") if path else catalog.discover(config)
+    wanted = _read_json(path, "catalog", interrupts) if path else catalog.discover(config)
     selections = catalog.select(wanted, config)
-    before = state.parse_state(_read_json(options.state, "state") if options.state else {})
+    given = _read_json(options.state, "state", interrupts) if options.state else {}
+    before = state.parse_state(given)
     with Client(config) as client:
         writer = MessageWriter(_stdout())
         sync(config, selections, before, client, writer, interrupts, now)
 
 
-def _read_json(path: str, name: str) -> Any:
+def _read_json(path: str, name: str, interrupts: Interrupts) -> Any:
     try:
-        return json.loads(Path(path).read_text("utf-8-sig"))
+        # It may be a pipe that somebody else still has to write to.
+        return json.loads(interrupts.result_of(partial(Path(path).read_text, "utf-8-sig")))
     except OSError as error:
         raise UsageError(f"The {name} file {path} cannot be read: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:

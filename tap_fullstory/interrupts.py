@@ -18,28 +18,20 @@ THREADS = "tap-fullstory-"  # begins the names of threads that nobody waits for 
 
 
 class Interrupts:
-    """Turns the first signal into Interrupted, at a moment that loses and doubles nothing.
+    """Turns the first signal into Interrupted, at a moment that loses and doubles nothing: at the
+    next `check`, or where the main thread waits.
 
     A second signal ends the process at once, with the first one's exit code.
     """
 
     def __init__(self) -> None:
         self._signal: int | None = None
-        self._waiting = True
+        self._waiting = False
 
     def install(self) -> None:
         """Take over SIGINT and SIGTERM; only the main thread can."""
         signal.signal(signal.SIGINT, self._handle)
         signal.signal(signal.SIGTERM, self._handle)
-
-    @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Within, a signal waits for `check` or `waiting`."""
-        self._waiting, before = False, self._waiting
-        try:
-            yield
-        finally:
-            self._waiting = before
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -48,12 +40,12 @@ class Interrupts:
         So nothing may be half done there, and no lock be taken in Python: `with lock` itself can be
         broken off between taking it and being bound to release it.
         """
-        self._waiting, before = True, self._waiting
+        self._waiting = True
         try:
             self.check()
             yield
         finally:
-            self._waiting = before
+            self._waiting = False
 
     def result_of(self, work: Callable[[], T]) -> T:
         """What `work` returns or raises, done by a thread while a signal may end the waiting.
@@ -69,17 +61,12 @@ class Interrupts:
             except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
                 done.put(error)
 
-        with self.deferred():
-            threading.Thread(target=run, name=f"{THREADS}waited-for", daemon=True).start()
-            with self.waiting():
-                result = done.get()
+        threading.Thread(target=run, name=f"{THREADS}waited-for", daemon=True).start()
+        with self.waiting():
+            result = done.get()
         if isinstance(result, BaseException):
             raise result
         return result[0]
-
-    def end(self) -> None:
-        """From now on the first signal changes nothing: how the run ended is known already."""
-        self._waiting = False
 
     def check(self) -> None:
         """Raises Interrupted if a signal has arrived."""

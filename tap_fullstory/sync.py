@@ -61,8 +61,8 @@ def sync(
     """Write everything that is new since `state`, and the state after it.
 
     Of several streams, one that fails does not stop the others: then StreamsFailed is raised at the
-    end. Raises TapError for what fails otherwise, and Interrupted after a signal; all that was
-    emitted until then is covered by a STATE message.
+    end. Raises TapError for what fails otherwise, and Interrupted if a signal breaks it off; all
+    that was emitted until then is covered by a STATE message.
     """
     if not selections:
         LOGGER.warning("The catalog selects no stream, so there is nothing to do.")
@@ -72,36 +72,34 @@ def sync(
     for selection in ordered:
         check_bookmarks(selection.row, state)
     failures: dict[str, str] = {}
-    with interrupts.deferred():
-        for selection in ordered:
-            row = selection.row
-            bookmark_properties = [row.replication_key] if row.replication_key else []
-            writer.schema(
-                selection.stream, selection.schema, selection.key_properties, bookmark_properties
-            )
-            if several:
-                state = states.with_currently_syncing(state, row.name)
-                writer.state(state)
-            try:
-                if isinstance(row, RestStream):
-                    state = RestSync(row, selection, client, writer, interrupts).run(state)
-                else:
-                    source = open_source(config, selection, client, now)
-                    with closing(source):
-                        export = EventsSync(config, selection, source, writer, interrupts)
-                        state = export.run(state, now)
-            except (AccessError, SourceError, NetworkError) as error:
-                status = error.status if isinstance(error, AccessError) else None
-                if not several or status == WRONG_KEY:
-                    raise
-                LOGGER.warning("Stream %s failed, the others go on: %s", row.name, error)
-                too_low = f"HTTP {status}, it needs {row.needs}."
-                failures[row.name] = too_low if status == LEVEL_TOO_LOW else str(error)
-                state = writer.last_state or state
-        writer.state(states.with_currently_syncing(state, None))
-        if failures:
-            raise StreamsFailed(failures, len(ordered))
-        interrupts.check()
+    for selection in ordered:
+        row = selection.row
+        bookmark_properties = [row.replication_key] if row.replication_key else []
+        writer.schema(
+            selection.stream, selection.schema, selection.key_properties, bookmark_properties
+        )
+        if several:
+            state = states.with_currently_syncing(state, row.name)
+            writer.state(state)
+        try:
+            if isinstance(row, RestStream):
+                state = RestSync(row, selection, client, writer, interrupts).run(state)
+            else:
+                source = open_source(config, selection, client, now)
+                with closing(source):
+                    export = EventsSync(config, selection, source, writer, interrupts)
+                    state = export.run(state, now)
+        except (AccessError, SourceError, NetworkError) as error:
+            status = error.status if isinstance(error, AccessError) else None
+            if not several or status == WRONG_KEY:
+                raise
+            LOGGER.warning("Stream %s failed, the others go on: %s", row.name, error)
+            too_low = f"HTTP {status}, it needs {row.needs}."
+            failures[row.name] = too_low if status == LEVEL_TOO_LOW else str(error)
+            state = writer.last_state or state
+    writer.state(states.with_currently_syncing(state, None))
+    if failures:
+        raise StreamsFailed(failures, len(ordered))
 
 
 def in_order(selections: list[Selection], interrupted: str | None) -> list[Selection]:

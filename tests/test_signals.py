@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -203,23 +204,28 @@ def interrupt(number: int = signal.SIGTERM) -> None:
 
 @one_by_one(CODES)
 def test_at_once_or_at_the_next_check(interrupts, number):
-    with interrupts.deferred():
-        interrupt(number)
-        with pytest.raises(Interrupted) as ended:
-            interrupts.check()
-        with pytest.raises(Interrupted), interrupts.waiting():
-            pytest.fail("waits after a signal")
+    interrupt(number)
+    with pytest.raises(Interrupted) as ended:
+        interrupts.check()
+    with pytest.raises(Interrupted), interrupts.waiting():
+        pytest.fail("waits after a signal")
     assert ended.value.exit_code == CODES[number]
 
 
-def test_waiting_inside_what_is_deferred(interrupts):
-    with interrupts.deferred(), interrupts.waiting(), pytest.raises(Interrupted):
+def test_at_once_where_it_waits(interrupts):
+    with interrupts.waiting(), pytest.raises(Interrupted):
         interrupt()
 
 
-def test_once_it_has_ended_nothing_changes_how(interrupts):
-    interrupts.end()
-    interrupt()
+def test_what_a_thread_does_is_not_waited_for_after_a_signal(interrupts):
+    go_on = threading.Event()
+    assert interrupts.result_of(lambda: 5) == 5
+    with pytest.raises(ZeroDivisionError):
+        interrupts.result_of(lambda: 1 // 0)
+    threading.Timer(0.05, interrupt).start()
+    with pytest.raises(Interrupted):
+        interrupts.result_of(go_on.wait)
+    go_on.set()
 
 
 def test_a_position_deep_in_a_bundle_is_not_waited_for(interrupts, monkeypatch):
