@@ -22,6 +22,7 @@ START_PUBLISHED = "import tap_fullstory as t; t.BASE_URL = {url!r} + '/api/v1/ex
 
 YARDSTICK = "gzip -dc"
 TAP = "tap"
+NOTHING_COMPILED = "tap, nothing compiled"
 TWO_WORKERS = "tap, workers 2"
 SIX_ALONE = "tap, 6 columns"
 SIX_WITH_CUSTOM = "tap, 6 columns and CustomVars"
@@ -29,6 +30,7 @@ THREE_PROMOTED = "tap, 3 custom variables as columns"
 JQ = "gzip -dc, jq -c '.[]'"
 TAP_1 = "tap-fullstory 1.0.4"
 
+PURE_PYTHON = "TAP_FULLSTORY_PURE_PYTHON=1"
 SIX = {"IndvId", "SessionId", "EventStart", "EventType", "EventTargetText", "PageUrl"}
 PROMOTED = ("evt_product_id_str", "page_category_str", "user_plan_str")
 
@@ -114,6 +116,7 @@ def of_the_tap(tap: str, lines: Bundle, oneline: Bundle, indented: Bundle) -> li
     return [
         yardstick(lines),
         Case(TAP, lines, (tap_command(tap, lines),)),
+        Case(NOTHING_COMPILED, lines, (["env", PURE_PYTHON, *tap_command(tap, lines)],)),
         Case(TWO_WORKERS, lines, (tap_command(tap, lines, workers=2),)),
         Case(SIX_ALONE, lines, (tap_command(tap, lines, catalog=six),)),
         Case(SIX_WITH_CUSTOM, lines, (tap_command(tap, lines, catalog=six_with_custom),)),

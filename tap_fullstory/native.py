@@ -1,7 +1,7 @@
 """The fast road where it is compiled: `_native.c` reads each event once and writes its line.
 
 The compiled part is optional. Where it could not be built, or TAP_FULLSTORY_PURE_PYTHON is set to
-anything, typed.py does the same with msgspec, at about three times the cost.
+anything, typed.py does the same with msgspec, at two to three times the CPU.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from running import run_tap
 
+from tap_fullstory.native import is_available
 from tap_fullstory.sandbox import Sandbox
 from tap_fullstory.version import __version__
 
@@ -30,11 +31,13 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_holds_the_package_with_its_types_and_nothing_else(built: Path) -> None:
     (path,) = built.glob("*.whl")
-    assert path.name == f"tap_fullstory-{__version__}-py3-none-any.whl"
+    assert path.name.startswith(f"tap_fullstory-{__version__}-cp310-abi3-")
     with zipfile.ZipFile(path) as wheel:
         names = wheel.namelist()
         (metadata,) = [wheel.read(name).decode() for name in names if name.endswith("/METADATA")]
     assert {"tap_fullstory/py.typed", "tap_fullstory/schemas/events.json"} <= set(names)
+    assert ("tap_fullstory/_native.abi3.so" in names) == is_available()
+    assert not any(name.endswith(".c") for name in names)
     assert {name.split("/")[0] for name in names} == {
         "tap_fullstory",
         f"tap_fullstory-{__version__}.dist-info",
@@ -48,6 +51,7 @@ def test_the_source_archive_has_what_its_readers_look_for(built: Path) -> None:
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"README.md", "LICENSE", "CHANGELOG.md", "catalog.json", "sample_config.json"} <= names
+    assert "tap_fullstory/_native.c" in names
     assert not any(name.startswith("tests") for name in names)
 
 
