@@ -67,11 +67,14 @@ typedef struct {
     Buffer counted; /* Key *: those of the run */
     uint64_t event;
     int line_breaks; /* whether the event in hand has any between its tokens */
+    int busy;        /* a run is in hand, while `plain` may do anything */
 } Scanner;
 
-static const size_t MAX_LEARNED = 10000; /* events with keys beyond go to Python */
-static const int MAX_DEPTH = 100;        /* of values inside a value; Python tells the rest */
-static const size_t KEPT_BYTES = 1 << 20; /* of a buffer, between two runs */
+/* Keys are never forgotten. Events with keys beyond these go to Python. */
+static const size_t MAX_LEARNED = 10000;
+static const size_t MAX_LEARNED_BYTES = 1000; /* of one key */
+static const int MAX_DEPTH = 100;             /* of values inside a value; Python tells the rest */
+static const size_t KEPT_BYTES = 1 << 20;     /* of a buffer, between two runs */
 
 /* --- buffers --- */
 
@@ -79,11 +82,11 @@ static int
 reserve(Buffer *buffer, size_t more)
 {
     size_t needed = buffer->length + more;
-    if (needed <= buffer->capacity)
+    if (needed < buffer->capacity) /* not <=: `bytes` is never NULL after this, even for nothing */
         return 1;
-    size_t capacity = buffer->capacity ? buffer->capacity : 4096;
-    while (capacity < needed)
-        capacity *= 2;
+    size_t capacity = 2 * buffer->capacity;
+    if (capacity < needed + 4096)
+        capacity = needed + 4096;
     char *bytes = PyMem_Realloc(buffer->bytes, capacity);
     if (bytes == NULL) {
         PyErr_NoMemory();
@@ -271,7 +274,7 @@ character_end(Text at, Text end)
     return at + more + 1;
 }
 
-/* The closing quote of a string whose first character is at `at`; NULL if the string is broken. */
+/* After a string whose first character is at `at`, and its closing quote; NULL if it is broken. */
 static inline Text
 string_end(Text at, Text end)
 {
@@ -294,7 +297,7 @@ string_end(Text at, Text end)
         if (at == end || *at < 0x20)
             return NULL;
         if (*at == '"')
-            return at;
+            return at + 1;
         at = *at == '\\' ? escape_end(at, end) : character_end(at, end);
         if (at == NULL)
             return NULL;
@@ -349,8 +352,7 @@ value_end(Scanner *self, Text at, Text end, int depth)
         return NULL;
     switch (*at) {
     case '"':
-        at = string_end(at + 1, end);
-        return at == NULL ? NULL : at + 1;
+        return string_end(at + 1, end);
     case 't':
         return literal_end(at, end, "true", 4);
     case 'f':
@@ -373,7 +375,7 @@ value_end(Scanner *self, Text at, Text end, int depth)
         if (opening == '{') {
             if (at == end || *at != '"' || (at = string_end(at + 1, end)) == NULL)
                 return NULL;
-            at = skip_blanks(self, at + 1, end);
+            at = skip_blanks(self, at, end);
             if (at == end || *at != ':')
                 return NULL;
             at = skip_blanks(self, at + 1, end);
@@ -441,76 +443,98 @@ is_date_time(Text at, size_t length)
     return hour >= 0 && hour <= 23 && minute >= 0 && minute <= 59;
 }
 
-/* Whether the value at `*at` is one of `types`, as it stands; `*at` goes to its end, unless the
-   value is broken. */
-static Fit
-fit_value(Scanner *self, Text *at, Text end, int types, int items, int depth)
+/* The type of a value that begins with `c`; NUMBER also if there is no such value. */
+static inline int
+type_of(unsigned char c)
 {
-    Text start = *at, stop;
-    int type, is_integer;
-    if (start == end)
-        return BROKEN;
-    switch (*start) {
+    switch (c) {
     case '"':
-        type = STRING;
-        break;
+        return STRING;
     case 't':
     case 'f':
-        type = BOOLEAN;
-        break;
+        return BOOLEAN;
     case 'n':
-        type = NULL_VALUE;
-        break;
+        return NULL_VALUE;
     case '{':
-        type = OBJECT;
-        break;
+        return OBJECT;
     case '[':
-        type = ARRAY;
-        break;
+        return ARRAY;
     default:
-        if ((stop = number_end(start, end, &is_integer)) == NULL)
+        return NUMBER;
+    }
+}
+
+/* Whether the value at `*at` is one of `types`, as it stands, whatever its items are; `*at` goes to
+   its end, unless it is broken. */
+static inline Fit
+fit_value(Scanner *self, Text *at, Text end, int types)
+{
+    Text start = *at;
+    if (start == end)
+        return BROKEN;
+    int type = type_of(*start), is_integer;
+    if (type == NUMBER) {
+        if ((*at = number_end(start, end, &is_integer)) == NULL)
             return BROKEN;
-        *at = stop;
         return types & NUMBER || (types & INTEGER && is_integer) ? FITS : FOR_PYTHON;
     }
-    if (type == ARRAY && types & ARRAY && types & ITEMS && depth < MAX_DEPTH) {
-        Fit worst = FITS;
-        Text item = skip_blanks(self, start + 1, end);
-        if (item < end && *item == ']') {
-            *at = item + 1;
-            return FITS;
-        }
-        for (;;) {
-            Fit fit = fit_value(self, &item, end, items, 0, depth + 1);
-            if (fit == BROKEN)
-                return BROKEN;
-            if (fit != FITS)
-                worst = FOR_PYTHON;
-            item = skip_blanks(self, item, end);
-            if (item == end || (*item != ']' && *item != ','))
-                return BROKEN;
-            if (*item++ == ']') {
-                *at = item;
-                return worst;
-            }
-            item = skip_blanks(self, item, end);
-        }
-    }
-    if ((stop = value_end(self, start, end, depth)) == NULL)
+    *at = type == STRING ? string_end(start + 1, end) : value_end(self, start, end, 0);
+    if (*at == NULL)
         return BROKEN;
-    *at = stop;
     if (!(types & type))
         return FOR_PYTHON;
-    if (type == STRING && types & DATE_TIME && !is_date_time(start + 1, stop - start - 2))
-        return stop - start == 2 && types & NULL_VALUE ? BECOMES_NULL : FOR_PYTHON;
+    size_t length = *at - start;
+    if (type == STRING && types & DATE_TIME && !is_date_time(start + 1, length - 2))
+        return length == 2 && types & NULL_VALUE ? BECOMES_NULL : FOR_PYTHON;
     return FITS;
+}
+
+/* As fit_value, for an array all of whose items have to be one of `types`. */
+static Fit
+fit_items(Scanner *self, Text *at, Text end, int types)
+{
+    Fit worst = FITS;
+    Text item = skip_blanks(self, *at + 1, end);
+    if (item < end && *item == ']') {
+        *at = item + 1;
+        return FITS;
+    }
+    for (;;) {
+        Fit fit = fit_value(self, &item, end, types);
+        if (fit == BROKEN)
+            return BROKEN;
+        if (fit != FITS)
+            worst = FOR_PYTHON;
+        item = skip_blanks(self, item, end);
+        if (item == end || (*item != ']' && *item != ','))
+            return BROKEN;
+        if (*item++ == ']') {
+            *at = item;
+            return worst;
+        }
+        item = skip_blanks(self, item, end);
+    }
+}
+
+/* What becomes of a member's value; `*at` goes to its end, unless it is broken. */
+static inline Fit
+fit_member(Scanner *self, Text *at, Text end, const Key *key)
+{
+    if (key == NULL || key->role != KEPT)
+        return (*at = value_end(self, *at, end, 0)) == NULL ? BROKEN : FITS;
+    if (key->types & ITEMS && key->types & ARRAY && *at < end && **at == '[')
+        return fit_items(self, at, end, key->items);
+    return fit_value(self, at, end, key->types);
 }
 
 /* --- records --- */
 
+/* Write members of a record, with what parts them; none if `from` is NULL. */
 static int
-append_member_text(Buffer *out, Text from, Text to, size_t record)
+append_members(Buffer *out, Text from, Text to, size_t record)
 {
+    if (from == NULL)
+        return 1;
     return (out->length == record + 1 || append(out, ",", 1)) && append(out, from, to - from);
 }
 
@@ -548,7 +572,7 @@ append_custom_vars(Scanner *self, size_t record)
     static const char name[] = "\"CustomVars\":";
     if (custom->length == 0)
         return 1;
-    if (!append_member_text(out, (Text)name, (Text)name + sizeof name - 1, record))
+    if (!append_members(out, (Text)name, (Text)name + sizeof name - 1, record))
         return 0;
     if (self->custom_vars_as_text)
         return append_as_text(out, custom);
@@ -556,6 +580,8 @@ append_custom_vars(Scanner *self, size_t record)
         && append(out, "}", 1);
 }
 
+/* Write the record that Python makes of an event. 0 with an exception set, or with `*broken`, if it
+   makes none. */
 static int
 append_from_python(Scanner *self, PyObject *plain, Text start, Text end, int *broken)
 {
@@ -564,12 +590,9 @@ append_from_python(Scanner *self, PyObject *plain, Text start, Text end, int *br
         return 0;
     char *bytes;
     Py_ssize_t length;
-    int done = 1;
-    if (record == Py_None)
-        *broken = 1;
-    else
-        done = PyBytes_AsStringAndSize(record, &bytes, &length) == 0
-            && append(&self->out, bytes, length);
+    *broken = record == Py_None;
+    int done = !*broken && PyBytes_AsStringAndSize(record, &bytes, &length) == 0
+        && append(&self->out, bytes, length);
     Py_DECREF(record);
     return done;
 }
@@ -584,68 +607,109 @@ remove_line_breaks(Buffer *out, size_t from)
     out->length = to - out->bytes;
 }
 
-/* Write the record of the event whose `{` is at `*at`, and go to its end. 0 with an exception set,
-   or with `*broken`, if there is none. */
+/* After a key whose first character is at `name`, and its closing quote; NULL if it is broken, or
+   with an exception set. `*found` is NULL if the key is for Python; `before` is the last one. */
+static inline Text
+key_end(Scanner *self, Text name, Text end, Key *before, Key **found)
+{
+    Key *key = before == NULL ? NULL : before->next;
+    if (key != NULL && (size_t)(end - name) > key->length && name[key->length] == '"'
+        && !memcmp(name, key->name, key->length)) {
+        *found = key;
+        return name + key->length + 1;
+    }
+    *found = NULL;
+    Text name_end = string_end(name, end);
+    if (name_end == NULL)
+        return NULL;
+    size_t length = name_end - 1 - name;
+    if (memchr(name, '\\', length) != NULL)
+        return name_end;
+    key = *slot_of(self, name, length, hash_of(name, length));
+    if (key == NULL && self->learned < MAX_LEARNED && length <= MAX_LEARNED_BYTES) {
+        if ((key = add_key(self, name, length, UNKNOWN, ANYTHING, 0)) == NULL)
+            return NULL;
+        self->learned++;
+    }
+    if (before != NULL && key != NULL)
+        before->next = key;
+    *found = key;
+    return name_end;
+}
+
+/* Take an unknown key, quotes and all, and its value for CustomVars. */
+static int
+append_unknown(Scanner *self, Key *key, Text name, Text name_end, Text value, Text value_end)
+{
+    Buffer *custom = &self->custom;
+    if (!append(&self->unknown, &key, sizeof key))
+        return 0;
+    if (!self->wants_custom_vars)
+        return 1;
+    return (custom->length == 0 || append(custom, ",", 1))
+        && append(custom, name, name_end - name) && append(custom, ":", 1)
+        && append(custom, value, value_end - value);
+}
+
+/* The key at a place in `unknown` or `counted`. */
+static Key *
+key_at(const Buffer *keys, size_t at)
+{
+    Key *key;
+    memcpy(&key, keys->bytes + at, sizeof key);
+    return key;
+}
+
+/* Count the unknown keys of the event in hand. */
+static int
+count_unknown(Scanner *self)
+{
+    for (size_t at = 0; at < self->unknown.length; at += sizeof(Key *)) {
+        Key *key = key_at(&self->unknown, at);
+        if (key->count == 0 && !append(&self->counted, &key, sizeof key))
+            return 0;
+        key->count++;
+    }
+    return 1;
+}
+
+/* Write the record of the event whose `{` is at `*start`, and go to its end. 0 with an exception
+   set, or with `*broken`, if there is none. */
 static int
 append_record(Scanner *self, Text *start, Text end, PyObject *plain, int *broken)
 {
-    Buffer *out = &self->out, *custom = &self->custom;
+    Buffer *out = &self->out;
     size_t record = out->length;
-    Text at = *start;
     Text span = NULL, span_end = NULL; /* members to keep, with what parts them */
-    Key *key, *before = NULL;
+    Key *key = NULL;
     int for_python = 0;
 
     self->event++;
     self->line_breaks = 0;
     self->unknown.length = 0;
-    custom->length = 0;
+    self->custom.length = 0;
     *broken = 1; /* until the event has been read */
     if (!append(out, "{", 1))
         return 0;
-    at = skip_blanks(self, at + 1, end);
-    if (at < end && *at == '}')
-        goto end_of_event;
-    for (;;) {
+    Text at = skip_blanks(self, *start + 1, end);
+    int more = at == end || *at != '}';
+    while (more) {
         if (at == end || *at != '"')
             return 0;
-        Text member = at, name = at + 1, name_end;
-        key = before == NULL ? NULL : before->next;
-        if (key != NULL && (size_t)(end - name) > key->length && name[key->length] == '"'
-            && !memcmp(name, key->name, key->length))
-            name_end = name + key->length;
-        else {
-            if ((name_end = string_end(name, end)) == NULL)
-                return 0;
-            size_t length = name_end - name;
-            key = NULL;
-            if (memchr(name, '\\', length) == NULL) {
-                key = *slot_of(self, name, length, hash_of(name, length));
-                if (key == NULL && self->learned < MAX_LEARNED) {
-                    if ((key = add_key(self, name, length, UNKNOWN, ANYTHING, 0)) == NULL)
-                        return 0;
-                    self->learned++;
-                }
-            }
-            if (before != NULL && key != NULL)
-                before->next = key;
-        }
+        Text name = at, name_end = key_end(self, at + 1, end, key, &key);
+        if (name_end == NULL)
+            return 0;
         if (key == NULL || key->last_event == self->event)
             for_python = 1;
         else
             key->last_event = self->event;
-        before = key;
 
-        at = skip_blanks(self, name_end + 1, end);
+        at = skip_blanks(self, name_end, end);
         if (at == end || *at != ':')
             return 0;
         at = skip_blanks(self, at + 1, end);
         Text value = at;
-        Fit fit = FITS;
-        if (key != NULL && key->role == KEPT)
-            fit = fit_value(self, &at, end, key->types, key->items, 0);
-        else if ((at = value_end(self, at, end, 0)) == NULL)
-            return 0;
+        Fit fit = fit_member(self, &at, end, key);
         if (fit == BROKEN)
             return 0;
         for_python |= fit == FOR_PYTHON;
@@ -654,57 +718,39 @@ append_record(Scanner *self, Text *start, Text end, PyObject *plain, int *broken
             ;
         else if (key->role == KEPT) {
             if (span == NULL)
-                span = member;
+                span = name;
             span_end = at;
             if (fit == BECOMES_NULL) {
-                if (!append_member_text(out, span, value, record) || !append(out, "null", 4))
+                if (!append_members(out, span, value, record) || !append(out, "null", 4))
                     return 0;
                 span = NULL;
             }
         }
         else {
-            if (span != NULL && !append_member_text(out, span, span_end, record))
+            if (!append_members(out, span, span_end, record))
                 return 0;
             span = NULL;
-            if (key->role == UNKNOWN) {
-                if (!append(&self->unknown, &key, sizeof key))
-                    return 0;
-                if (self->wants_custom_vars
-                    && !((custom->length == 0 || append(custom, ",", 1))
-                         && append(custom, member, name_end + 1 - member)
-                         && append(custom, ":", 1) && append(custom, value, at - value)))
-                    return 0;
-            }
+            if (key->role == UNKNOWN && !append_unknown(self, key, name, name_end, value, at))
+                return 0;
         }
 
         at = skip_blanks(self, at, end);
-        if (at == end)
+        if (at == end || (*at != ',' && *at != '}'))
             return 0;
-        if (*at == '}')
-            break;
-        if (*at != ',')
-            return 0;
-        at = skip_blanks(self, at + 1, end);
+        more = *at == ',';
+        if (more)
+            at = skip_blanks(self, at + 1, end);
     }
-end_of_event:
     at++;
     *broken = 0;
     if (for_python) {
         out->length = record;
-        if (!append_from_python(self, plain, *start, at, broken) || *broken)
+        if (!append_from_python(self, plain, *start, at, broken))
             return 0;
     }
-    else {
-        if (span != NULL && !append_member_text(out, span, span_end, record))
-            return 0;
-        if (!append_custom_vars(self, record) || !append(out, "}", 1))
-            return 0;
-        for (size_t i = 0; i < self->unknown.length; i += sizeof key) {
-            memcpy(&key, self->unknown.bytes + i, sizeof key);
-            if (key->count++ == 0 && !append(&self->counted, &key, sizeof key))
-                return 0;
-        }
-    }
+    else if (!append_members(out, span, span_end, record) || !append_custom_vars(self, record)
+             || !append(out, "}", 1) || !count_unknown(self))
+        return 0;
     if (self->line_breaks)
         remove_line_breaks(out, record);
     *start = at;
@@ -713,21 +759,13 @@ end_of_event:
 
 /* --- the Python type --- */
 
-static Key *
-counted_key(Scanner *self, size_t at)
-{
-    Key *key;
-    memcpy(&key, self->counted.bytes + at, sizeof key);
-    return key;
-}
-
 /* The unknown keys of the run, with their counts; NULL with an exception set. */
 static PyObject *
 counts_of_run(Scanner *self)
 {
     PyObject *counts = PyDict_New();
     for (size_t at = 0; counts != NULL && at < self->counted.length; at += sizeof(Key *)) {
-        Key *key = counted_key(self, at);
+        Key *key = key_at(&self->counted, at);
         PyObject *name = PyUnicode_DecodeUTF8(key->name, key->length, "strict");
         PyObject *count = PyLong_FromSsize_t(key->count);
         if (name == NULL || count == NULL || PyDict_SetItem(counts, name, count) < 0)
@@ -753,10 +791,15 @@ lines(Scanner *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "y#y#y#O", &run, &run_length, &head, &head_length, &tail,
                           &tail_length, &plain))
         return NULL;
+    if (self->busy) {
+        PyErr_SetString(PyExc_RuntimeError, "another run is in hand");
+        return NULL;
+    }
+    self->busy = 1;
+    self->out.length = 0;
     Text end = (Text)run + run_length;
     Text at = skip_blanks(self, (Text)run, end);
     int broken = 0;
-    self->out.length = 0;
     for (;;) {
         if ((broken = at == end || *at != '{'))
             break;
@@ -779,12 +822,13 @@ lines(Scanner *self, PyObject *args)
                                    (Py_ssize_t)self->out.length, counts_of_run(self));
     }
     for (size_t i = 0; i < self->counted.length; i += sizeof(Key *))
-        counted_key(self, i)->count = 0;
+        key_at(&self->counted, i)->count = 0;
     self->counted.length = 0;
     if (self->out.capacity > KEPT_BYTES)
         release(&self->out);
     if (self->custom.capacity > KEPT_BYTES)
         release(&self->custom);
+    self->busy = 0;
     return result;
 }
 
