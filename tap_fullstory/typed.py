@@ -146,7 +146,7 @@ class TypedRoad:
             field = add(name, typed)
             if typed is Raw:
                 self._checked.append((attrgetter(field), column))
-            elif column.date_time:
+            elif column.date_time and "string" in column.names:
                 date_times.append(field)
         self._date_times = _values_of(date_times)
         kept = list(fields)

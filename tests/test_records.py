@@ -19,6 +19,7 @@ from encoders import (
     encoder,
     record_of,
     records_of,
+    selection,
     tally_of,
 )
 from hypothesis import given
@@ -35,6 +36,7 @@ from strategies import (
 )
 
 from tap_fullstory.catalog import discover, select
+from tap_fullstory.columns import ValueType
 from tap_fullstory.config import parse_config
 from tap_fullstory.messages import record_frame
 from tap_fullstory.records import RecordEncoder, repair_surrogates
@@ -200,6 +202,15 @@ def test_a_date_time_goes_out_as_it_came(text: str) -> None:
 def test_what_is_no_date_time_is_a_misfit(text: str) -> None:
     expected = {"EventStart": None, "CustomVars": {"EventStart": text}}
     assert record_of(json.dumps({"EventStart": text})) == expected
+
+
+def test_the_format_of_a_date_time_is_for_texts_alone() -> None:
+    """An edited catalog may give it to any column."""
+    column = ValueType(frozenset({"null", "integer"}), date_time=True)
+    encode = encoder(selection({"At": column}))
+    for _ in range(2):  # the second time the key has been learned
+        assert record_of('{"At":5}', encode) == {"At": ("int", "5")}
+        assert record_of('{"At":null}', encode) == {"At": None}
 
 
 @pytest.mark.parametrize(
