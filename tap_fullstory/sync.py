@@ -149,7 +149,7 @@ class EventsSync:
         """Emit the bundles that end after the bookmark; return the state after the last."""
         if not is_available():
             LOGGER.info(
-                "The compiled part of this tap is not there: it takes two to three times as much CPU"
+                "The compiled part of the tap is not there: it takes two to three times as much CPU"
             )
         bookmark = states.bundle_end(state, self._stream)
         if bookmark is not None and bookmark > now:
