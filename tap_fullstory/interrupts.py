@@ -61,9 +61,11 @@ class Interrupts:
             except BaseException as error:  # noqa: BLE001 - raised again by the one who waits
                 done.put(error)
 
-        threading.Thread(target=run, name=f"{THREADS}waited-for", daemon=True).start()
+        thread = threading.Thread(target=run, name=f"{THREADS}waited-for", daemon=True)
+        thread.start()
         with self.waiting():
             result = done.get()
+        thread.join()  # none may be left when workers are forked
         if isinstance(result, BaseException):
             raise result
         return result[0]

@@ -125,18 +125,21 @@ def fetch_ahead(
 
     # A thread even for 0: a signal breaks off waiting for a queue, but not the system's look-up of
     # a host's name. A daemon, since it may sit in a download that nobody waits for at the end.
-    threading.Thread(target=work, name=f"{THREADS}fetch-ahead", daemon=True).start()
+    thread = threading.Thread(target=work, name=f"{THREADS}fetch-ahead", daemon=True)
+    thread.start()
     try:
         while True:
             # The one before has been read, and makes room for one more.
             free.release()
             with waiting():
                 item = fetched.get()
-            if item is None:
-                return
-            if isinstance(item, BaseException):
+            if isinstance(item, tuple):
+                yield item
+                continue
+            thread.join()  # none may be left when workers are forked for another stream
+            if item is not None:
                 raise item
-            yield item
+            return
     finally:
         wanted.clear()
         free.release()

@@ -161,14 +161,18 @@ def test_the_json_samples_can_be_used():
     "document", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/backfill.md"]
 )
 def test_links_lead_somewhere(document):
-    text = (ROOT / document).read_text(encoding="utf-8")
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    for target in re.findall(r"\]\(([^)]+)\)", text):
-        if target.startswith("#"):
-            assert target[1:] in anchors
-        elif "://" not in target:
-            assert ((ROOT / document).parent / target).exists(), target
+    here = ROOT / document
+    for target in re.findall(r"\]\(([^)]+)\)", here.read_text(encoding="utf-8")):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            there = here.parent / path if path else here
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there), target
+
+
+def anchors(document: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 # --- shell lines ---
