@@ -30,7 +30,7 @@ from tap_fullstory.messages import Frame
 from tap_fullstory.records import Batch, RecordEncoder, Tally
 
 PLACES = 2  # for each worker
-RUN_BYTES = 128 * 1024  # a run that is larger is turned into lines by the main process
+RUN_BYTES = 256 * 1024  # a run that is larger is turned into lines by the main process
 LINE_BYTES = 2 * RUN_BYTES  # the lines of a run, and after them what was counted
 _JOB = struct.Struct("<II")  # place, length of the run
 _RESULT = struct.Struct("<III")  # number of events, length of the lines, length of the counts

@@ -19,8 +19,8 @@ from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
 
 DAY = 24 * 60 * 60
 FIRST = 1_780_272_000  # 2026-06-01T00:00:00Z
-# Enough for each of three workers to have several runs of some 96 kB.
-EVENTS = 1000
+# Enough for each of three workers to have several runs of some 192 kB.
+EVENTS = 1500
 
 
 def day(number: int, body: bytes) -> Bundle:
