@@ -99,6 +99,15 @@ def without_line_breaks(json_text: bytes) -> bytes:
     return json_text.translate(None, b"\r\n")
 
 
+def needs_no_escape(text: str) -> bool:
+    """Whether a JSON string of `text` may hold it as it is."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        return False
+    return not any(character in '"\\' or character < " " for character in text)
+
+
 def _fit_members(value: bytes, properties: Mapping[str, ValueType]) -> bytes | None:
     members = []
     for name, raw in _OBJECT.decode(value).items():

@@ -116,6 +116,11 @@ class EventReader(Generic[P]):
         """Where the next event is, or the array's end."""
         return self._position
 
+    @property
+    def malformed(self) -> Malformed | None:
+        """What cannot be read on, once that has been met."""
+        return self._malformed
+
     def __iter__(self) -> Iterator[tuple[P, Position]]:
         """Each batch with the position after it.
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from tap_fullstory.columns import ValueType
+from tap_fullstory.columns import ValueType, needs_no_escape
 from tap_fullstory.messages import Frame
 
 if TYPE_CHECKING:
@@ -59,8 +59,9 @@ class NativeRoad:
     ) -> None:
         known = {name: (KEPT, *_types(column)) for name, column in columns.items()}
         known.update(dict.fromkeys(dropped, (DROPPED, ANYTHING, 0)))
-        spelt = {name: row for name, row in known.items() if _is_spelt_plainly(name)}
-        self._scanner = Scanner(spelt, custom_vars, as_text)
+        # The scanner compares keys as they stand; those with escapes it leaves to Python.
+        plain_keys = {name: row for name, row in known.items() if needs_no_escape(name)}
+        self._scanner = Scanner(plain_keys, custom_vars, as_text)
         self._plain = plain
 
     def lines(self, run: bytes, frame: Frame) -> tuple[int, bytes, Mapping[str, int]] | None:
@@ -87,12 +88,3 @@ def _types(column: ValueType) -> tuple[int, int]:
         nested = items & (ARRAY | ITEMS) or column.items.properties
         types = types & ~ARRAY if nested or inner else types | ITEMS
     return types, items
-
-
-def _is_spelt_plainly(name: str) -> bool:
-    """Whether a key stands in JSON as it is; those that need escapes are left to Python."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return not any(character in '"\\' or character < " " for character in name)

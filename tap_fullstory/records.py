@@ -156,8 +156,7 @@ class RecordEncoder:
                 self._count_unknown(fast[2])
             else:
                 try:
-                    event.decode()
-                    members = _members(event)
+                    members = _members_of(event)
                     if since is not None and _starts_before(members, since):
                         self._tally.too_early += 1
                         continue
@@ -177,8 +176,7 @@ class RecordEncoder:
     def _plain_or_none(self, event: bytes) -> bytes | None:
         """The record of an event that the fast road does not take; None if it is no event."""
         try:
-            event.decode()
-            return self._plain(_members(event))
+            return self._plain(_members_of(event))
         except DECODE_ERRORS:
             return None
 
@@ -248,6 +246,14 @@ def event_digest(event: bytes) -> str:
 
 def _digest_member(event: bytes) -> bytes:
     return f'"{EVENT_DIGEST}":"{event_digest(event)}"'.encode()
+
+
+def _members_of(event: bytes) -> dict[str, Raw]:
+    """Raises one of DECODE_ERRORS if it is no event: no object, or no UTF-8, at which msgspec does
+    not look in values that it leaves raw.
+    """
+    event.decode()
+    return _members(event)
 
 
 def _starts_before(members: dict[str, Raw], since: datetime) -> bool:

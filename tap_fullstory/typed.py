@@ -20,7 +20,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from tap_fullstory.columns import DECODE_ERRORS, ValueType
+from tap_fullstory.columns import DECODE_ERRORS, ValueType, needs_no_escape
 from tap_fullstory.messages import Frame
 from tap_fullstory.times import all_rfc3339
 
@@ -56,7 +56,8 @@ class TypedRoad:
 
     def learn(self, names: Iterable[str]) -> None:
         """As records.Road has it: these are fields from now on, in their order."""
-        fresh = [name for name in names if name not in self._known and _can_be_field(name)]
+        # msgspec takes no other names for fields; events with such keys go the plain road.
+        fresh = [name for name in names if name not in self._known and needs_no_escape(name)]
         unknown = [n for n in fresh if n not in self._columns and n not in self._dropped]
         too_many = unknown[MAX_LEARNED - len(self._learned) :]
         self._learned += unknown[: MAX_LEARNED - len(self._learned)]
@@ -168,11 +169,6 @@ def add_member(record: bytes, member: bytes) -> bytes:
         return record
     members = record[:-1].rstrip()
     return members + (b"," if len(members) > 1 else b"") + member + b"}"
-
-
-def _can_be_field(name: str) -> bool:
-    """Whether msgspec takes `name`; events with a key that it refuses go the plain road."""
-    return not any(character in '"\\' or character < " " for character in name)
 
 
 def _python_type(column: ValueType) -> Any:

@@ -88,7 +88,7 @@ class Workers:
             self._receive(worker, 0)  # it has taken them out of the place of the first run
         turns = cycle((worker, place) for place in range(PLACES) for worker in self._workers)
         more = reader.open()
-        malformed = reader._malformed
+        malformed = reader.malformed
         while more:
             while len(pending) < PLACES * len(self._workers) and (cut := reader.cut_run()):
                 run, text = cut
@@ -107,7 +107,7 @@ class Workers:
             reader.put_back(b"".join(text for _, _, text in pending))
             pending.clear()
             yield from islice(reader, 1)
-            malformed = reader._malformed
+            malformed = reader.malformed
             more = malformed is None and reader.open()
         if malformed is not None:
             raise malformed
