@@ -1,4 +1,4 @@
-"""A Singer tap for FullStory: every captured event, from Data Export bundles to RECORD messages."""
+"""A Singer tap for FullStory: every captured event, from export bundles to RECORD messages."""
 
 from __future__ import annotations
 
@@ -10,24 +10,26 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from tap_fullstory.errors import Interrupted, TapError, UsageError
-from tap_fullstory.interrupts import THREADS, Interrupts
+from tap_fullstory.redact import redact_logs
+from tap_fullstory.signals import THREAD_NAME_PREFIX, Signals
 from tap_fullstory.version import __version__
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command, and exit with 0, 1 or 2, or with 130 or 143 after a signal.
+    """Run the command, and exit with 0, 1 or 2, or with 129, 130 or 143 after a signal.
 
-    `arguments` are those of the command line unless given.
+    `arguments` default to those of the command line.
     """
-    interrupts = Interrupts()
+    signals = Signals()
+    redact_logs([])
     try:
-        interrupts.install()
+        signals.install()
         options = _options(arguments)
         # Imported late: --version and --help need neither requests nor msgspec.
         from tap_fullstory.command import run
 
-        run(options, interrupts)
-        interrupts.check()
+        run(options, signals)
+        signals.check()
     except TapError as error:
         _critical(str(error))
         _exit(error.exit_code)
@@ -40,12 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _exit(code: int) -> NoReturn:
-    """Exit, at once if a thread of ours is still at work.
+    """Exit; without Python's shutdown if a thread of ours is still running.
 
-    Python, as it shuts down, cuts such a thread off wherever it is, and then may wait for what that
-    thread held, or abort: "could not acquire lock for stderr at interpreter shutdown".
+    Shutdown stops such a thread wherever it is, and then may wait for what that thread held, or
+    abort: "could not acquire lock for stderr at interpreter shutdown".
     """
-    if any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
+    if any(thread.name.startswith(THREAD_NAME_PREFIX) for thread in threading.enumerate()):
         os._exit(code)
     sys.exit(code)
 
@@ -99,11 +101,11 @@ def _parser() -> argparse.ArgumentParser:
 def _critical(message: str) -> None:
     import singer
 
-    singer.get_logger().critical(" ".join(message.split()))
+    singer.get_logger().critical("%s", message)
 
 
 def _defect(error: Exception) -> str:
-    """Where the error was raised, without its text, which may hold data."""
+    """Return where the error was raised, without its text, which may hold data."""
     at = error.__traceback__
     while at is not None and at.tb_next is not None:
         at = at.tb_next

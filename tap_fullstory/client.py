@@ -1,64 +1,38 @@
 """FullStory's APIs as typed calls.
 
-The Data Export API lists bundles of events and hands them out one by one:
-developer.fullstory.com, "List Event Exports" and "Get Event Export". The Segment Export API makes
-files to order: "Create Segment Export", "Get Operation", "Get Export Results". The REST APIs answer
-with JSON objects, whose members go on as the text that FullStory sent.
+The Data Export API lists bundles of events and serves them one by one: developer.fullstory.com,
+"List Event Exports" and "Get Event Export". The Segment Export API makes files to order: "Create
+Segment Export", "Get Operation", "Get Export Results". The REST APIs answer with JSON objects,
+whose members are passed on as the text that FullStory sent.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
 import msgspec
 from msgspec import Raw
 
-from tap_fullstory.addresses import show
+from tap_fullstory.bundle import Bundle
 from tap_fullstory.config import Config
 from tap_fullstory.errors import SourceError
-from tap_fullstory.http import EXCERPT, Http
+from tap_fullstory.http.session import EXCERPT_CHARS, HttpSession
+from tap_fullstory.http.urls import redact_url
 from tap_fullstory.records import repair_surrogates
-from tap_fullstory.times import format_rfc3339, from_epoch
+from tap_fullstory.times import from_epoch
 
 LOGGER = logging.getLogger(__name__)
 
-_MEMBERS = msgspec.json.Decoder(dict[str, Raw])
+_decode_raw_members = msgspec.json.Decoder(dict[str, Raw]).decode
 PAGE_BUNDLES = 20  # "at most 20 results", List Event Exports
-# What an operation or export that has run out answers is not documented; FullStory keeps them for
-# about a week, by the example of "Get Operation".
+# What an expired operation or export answers is not documented; FullStory keeps them for about a
+# week, by the example of "Get Operation".
 GONE = (400, 404, 410)
-CANCEL_TIMEOUT = 5  # seconds: a cancellation is a courtesy, and somebody waits for the tap to end
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """One export file: the events from `start` (inclusive) to `end` (exclusive), in UTC.
-
-    `closes` tells whether it is the last that ends there, so that the bookmark may move to its end.
-    """
-
-    id: str
-    start: datetime
-    end: datetime
-    closes: bool = field(default=True, compare=False)
-
-    @property
-    def period(self) -> str:
-        """The period in words, for logs and errors."""
-        return f"{format_rfc3339(self.start)} to {format_rfc3339(self.end)}"
-
-
-# What hears of bundles as they become known, and whether more may follow.
-Listed = Callable[[list[Bundle], bool], None]
-
-
-def ignore_listing(bundles: list[Bundle], more: bool) -> None:
-    """For those who do not want to hear of them."""
+CANCEL_TIMEOUT_SECONDS = 5  # a cancellation is a courtesy, and somebody waits for the tap to end
 
 
 @dataclass(frozen=True)
@@ -67,7 +41,7 @@ class Operation:
 
     `state` is PENDING, COMPLETED or FAILED by the documentation of "Get Operation"; only it tells
     whether the export is done, since `percent` may be 100 before. `error` says why it failed.
-    `result_id` is the id that its results go by, another one than the operation's.
+    `result_id` is the id of its results, which is not that of the operation.
     """
 
     state: str
@@ -77,10 +51,10 @@ class Operation:
 
 
 class Client:
-    """FullStory as a tap sees it; a context manager around its connections."""
+    """FullStory's APIs; a context manager that advances_bookmark the connections."""
 
-    def __init__(self, config: Config, http: Http | None = None) -> None:
-        self._http = http or Http(config.api_key, config.user_agent, config.request_timeout)
+    def __init__(self, config: Config, http: HttpSession | None = None) -> None:
+        self._http = http or HttpSession(config.api_key, config.user_agent, config.request_timeout)
         self._exports = f"{config.data_export_url}/api/v1/export"
         self._api = config.api_url
 
@@ -92,111 +66,115 @@ class Client:
         self._http.__exit__(*exc)
 
     def list_bundles(self, after: int) -> list[Bundle]:
-        """At most 20 bundles whose end lies after `after` (Unix seconds, exclusive), oldest first.
+        """Return at most 20 bundles whose end is after `after` (Unix seconds), oldest first.
 
-        The documentation's table spells the keys id, start and stop, as digits in texts; its
+        The documentation's table spells the keys id, start and stop, with digits as text; its
         example, and every client seen, has Id, Start and Stop, as numbers
-        (github.com/fullstorydev/hauser at d83a97b8~1, `client/export.go`). Both are read.
+        (github.com/fullstorydev/hauser at d83a97b8~1, `client/export.go`). Both are read. A list
+        that is null, or missing from an empty object, is empty: so Go, which FullStory's servers
+        are written in, encodes one.
 
-        Raises SourceError if the answer is neither, and whatever Http.get_json raises.
+        Raises SourceError if the answer is not such a list, and as HttpSession.get_json.
         """
         params = {"start": str(after)}
         answer = self._http.get_json(f"{self._exports}/list", params, "list")
         try:
-            return [_bundle(item) for item in _member(answer, "exports")]
+            return [_bundle(item) for item in _member(answer, "exports") or []]
         except (KeyError, TypeError, ValueError, AttributeError):
             raise SourceError(
-                f"{show(f'{self._exports}/list', params)} answered with JSON that is no list of "
-                "bundles. FullStory may have changed the API: look for a newer version of this tap."
+                f"{redact_url(f'{self._exports}/list', params)} answered with JSON that is not a "
+                "list of bundles. FullStory may have changed the API: look for a newer version of "
+                "this tap."
             ) from None
 
     def download_bundle(self, bundle: Bundle, sink: BinaryIO) -> None:
         """Write a bundle's file to `sink`, compressed or not, as FullStory sends it.
 
-        FullStory allows two downloads a minute (developer.fullstory.com, "Get Event Export"); what
-        goes beyond is answered with 429 and waited out. Raises as Http.download.
+        FullStory allows two downloads a minute (developer.fullstory.com, "Get Event Export"); more
+        are answered with 429, which is waited out. Raises as HttpSession.download.
         """
         self._http.download(f"{self._exports}/get", {"id": bundle.id}, sink, "get")
 
-    def create_export(self, order: Mapping[str, Any]) -> str:
-        """Order an export, as "Create Segment Export" documents; the id of its operation.
+    def create_export(self, request: Mapping[str, Any]) -> str:
+        """Create an export, as "Create Segment Export" documents; return the id of its operation.
 
-        Each call starts one: see Http.post_json for when it is tried again. Raises SourceError if
-        FullStory refuses the order, and whatever Http.post_json raises.
+        Each call starts one: see HttpSession.post_json for when it is retried. Raises SourceError
+        if FullStory refuses the request, and as HttpSession.post_json.
         """
         url = f"{self._api}/segments/v1/exports"
-        return _text(self._http.post_json(url, order, "create"), "operationId", url)
+        return _text(self._http.post_json(url, request, "create"), "operationId", url)
 
     def operation(self, operation_id: str) -> Operation:
-        """How an operation stands. A state that is left out is UNKNOWN, the documented default.
+        """Return how far an operation has got; a missing state is UNKNOWN, the documented default.
 
-        Raises Gone if there is no such operation, and whatever Http.get_json raises.
+        Raises ResourceGone if there is no such operation, and as HttpSession.get_json.
         """
         url = f"{self._api}/operations/v1/{quote(operation_id, safe='')}"
         answer = self._http.get_json(url, {}, "operation", gone=GONE)
         results, percent = _value(answer, "results"), _value(answer, "estimatePctComplete")
         return Operation(
             state=str(_value(answer, "state") or "UNKNOWN").upper(),
-            error=str(_value(answer, "errorDetails") or "")[:EXCERPT],
+            error=str(_value(answer, "errorDetails") or "")[:EXCERPT_CHARS],
             percent=percent if isinstance(percent, int) else 0,
             result_id=_text(results, "searchExportId", url) if results else None,
         )
 
     def cancel_operation(self, operation_id: str) -> None:
-        """Stop an export ("Cancel Operation"), tried once. Raises TapError if that fails."""
+        """Stop an export ("Cancel Operation"), in one try. Raises TapError if that fails."""
         url = f"{self._api}/operations/v1/{quote(operation_id, safe='')}/cancel"
-        self._http.post_once(url, "cancel", CANCEL_TIMEOUT)
+        self._http.post_once(url, "cancel", CANCEL_TIMEOUT_SECONDS)
 
     def download_export(self, result_id: str, sink: BinaryIO) -> None:
         """Write the file of a finished export to `sink`, compressed, as FullStory sends it.
 
-        The file lies at an address that typically lives for five minutes ("Get Export Results"), so
-        it is asked for right before each try. When it runs out is not looked at: FullStory writes
-        nine decimals there, and only the storage host knows anyway. The address opens the file by
-        itself, and must not see the key.
+        The file's signed URL typically expires after five minutes ("Get Export Results"), so a new
+        one is asked for before each try. Its `expires` is not read: FullStory writes nine decimals
+        there, and only the storage host knows anyway. The URL opens the file by itself, and its
+        host must not see the key.
 
-        Raises Gone if the export has run out, and whatever Http.download_signed raises.
+        Raises ResourceGone if the export has expired, and as HttpSession.download_signed.
         """
         url = f"{self._api}/search/v1/exports/{quote(result_id, safe='')}/results"
 
-        def locate() -> str:
+        def get_signed_url() -> str:
             return _text(self._http.get_json(url, {}, "results", gone=GONE), "location", url)
 
-        self._http.download_signed(locate, f"the file of {url}", sink, "storage")
+        self._http.download_signed(get_signed_url, f"the file of {url}", sink, "storage")
 
     def prove_key(self) -> None:
-        """Raises AccessError if FullStory does not accept the API key, and as Http.get_json."""
+        """Raise AccessError if FullStory does not accept the key, and as HttpSession.get_json."""
         self._http.get_json(f"{self._api}/me", {}, "me")
 
     def read(self, path: str, params: Mapping[str, str], endpoint: str) -> dict[str, Raw]:
-        """The members of the JSON object that a GET of `path` answers with, each as it came.
+        """Return the members of the JSON object that a GET of `path` answers with, as raw JSON.
 
-        Halves of surrogate pairs, left where FullStory has cut a text, become U+FFFD. The
-        connection stays open for the next call, until `hang_up`. Raises as Http.get.
+        Half surrogate pairs, left where FullStory has cut a text, become U+FFFD. The connection
+        stays open for the next call, until `close_idle`. Raises as HttpSession.get.
         """
         url = f"{self._api}{path}"
         return self._http.get(url, params, endpoint, _decode_members, keep_alive=True)
 
-    def hang_up(self) -> None:
-        """Close the connections that `read` has left open."""
-        self._http.hang_up()
+    def close_idle(self) -> None:
+        """Close the connections that `read` has kept open."""
+        self._http.close_idle()
 
     def role(self) -> str:
-        """The role of the API key, such as USER, ARCHITECT or ADMIN, asked for once.
+        """Return the role of the API key, such as USER, ARCHITECT or ADMIN, asked for in one try.
 
-        developer.fullstory.com, "Me". Raises SourceError if the answer tells none, and as Http.get.
+        developer.fullstory.com, "Me". Raises SourceError if the answer has none, and as
+        HttpSession.get.
         """
         url = f"{self._api}/me"
         answer = self._http.get(url, {}, "me", msgspec.json.decode, tries=1)
         role = answer.get("role") if isinstance(answer, dict) else None
         if not isinstance(role, str):
-            raise SourceError(f"{show(url, {})} does not say what role the API key has.")
+            raise SourceError(f"{redact_url(url, {})} does not say what role the API key has.")
         return role
 
 
 def _value(answer: Any, name: str) -> Any:
-    """A member of an answer. FullStory's older APIs document camelCase, and print snake_case in
-    places; both are read.
+    """Return a member of an answer. FullStory's older APIs document camelCase, and their examples
+    have snake_case in places; both are read.
     """
     if not isinstance(answer, dict):
         return None
@@ -215,15 +193,15 @@ def _text(answer: Any, name: str, url: str) -> str:
 
 
 def _decode_members(body: bytes) -> dict[str, Raw]:
-    body.decode()  # what stays undecoded may hold anything
+    body.decode()  # raw values are not checked for UTF-8
     try:
-        return _MEMBERS.decode(body)
+        return _decode_raw_members(body)
     except msgspec.DecodeError:
         repaired, repairs = repair_surrogates(body)
         if not repairs:
             raise
-        LOGGER.warning("%d halves of surrogate pairs in an answer became U+FFFD", repairs)
-        return _MEMBERS.decode(repaired)
+        LOGGER.warning("%d half surrogate pairs in an answer became U+FFFD", repairs)
+        return _decode_raw_members(repaired)
 
 
 def _bundle(item: Mapping[str, Any]) -> Bundle:
@@ -231,18 +209,20 @@ def _bundle(item: Mapping[str, Any]) -> Bundle:
     identity = keys["id"]
     if isinstance(identity, bool) or not isinstance(identity, (str, int)) or identity == "":
         raise ValueError
-    start, end = from_epoch(_whole(keys["start"])), from_epoch(_whole(keys["stop"]))
+    start, end = from_epoch(_integer(keys["start"])), from_epoch(_integer(keys["stop"]))
     return Bundle(str(identity), start, end)
 
 
-def _whole(value: Any) -> int:
+def _integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise TypeError
     return int(value)
 
 
-def _member(answer: Mapping[str, Any], name: str) -> list[Any]:
+def _member(answer: Mapping[str, Any], name: str) -> list[Any] | None:
+    if answer == {}:
+        return None
     value = {key.lower(): value for key, value in answer.items()}[name]
-    if not isinstance(value, list):
+    if value is not None and not isinstance(value, list):
         raise TypeError
     return value

@@ -1,12 +1,13 @@
-"""Discovery of custom variables: a look into the newest bundle, at no more of it than needed.
+"""Discovery of custom variables, in a sample of the newest bundle.
 
-FullStory documents its own fields, and leaves the custom variables to be seen in the data. Their
-names tell their types: developer.fullstory.com, "Create Segment Export", and help.fullstory.com,
+FullStory documents its own fields; custom variables are only seen in the data. Their names tell
+their types: developer.fullstory.com, "Create Segment Export", and help.fullstory.com,
 article 4446290296599.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 from collections import Counter, defaultdict
@@ -19,13 +20,15 @@ from typing import Any, BinaryIO
 import msgspec
 from singer import metadata
 
+from tap_fullstory.bundle import Bundle
+from tap_fullstory.bundles.sources import ExportSource, open_source
+from tap_fullstory.bundles.unpack import TruncatedFile, unpack
 from tap_fullstory.catalog import CUSTOM_PREFIXES, is_custom, select
-from tap_fullstory.client import Bundle, Client
+from tap_fullstory.client import Client
 from tap_fullstory.columns import DECODE_ERRORS
 from tap_fullstory.config import Config
 from tap_fullstory.events import EventReader, Malformed
-from tap_fullstory.exports import ExportSource, open_source
-from tap_fullstory.spool import Incomplete, unpack
+from tap_fullstory.http.download import SinkError
 from tap_fullstory.state import with_bundle_end
 from tap_fullstory.streams import CUSTOM_VARS, EVENTS
 
@@ -33,7 +36,7 @@ LOGGER = logging.getLogger(__name__)
 
 # How far back the newest bundle is looked for; listing a year of them takes twenty requests.
 RECENT = (timedelta(days=3), timedelta(days=31), timedelta(days=366))
-LOOK_EVERY = 128 * 1024  # bytes that must have come before the events in them are counted again
+COUNT_EVERY_BYTES = 128 * 1024  # of a download: how often its events are counted again
 
 _REAL = {"type": ["null", "number"]}  # never integer: 4 may stand for 4.0, and 4.5 come next
 _BY_SUFFIX: dict[str, dict[str, Any]] = {
@@ -124,39 +127,40 @@ def property_schema(name: str) -> dict[str, Any] | None:
 
 
 def _look_into(source: ExportSource, bundle: Bundle, config: Config) -> Sample:
-    sink = _Sink(config)
-    with suppress(_EnoughError):
+    sink = _SampleFile(config.discover_sample_events, config.max_event_mb * 1024 * 1024)
+    with suppress(SinkError):
         source.download(bundle, sink)
-    return count_variables(sink, config)
+    return sink.count()
 
 
-class _EnoughError(Exception):
-    """The sink holds as many events as are wanted: the rest need not come."""
+class _SampleFile(io.BytesIO):
+    """Takes a download, in memory, and is full once it holds `max_events` events: the rest need not
+    come.
+    """
 
-
-class _Sink(io.BytesIO):
-    """Takes a download until enough events have come."""
-
-    def __init__(self, config: Config) -> None:
+    def __init__(self, max_events: int, max_event_bytes: int) -> None:
         super().__init__()
-        self._config = config
-        self._looked_at = 0
+        self._max_events = max_events
+        self._max_event_bytes = max_event_bytes
+        self._counted_bytes = 0
 
     def write(self, chunk: Any) -> int:
         size = super().write(chunk)
         end = self.tell()
-        if end - self._looked_at >= max(LOOK_EVERY, end // 8):
-            self._looked_at = end
-            wanted = self._config.discover_sample_events
-            if count_variables(self, self._config).events >= wanted:
-                raise _EnoughError
+        if end - self._counted_bytes >= max(COUNT_EVERY_BYTES, end // 8):
+            self._counted_bytes = end
+            if self.count().events >= self._max_events:
+                raise OSError(errno.ENOSPC, "enough events have come")
             self.seek(end)
         return size
 
+    def count(self) -> Sample:
+        """Count the custom variables in what has come."""
+        return count_variables(self, self._max_events, self._max_event_bytes)
 
-def count_variables(file: BinaryIO, config: Config) -> Sample:
-    """Count the custom variables in a bundle's file, whole or only begun."""
-    limit = config.discover_sample_events
+
+def count_variables(file: BinaryIO, max_events: int, max_event_bytes: int) -> Sample:
+    """Count the custom variables in a bundle's file, which may be truncated."""
     variables: Counter[str] = Counter()
     events = 0
 
@@ -174,16 +178,16 @@ def count_variables(file: BinaryIO, config: Config) -> Sample:
         return Counted(len(found), [name for event in found for name in event if is_custom(name)])
 
     reader = EventReader(
-        unpack(file), parse, max_event_bytes=config.max_event_mb * 1024 * 1024, max_events=limit
+        unpack(file), parse, max_event_bytes=max_event_bytes, max_events=max_events
     )
     try:
         for batch, _ in reader:
             events += batch.events
             variables.update(batch.names)
-            if events >= limit:
+            if events >= max_events:
                 break
-    except (Incomplete, Malformed):
-        pass  # the file goes on, or discovery is not the one to complain
+    except (TruncatedFile, Malformed):
+        pass  # the file may go on, and a sync reports what is malformed
     return Sample(events, variables)
 
 

@@ -7,7 +7,7 @@
     ├── SourceError             1   FullStory: an answer or a file that cannot be used
     │   └── BundleError         1     one bundle, by id, period and byte offset
     ├── NetworkError            1   the network, or FullStory's servers: worth another run
-    ├── MachineError            1   the machine: spool folder, disk
+    ├── LocalResourceError            1   the machine: spool folder, disk
     ├── TargetError             1   the program that reads our output
     └── StreamsFailed           1   some of several streams, each for one of the reasons above
 
@@ -66,7 +66,7 @@ class NetworkError(TapError):
     """The network or FullStory's servers failed, after all tries."""
 
 
-class MachineError(TapError):
+class LocalResourceError(TapError):
     """The machine the tap runs on is short of something: a folder, disk space."""
 
 

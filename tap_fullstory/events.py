@@ -16,7 +16,7 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from isal.isal_zlib import crc32
 
-from tap_fullstory.spool import BLOCK_BYTES, JSON_BLANKS
+from tap_fullstory.bundles.unpack import CHUNK_BYTES, JSON_WHITESPACE
 
 # An event begins with a key. In text that holds JSON itself, logged by somebody's page, the quotes
 # are escaped and do not look like this.
@@ -104,7 +104,7 @@ class EventReader(Generic[P]):
             if not self._buffer and not self._read():
                 break
             size = min(len(self._buffer), position.bytes - self._position.bytes)
-            last = self._buffer[:size].rstrip(JSON_BLANKS)[-1:] or last
+            last = self._buffer[:size].rstrip(JSON_WHITESPACE)[-1:] or last
             self._consume(size)
         if (self._position.bytes, self._position.crc32) != (position.bytes, position.crc32):
             raise PositionLost
@@ -128,7 +128,7 @@ class EventReader(Generic[P]):
         """
         more = self.open()
         while more:
-            if len(self._buffer) < BLOCK_BYTES:
+            if len(self._buffer) < CHUNK_BYTES:
                 self._read()
             batch = self._next_run()
             if batch is None:
@@ -146,7 +146,7 @@ class EventReader(Generic[P]):
         For those who parse it elsewhere: `advance` past it if it is one, or else `put_back`. None
         if nothing in reach looks like an event's end.
         """
-        if len(self._buffer) < BLOCK_BYTES:
+        if len(self._buffer) < CHUNK_BYTES:
             self._read()
         cut = self._last_cut()
         if cut is None or cut[0] > self._max_event_bytes:
@@ -265,18 +265,18 @@ class EventReader(Generic[P]):
     def _close(self) -> bool:
         """Look at what follows the array's end; the position stays before that."""
         self._after_event = True
-        rest = self._buffer[1:].lstrip(JSON_BLANKS)
+        rest = self._buffer[1:].lstrip(JSON_WHITESPACE)
         while not rest:
             block = next(self._blocks, b"")
             if not block:
                 return False
-            rest = block.lstrip(JSON_BLANKS)
+            rest = block.lstrip(JSON_WHITESPACE)
         return self._fail("goes on after the array's end")
 
     def _next_char(self) -> bytes:
         """The next byte that is no blank, still to be consumed; empty at the end of the blocks."""
         while True:
-            inked = self._buffer.lstrip(JSON_BLANKS)
+            inked = self._buffer.lstrip(JSON_WHITESPACE)
             self._consume(len(self._buffer) - len(inked))
             if inked or not self._read():
                 return self._buffer[:1]

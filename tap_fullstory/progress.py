@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from tap_fullstory.client import Bundle
+from tap_fullstory.bundle import Bundle
 
 LOGGER = logging.getLogger(__name__)
 

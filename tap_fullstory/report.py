@@ -6,8 +6,8 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 
+from tap_fullstory.bundle import Bundle
 from tap_fullstory.catalog import is_custom
-from tap_fullstory.client import Bundle
 from tap_fullstory.records import Tally
 from tap_fullstory.shape import in_words
 

@@ -165,16 +165,16 @@ def with_partial(state: State, stream: str, boundary: datetime, progress: Partia
     )
 
 
-def with_export(state: State, stream: str, under_way: Export | None) -> State:
+def with_export(state: State, stream: str, in_progress: Export | None) -> State:
     """The state with the export that the bundle under way comes from; None is none.
 
     Before the first bundle the export's start becomes the bookmark, so that it stays known what
     follows what.
     """
     bookmark = {key: value for key, value in _bookmark(state, stream).items() if key != "export"}
-    if under_way is not None:
-        bookmark.setdefault("bundle_end", format_rfc3339(under_way.start))
-        bookmark["export"] = _as_json(under_way)
+    if in_progress is not None:
+        bookmark.setdefault("bundle_end", format_rfc3339(in_progress.start))
+        bookmark["export"] = _as_json(in_progress)
     return _with_bookmark(state, stream, bookmark) if bookmark else state
 
 
@@ -213,13 +213,13 @@ def _with_bookmark(state: State, stream: str, bookmark: State) -> State:
     return {**state, "bookmarks": {**state.get("bookmarks", {}), stream: bookmark}}
 
 
-def _as_json(under_way: Export) -> dict[str, Any]:
-    segment = {} if under_way.segment == EVERYONE else {"segment": under_way.segment}
+def _as_json(in_progress: Export) -> dict[str, Any]:
+    segment = {} if in_progress.segment == EVERYONE else {"segment": in_progress.segment}
     return {
-        "id": under_way.id,
-        "start": format_rfc3339(under_way.start),
-        "end": format_rfc3339(under_way.end),
-        "fields": None if under_way.fields is None else list(under_way.fields),
+        "id": in_progress.id,
+        "start": format_rfc3339(in_progress.start),
+        "end": format_rfc3339(in_progress.end),
+        "fields": None if in_progress.fields is None else list(in_progress.fields),
         **segment,
     }
 

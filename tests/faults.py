@@ -220,11 +220,11 @@ REFUSALS = [
     Refusal(
         "list-no-list",
         Fault("status", "list", status=200, body=b'{"error": "none"}'),
-        "JSON that is no list of bundles",
+        "JSON that is not a list of bundles",
     ),
     Refusal("list-loop", "list:redirect,times=always", "redirects more than 10 times"),
     Refusal("get-loop", "get:redirect,times=always", "redirects more than 10 times"),
-    Refusal("get-ftp", "get:redirect,location=ftp://127.0.0.1/x?sig=Signatur", "no web address"),
+    Refusal("get-ftp", "get:redirect,location=ftp://127.0.0.1/x?sig=Signatur", "not a valid URL"),
     Refusal("get-no-host", "get:redirect,location=http://[::1", "cannot be asked for"),
     Refusal("storage-404", "storage:404", "HTTP 404 from http://127.0.0.1:", {"redirect": True}),
     Refusal("storage-401", "storage:401", "HTTP 401 from http://127.0.0.1:", {"redirect": True}),
@@ -272,7 +272,9 @@ EXPORT_REFUSALS = [
     Refusal("operation-loop", "operation:redirect,times=always", "redirects more than 10 times"),
     Refusal("storage-404", "storage:404", "HTTP 404 from http://127.0.0.1:"),
     Refusal("storage-401", "storage:401", "HTTP 401 from http://127.0.0.1:"),
-    Refusal("storage-ftp", "storage:redirect,location=ftp://a.example/?Signatur", "no web address"),
+    Refusal(
+        "storage-ftp", "storage:redirect,location=ftp://a.example/?Signatur", "not a valid URL"
+    ),
 ]
 
 
@@ -355,9 +357,9 @@ UNPROVEN = [
     FileFault("matryoshka", lambda items: wrapped(array(items[:1]), 1200), "gzip inside gzip"),
     FileFault("empty", lambda items: b"", "is empty"),
     FileFault("empty-gzip", lambda items: gzip.compress(b""), "is empty"),
-    FileFault("blank", lambda items: b" \n\t", "is no JSON array"),
-    FileFault("object", lambda items: items[0], "is no JSON array"),
-    FileFault("page", lambda items: f"<p>{TEXT}</p>".encode(), "is no JSON array"),
+    FileFault("blank", lambda items: b" \n\t", "is not a JSON array"),
+    FileFault("object", lambda items: items[0], "is not a JSON array"),
+    FileFault("page", lambda items: f"<p>{TEXT}</p>".encode(), "is not a JSON array"),
 ]  # fmt: skip
 
 MALFORMED = [

@@ -2,10 +2,10 @@
 
     python tests/fuzz_bundles.py [SECONDS [SEED]]
 
-Nothing but Incomplete and Malformed may come out as an error. If Python's json takes the unpacked
-bytes for an array of objects, every event has to come out, with the same values; if not, those
-before the first thing that is no event, and then an error. Going on from every position that was
-given on the way has to bring the rest, and the same end.
+Nothing but TruncatedFile and Malformed may come out as an error. If Python's json takes the
+unpacked bytes for an array of objects, every event has to come out, with the same values; if not,
+those before the first thing that is no event, and then an error. Going on from every position
+that was given on the way has to bring the rest, and the same end.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ from strategies import (
     spelt,
 )
 
+from tap_fullstory.bundles.unpack import TruncatedFile, unpack, verify_complete
 from tap_fullstory.catalog import Selection
 from tap_fullstory.events import EventReader, Malformed, Position
 from tap_fullstory.messages import record_frame
 from tap_fullstory.records import Batch, RecordEncoder
-from tap_fullstory.spool import Incomplete, prove_complete, unpack
 
 FRAME = record_frame("events", datetime(2026, 6, 2, tzinfo=timezone.utc))
 LARGE = 10**9
@@ -201,8 +201,8 @@ def try_one(source: random.Random, file: bytes, tap: Tap) -> str:
     Raises Wrong, or whatever the tap raises, if it does not do right by it.
     """
     try:
-        prove_complete(unpack(io.BytesIO(file)))
-    except Incomplete:
+        verify_complete(unpack(io.BytesIO(file)))
+    except TruncatedFile:
         plain = unpacked_by_zlib(file)
         if plain is not None and oracle.truth(plain).whole:
             raise Wrong("a whole bundle was refused") from None

@@ -1,4 +1,4 @@
-"""The client over single answers: what it asks, what it reads, and what is no list of bundles."""
+"""The client over single answers: what it asks, what it reads, and what it refuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from datetime import datetime, timezone
 
 import pytest
 
-from tap_fullstory.client import Bundle, Client
+from tap_fullstory.bundle import Bundle
+from tap_fullstory.client import Client
 from tap_fullstory.config import parse_config
 from tap_fullstory.errors import SourceError
 
@@ -79,6 +80,12 @@ def test_both_spellings_of_a_list(client, requests_mock, listed, exports):
     assert client.list_bundles(0) == [BUNDLE]
 
 
+@pytest.mark.parametrize("answer", [{}, {"exports": None}, {"Exports": None, "more": 1}])
+def test_a_nil_list_is_empty(client, requests_mock, answer):
+    requests_mock.get(LIST, json=answer)
+    assert client.list_bundles(0) == []
+
+
 def test_an_id_is_nothing_but_a_name(client, requests_mock):
     requests_mock.get(LIST, json={"exports": [{**LISTED, "Id": "a/b c&d=é"}]})
     (bundle,) = client.list_bundles(0)
@@ -90,7 +97,7 @@ def test_an_id_is_nothing_but_a_name(client, requests_mock):
 @pytest.mark.parametrize(
     "answer",
     [
-        [], None, 3, "text", {}, {"exports": None}, {"exports": {}}, {"exports": [3]},
+        [], None, 3, "text", {"more": None}, {"exports": {}}, {"exports": [3]},
         {"error": "no such thing"}, {"exports": [[]]}, {"exports": [{}]},
         *({"exports": [{**LISTED, name: value}]}
           for name in LISTED for value in (None, True, [], 1.5, "")),
@@ -100,9 +107,11 @@ def test_an_id_is_nothing_but_a_name(client, requests_mock):
     ],
     ids=lambda answer: json.dumps(answer)[:60],
 )  # fmt: skip
-def test_lists_that_are_none(client, requests_mock, answer):
+def test_an_answer_that_is_not_a_list_of_bundles_is_refused(client, requests_mock, answer):
     requests_mock.get(LIST, text=json.dumps(answer))
-    with pytest.raises(SourceError, match=rf"{LIST}\?start=7 answered with JSON that is no list"):
+    with pytest.raises(
+        SourceError, match=rf"{LIST}\?start=7 answered with JSON that is not a list"
+    ):
         client.list_bundles(7)
 
 

@@ -159,15 +159,15 @@ def test_the_config_goes_before_the_environment(sandbox):
         ("list:410", "HTTP 410|closed"),
         ("list:400", "HTTP 400|fault: status 400"),
         ("list:html", "/api/v1/export/list|HTTP 200|<!DOCTYPE html>"),
-        ("list:200,body=[1]", "no list of bundles"),
-        ('list:200,body={"exports": [{"Id": 1}]}', "no list of bundles"),
+        ("list:200,body=[1]", "not a list of bundles"),
+        ('list:200,body={"exports": [{"Id": 1}]}', "not a list of bundles"),
         ('list:200,body={"exports": [{"Id": 1', "than the JSON promised"),
         ("list:redirect,times=always", "redirects more than"),
         ("list:redirect,location=ftp://127.0.0.1/", "redirects to something"),
         ("get:401", "HTTP 401|api_key"),
         ("get:410", "HTTP 410|/api/v1/export/get"),
         ("get:truncate,after=100,times=2", "gzip member|skip_bundles"),
-        ("get:html,times=2", "no JSON array|skip_bundles"),
+        ("get:html,times=2", "not a JSON array|skip_bundles"),
     ],
 )
 def test_failures_at_the_source(faulty, fault, words):
@@ -202,7 +202,7 @@ def test_an_untrusted_host_fails_at_once(sandbox):
     url = sandbox.url.replace("http:", "https:")
     run = run_tap(sandbox.config(data_export_url=url))
     assert run.code == 1
-    assert "certificate" in run.critical
+    assert "does not speak TLS" in run.critical
 
 
 def test_a_spool_folder_that_is_not_there(sandbox):

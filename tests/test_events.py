@@ -29,8 +29,8 @@ from strategies import (
     strange_events,
 )
 
+from tap_fullstory.bundles.unpack import CHUNK_BYTES
 from tap_fullstory.events import Position, PositionLost, _object_end
-from tap_fullstory.spool import BLOCK_BYTES
 
 # --- whole bundles ---
 
@@ -93,8 +93,8 @@ def test_what_looks_like_an_events_end(trap: str, between: str) -> None:
     expected = oracle.load(bundle)
     for size in range(1, len(bundle) + 1):
         assert read(reader(cut(bundle, [size]))).values == expected
-    many = f"[{between.join([trap] * (2 * BLOCK_BYTES // len(between + trap)))}]".encode()
-    assert read(reader(cut(many, [BLOCK_BYTES]), encoding())).values == oracle.load(many)
+    many = f"[{between.join([trap] * (2 * CHUNK_BYTES // len(between + trap)))}]".encode()
+    assert read(reader(cut(many, [CHUNK_BYTES]), encoding())).values == oracle.load(many)
 
 
 @pytest.mark.parametrize("blanks", [*LAYOUTS, oddly(1), oddly(2)])
@@ -112,7 +112,7 @@ def test_bundles_of_many_blocks(blanks: Any) -> None:
     ]
     bundle = bundle_bytes(events, blanks)
     expected = oracle.load(bundle)
-    for size, max_events in ((BLOCK_BYTES, LARGE), (1021, 200), (300_000, 70)):
+    for size, max_events in ((CHUNK_BYTES, LARGE), (1021, 200), (300_000, 70)):
         reading = read(reader(cut(bundle, [size]), max_events=max_events))
         assert reading.malformed is None
         assert reading.values == expected
@@ -173,7 +173,7 @@ def test_traps_in_every_event_cost_no_more_than_a_few_parses_each() -> None:
         except ValueError:
             return None
 
-    assert len(read(reader(cut(bundle, [BLOCK_BYTES]), parse)).values) == 6_000
+    assert len(read(reader(cut(bundle, [CHUNK_BYTES]), parse)).values) == 6_000
     assert parsed < 8 * len(bundle)
 
 
@@ -208,12 +208,12 @@ def test_blanks_between_events_take_no_memory(around: tuple[str, str]) -> None:
 
     def blocks() -> Iterator[bytes]:
         yield from filter(None, [before])
-        yield from repeat(b" \n\t\r" * (BLOCK_BYTES // 4), 512)
+        yield from repeat(b" \n\t\r" * (CHUNK_BYTES // 4), 512)
         yield from filter(None, [after])
 
     events, peak = peak_of(blocks())
     assert events == 2
-    assert peak < 16 * BLOCK_BYTES < 512 * BLOCK_BYTES
+    assert peak < 16 * CHUNK_BYTES < 512 * CHUNK_BYTES
 
 
 def test_a_large_bundle_takes_no_more_memory_than_a_small_one() -> None:
@@ -227,7 +227,7 @@ def test_a_large_bundle_takes_no_more_memory_than_a_small_one() -> None:
 
     small, large = peak_of(blocks(20)), peak_of(blocks(400))
     assert (small[0], large[0]) == (20 * 32 + 1, 400 * 32 + 1)
-    assert large[1] < small[1] + BLOCK_BYTES
+    assert large[1] < small[1] + CHUNK_BYTES
 
 
 # --- positions ---

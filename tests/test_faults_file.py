@@ -85,7 +85,7 @@ def test_of_a_file_that_is_not_whole_no_record_goes_out(runs, api, fault):
     assert run.state == {"bookmarks": {"events": {"bundle_end": "2026-06-02T00:00:00Z"}}}
     # The download may have been to blame.
     assert fetched == 2
-    (line,) = [line for line in run.logged("WARNING") if "fetching it once more" in line]
+    (line,) = [line for line in run.logged("WARNING") if "downloading it once more" in line]
     assert line.startswith(f"Bundle {api.bundle_id(SPOILT)} (")
     assert fault.words in line
 

@@ -29,10 +29,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from running import Run, counted, run_tap
 
-from tap_fullstory.addresses import next_hop, show
-from tap_fullstory.answers import LONGEST_RETRY_AFTER, retry_after
 from tap_fullstory.errors import NetworkError, SourceError
-from tap_fullstory.http import Http
+from tap_fullstory.http.headers import MAX_RETRY_AFTER_SECONDS, retry_after
+from tap_fullstory.http.session import HttpSession
+from tap_fullstory.http.urls import redact_url, resolve_redirect
 from tap_fullstory.sandbox import Sandbox
 
 ALL_REFUSALS = [
@@ -94,7 +94,9 @@ def test_what_the_tap_gets_over(runs, api, fault):
     assert requested == to_be_asked(api, fault)
     # Each retry is logged with its reason and its wait, throttling as no warning.
     retries = [line for line in run.logged("WARNING") if "; try " in line or "once more" in line]
-    throttled = [line for line in run.logged("INFO") if "is throttled (HTTP 429); again in" in line]
+    throttled = [
+        line for line in run.logged("INFO") if "is throttled (HTTP 429); trying again in" in line
+    ]
     failures = [text for text in map(str, fault.faults) if "slow" not in text]
     assert len(throttled) == len([text for text in failures if "429" in text])
     assert len(retries) == len(failures) - len(throttled)
@@ -119,7 +121,7 @@ def test_two_downloads_at_a_time_are_normal_life():
         run = run_tap(sandbox.config())
     assert run.code == 0
     assert [r["PageNumErrors"] for r in run.records] == list(range(18))
-    assert "is throttled (HTTP 429); again in 1 s" in run.log
+    assert "is throttled (HTTP 429); trying again in 1 s" in run.log
     assert not [line for line in run.logged("WARNING") if "values do not fit" not in line]
 
 
@@ -127,9 +129,9 @@ def test_two_downloads_at_a_time_are_normal_life():
 
 
 @pytest.fixture
-def http(monkeypatch) -> Http:
+def http(monkeypatch) -> HttpSession:
     monkeypatch.setattr("time.sleep", lambda _: None)
-    return Http("key", "agent", 1, lambda _: None)
+    return HttpSession("key", "agent", 1, lambda _: None)
 
 
 def rest(content_range: str | None, **headers: str) -> dict[str, Any]:
@@ -216,7 +218,7 @@ def test_a_bundle_that_is_rebuilt_amid_a_download(http):
                 return super().write(data)
 
         sink = Rebuilds()
-        with_key = Http(sandbox.api_key, "agent", 9, lambda _: None)
+        with_key = HttpSession(sandbox.api_key, "agent", 9, lambda _: None)
         url = f"{sandbox.url}/api/v1/export/get"
         with_key.download(url, {"id": sandbox.bundles[0].id}, sink, "get")
         assert asked(sandbox) == "get get@70000"
@@ -230,7 +232,7 @@ def test_nobody_there(http):
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unheard.getsockname()[1]}/list"
-        with pytest.raises(NetworkError, match="failed 8 times, at last: Connection refused"):
+        with pytest.raises(NetworkError, match="failed 8 times, most recently: Connection refused"):
             http.get_json(url, {"start": "7"}, "list")
 
 
@@ -252,8 +254,8 @@ def test_parts_that_nobody_asked_for(http, requests_mock, status):
 
 
 def test_http_on_loopback_is_no_step_down():
-    assert next_hop("https://localhost/x", "http://127.0.0.1/y") == "http://127.0.0.1/y"
-    assert next_hop("https://localhost/x", "http://[::1]:8/y") == "http://[::1]:8/y"
+    assert resolve_redirect("https://localhost/x", "http://127.0.0.1/y") == "http://127.0.0.1/y"
+    assert resolve_redirect("https://localhost/x", "http://[::1]:8/y") == "http://[::1]:8/y"
 
 
 @example("Mon, 1 Jan 3000000000 0:0:0 +0000")
@@ -267,7 +269,7 @@ def test_http_on_loopback_is_no_step_down():
 )
 def test_whatever_retry_after_says_the_wait_is_bounded(value: str):
     wait = retry_after(value)
-    assert wait is None or 0 < wait <= LONGEST_RETRY_AFTER
+    assert wait is None or 0 < wait <= MAX_RETRY_AFTER_SECONDS
 
 
 @pytest.mark.parametrize("header", [None, "0", "soon", "Wed, 21 Oct 2015 07:28:00 GMT"])
@@ -275,7 +277,7 @@ def test_throttling_without_a_time_is_asked_about_less_and_less(requests_mock, h
     waits: list[float] = []
     headers = {"Retry-After": header} if header else {}
     requests_mock.get(URL, [{"status_code": 429, "headers": headers}] * 8 + [{"text": "{}"}])
-    http = Http("key", "agent", 1, waits.append)
+    http = HttpSession("key", "agent", 1, waits.append)
     assert http.get_json(URL, {"id": "7"}, "list") == {}
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
 
@@ -284,8 +286,8 @@ def test_throttling_without_a_time_is_asked_about_less_and_less(requests_mock, h
 @given(st.text("htps:/[]@?#%.*aé²\x00 -127localhost\\", max_size=40))
 def test_whatever_a_location_says_it_is_refused_in_words_or_shown_bare(value: str):
     try:
-        target = next_hop("https://export.example.com/x", value)
+        target = resolve_redirect("https://export.example.com/x", value)
     except SourceError:
         return
-    assert not {"?", "@", "#"} & set(show(target, {}).partition("//")[2].partition("/")[0])
-    assert "?" not in show(target, {})
+    assert not {"?", "@", "#"} & set(redact_url(target, {}).partition("//")[2].partition("/")[0])
+    assert "?" not in redact_url(target, {})

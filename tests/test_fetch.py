@@ -19,16 +19,16 @@ from typing import BinaryIO
 import pytest
 from strategies import gzipped
 
-from tap_fullstory.client import Bundle
-from tap_fullstory.errors import BundleError, MachineError
-from tap_fullstory.http import SinkError
-from tap_fullstory.interrupts import THREADS
-from tap_fullstory.spool import (
+from tap_fullstory.bundle import Bundle
+from tap_fullstory.bundles.spool import (
     Fetched,
     SpooledBundle,
     fetch,
-    fetch_ahead,
+    prefetch,
 )
+from tap_fullstory.errors import BundleError, LocalResourceError
+from tap_fullstory.http.download import SinkError
+from tap_fullstory.signals import THREAD_NAME_PREFIX
 
 SMALL = b'[{"PageId":1},{}]\n'
 
@@ -61,8 +61,8 @@ def test_a_fetched_bundle_is_whole_private_and_without_a_name(tmp_path: Path) ->
     fetched = fetch(bundle(0), download, str(tmp_path))
     assert before <= fetched.fetched_at <= datetime.now(timezone.utc)
     assert fetched.fetched_at.tzinfo is timezone.utc
-    assert b"".join(fetched.blocks()) == SMALL
-    assert b"".join(fetched.blocks()) == SMALL
+    assert b"".join(fetched.chunks()) == SMALL
+    assert b"".join(fetched.chunks()) == SMALL
     status = os.fstat(fetched.file.fileno())
     assert stat.S_IMODE(status.st_mode) == 0o600
     assert status.st_nlink == 0
@@ -77,7 +77,7 @@ def test_a_bundle_that_is_not_whole_is_fetched_once_more(
     download, files = serving(gzipped(SMALL)[:-1], gzipped(SMALL))
     with caplog.at_level(logging.WARNING):
         fetched = fetch(bundle(0), download, str(tmp_path))
-    assert b"".join(fetched.blocks()) == SMALL
+    assert b"".join(fetched.chunks()) == SMALL
     fetched.close()
     assert files[0].closed
     (warning,) = caplog.messages
@@ -126,7 +126,7 @@ def test_a_full_disk_is_named_with_its_folder(
     def download(_: Bundle, file: BinaryIO) -> None:
         raise SinkError(full, 100, length)
 
-    with pytest.raises(MachineError) as failure:
+    with pytest.raises(LocalResourceError) as failure:
         fetch(bundle(0), download, str(tmp_path))
     message = str(failure.value)
     assert str(tmp_path) in message
@@ -138,7 +138,7 @@ def test_a_full_disk_is_named_with_its_folder(
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     for folder in (tmp_path / "missing", tmp_path / "file"):
         (tmp_path / "file").touch()
-        with pytest.raises(MachineError, match=str(folder)) as failure:
+        with pytest.raises(LocalResourceError, match=str(folder)) as failure:
             fetch(bundle(0), serving(SMALL)[0], str(folder))
         assert "spool_dir" in str(failure.value)
 
@@ -166,10 +166,10 @@ class Folder:
         self.began.release()
         assert self.go_on.wait(PATIENCE)
         if self.fail_at is not None and wanted.id == bundle(self.fail_at).id:
-            raise MachineError(f"at {wanted.id}")
+            raise LocalResourceError(f"at {wanted.id}")
         file = io.BytesIO()
         self.files.append(file)
-        return wanted, SpooledBundle(wanted, file, MIDNIGHT)
+        return wanted, SpooledBundle(wanted, file, "/tmp", MIDNIGHT)
 
     @property
     def open_files(self) -> int:
@@ -180,8 +180,15 @@ def listing(count: int) -> Iterator[Bundle]:
     return map(bundle, range(count))
 
 
+PREFETCH = f"{THREAD_NAME_PREFIX}prefetch"
+
+
 def fetching_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == f"{THREADS}fetch-ahead"]
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name == f"{THREAD_NAME_PREFIX}fetch-ahead"
+    ]
 
 
 @contextmanager
@@ -199,7 +206,7 @@ def no_thread_left() -> Iterator[None]:
 def test_bundles_come_in_order(count: int, ahead: int) -> None:
     folder = Folder()
     with no_thread_left():
-        items = list(fetch_ahead(listing(count), folder.fetch_one, ahead))
+        items = list(prefetch(listing(count), folder.fetch_one, ahead))
     assert [item[0] for item in items] == list(listing(count))
     assert [item[1].bundle for item in items if item[1]] == list(listing(count))
     assert folder.open_files == count  # they are the reader's to close
@@ -209,7 +216,7 @@ def test_bundles_come_in_order(count: int, ahead: int) -> None:
 def test_no_more_than_asked_for_lie_ahead(ahead: int) -> None:
     folder = Folder()
     with no_thread_left():
-        bundles_ahead = fetch_ahead(listing(8), folder.fetch_one, ahead)
+        bundles_ahead = prefetch(listing(8), folder.fetch_one, ahead)
         assert folder.fetched == []
         for turn in range(8):
             _, spooled = next(bundles_ahead)
@@ -227,7 +234,7 @@ def test_no_more_than_asked_for_lie_ahead(ahead: int) -> None:
 def test_bundles_ahead_are_fetched_while_one_is_read() -> None:
     folder = Folder()
     with no_thread_left():
-        bundles_ahead = fetch_ahead(listing(3), folder.fetch_one, 1)
+        bundles_ahead = prefetch(listing(3), folder.fetch_one, 1)
         next(bundles_ahead)
         for _ in range(2):
             assert folder.began.acquire(timeout=PATIENCE)
@@ -240,13 +247,13 @@ def test_bundles_ahead_are_fetched_while_one_is_read() -> None:
 def test_a_failure_waits_for_its_bundles_turn(ahead: int) -> None:
     folder = Folder(fail_at=2)
     with no_thread_left():
-        bundles_ahead = fetch_ahead(listing(5), folder.fetch_one, ahead)
+        bundles_ahead = prefetch(listing(5), folder.fetch_one, ahead)
         first = next(bundles_ahead)
         while len(folder.fetched) < min(3, 1 + ahead):
             assert folder.began.acquire(timeout=PATIENCE)
         second = next(bundles_ahead)
         assert (first[0], second[0]) == (bundle(0), bundle(1))
-        with pytest.raises(MachineError, match="at b2"):
+        with pytest.raises(LocalResourceError, match="at b2"):
             next(bundles_ahead)
         assert next(bundles_ahead, None) is None
     assert folder.fetched == ["b0", "b1", "b2"]
@@ -257,12 +264,12 @@ def test_a_failure_of_the_listing_comes_after_the_bundles_before_it(ahead: int) 
     def broken_listing() -> Iterator[Bundle]:
         yield bundle(0)
         yield bundle(1)
-        raise MachineError("the list ends here")
+        raise LocalResourceError("the list ends here")
 
     with no_thread_left():
-        bundles_ahead = fetch_ahead(broken_listing(), Folder().fetch_one, ahead)
+        bundles_ahead = prefetch(broken_listing(), Folder().fetch_one, ahead)
         assert [next(bundles_ahead)[0] for _ in range(2)] == [bundle(0), bundle(1)]
-        with pytest.raises(MachineError, match="the list ends here"):
+        with pytest.raises(LocalResourceError, match="the list ends here"):
             next(bundles_ahead)
 
 
@@ -272,7 +279,7 @@ def test_who_stops_early_leaves_no_file_open(ahead: int, in_the_middle: bool) ->
     """Whether the thread has come to rest, or is in the middle of a download."""
     folder = Folder()
     with no_thread_left():
-        bundles_ahead = fetch_ahead(listing(9), folder.fetch_one, ahead)
+        bundles_ahead = prefetch(listing(9), folder.fetch_one, ahead)
         _, spooled = next(bundles_ahead)
         while len(folder.fetched) < 1 + ahead:
             assert folder.began.acquire(timeout=PATIENCE)
@@ -295,7 +302,7 @@ def test_a_bundle_that_is_left_out_keeps_its_turn() -> None:
     def fetch_one(wanted: Bundle) -> Fetched:
         return wanted, None
 
-    items = list(fetch_ahead(listing(4), fetch_one, 2))
+    items = list(prefetch(listing(4), fetch_one, 2))
     assert items == [(each, None) for each in listing(4)]
     assert all(one[0].end == other[0].start for one, other in pairwise(items))
 
@@ -316,7 +323,7 @@ def test_no_lock_is_taken_where_a_signal_may_raise(monkeypatch: pytest.MonkeyPat
             super().release(n)
 
     monkeypatch.setattr(threading, "Semaphore", Semaphore)
-    items = fetch_ahead(listing(3), Folder().fetch_one, 1, waiting)
+    items = prefetch(listing(3), Folder().fetch_one, 1, waiting)
     with no_thread_left(), closing(items):  # type: ignore[type-var]
         assert len(list(items)) == 3
     assert within == []

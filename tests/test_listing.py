@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_fullstory.client import Bundle, Client
+from tap_fullstory.bundle import Bundle
+from tap_fullstory.bundles.data_export import BundleListing
+from tap_fullstory.client import Client
 from tap_fullstory.config import parse_config
 from tap_fullstory.errors import SourceError
-from tap_fullstory.exports import bundles_after
 from tap_fullstory.sandbox import Bundle as Listed
 from tap_fullstory.sandbox import Sandbox, generated_bundles
 
@@ -25,6 +26,10 @@ FIRST = 1_600_041_600  # 2020-09-14T00:00:00Z
 
 def moment(seconds: float) -> datetime:
     return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds)
+
+
+def bundles_after(client: Any, after: datetime, until: datetime | None) -> Iterator[Bundle]:
+    return BundleListing(client, now=moment(2**33)).after(after, until)
 
 
 def bundle(identity: object, end: int, start: int | None = None) -> Bundle:

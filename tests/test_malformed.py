@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reading import LARGE, MEGABYTE, Reading, encoding, read, reader
 from strategies import any_events, block_sizes, bundles, cut, damaged, exhaustive
 
-from tap_fullstory.spool import BLOCK_BYTES
+from tap_fullstory.bundles.unpack import CHUNK_BYTES
 
 # --- malformed bundles: a caret stands where the first thing is that is no event ---
 
@@ -135,7 +135,7 @@ def test_what_comes_before_something_malformed_comes_out(name: str, place: str) 
     assert not truth.whole
     expected = [oracle.mended(value) for value in truth.values]
     small = [(1, 1), (1, LARGE), (2, 2), (7, LARGE), (LARGE, 1), (LARGE, LARGE)]
-    large = [(BLOCK_BYTES, LARGE), (LARGE, 1000)]
+    large = [(CHUNK_BYTES, LARGE), (LARGE, 1000)]
     for size, max_events in small if len(bundle) < 1000 else large:
         reading = read(reader(cut(bundle, [size]), encoding(), LARGE, max_events))
         assert reading.values == expected
@@ -197,7 +197,7 @@ def test_what_is_malformed_is_not_quoted() -> None:
 
 @pytest.mark.parametrize(
     ("size", "length"),
-    [(1, 200), (60, 200), (LARGE, 200), (BLOCK_BYTES, 5 * BLOCK_BYTES), (LARGE, 5 * BLOCK_BYTES)],
+    [(1, 200), (60, 200), (LARGE, 200), (CHUNK_BYTES, 5 * CHUNK_BYTES), (LARGE, 5 * CHUNK_BYTES)],
 )
 def test_an_event_beyond_the_limit(size: int, length: int) -> None:
     """Exactly as large as may be is still an event; blanks between events do not count."""
@@ -227,7 +227,7 @@ def test_an_event_without_end_is_not_read_to_the_end() -> None:
     def blocks() -> Iterator[bytes]:
         nonlocal read_blocks
         yield b'[{},{"a":"'
-        for block in repeat(b"x" * BLOCK_BYTES, 10_000):
+        for block in repeat(b"x" * CHUNK_BYTES, 10_000):
             read_blocks += 1
             yield block
 
@@ -235,4 +235,4 @@ def test_an_event_without_end_is_not_read_to_the_end() -> None:
     assert reading.values == [{}]
     assert reading.malformed is not None
     assert reading.malformed.offset == 4
-    assert read_blocks * BLOCK_BYTES < 3 * MEGABYTE
+    assert read_blocks * CHUNK_BYTES < 3 * MEGABYTE

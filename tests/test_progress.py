@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 from running import run_tap, start_tap
 
-from tap_fullstory.client import Bundle
+from tap_fullstory.bundle import Bundle
 from tap_fullstory.progress import Progress, duration
 from tap_fullstory.sandbox import Sandbox, generated_bundles
 

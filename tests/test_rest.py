@@ -676,13 +676,13 @@ def open_connections(sandbox: Sandbox) -> int:
 def test_the_state_says_which_stream_is_under_way(sandbox, offered):
     names = ["segments", "geo_settings_history", "operations"]
     run = run_tap(sandbox.config(), catalog=selecting(offered, *names, "events"))
-    under_way = None
+    in_progress = None
     for message in run.messages:
         if message["type"] == "RECORD":
-            assert message["stream"] == under_way
+            assert message["stream"] == in_progress
         elif message["type"] == "STATE":
-            under_way = message["value"].get("currently_syncing")
-    assert under_way is None
+            in_progress = message["value"].get("currently_syncing")
+    assert in_progress is None
     seen = [state.get("currently_syncing") for state in run.states]
     assert list(dict.fromkeys(seen)) == [*names, "events", None]
 

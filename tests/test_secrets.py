@@ -28,7 +28,7 @@ from target import PATIENCE
 
 from tap_fullstory.client import Client
 from tap_fullstory.config import parse_config
-from tap_fullstory.http import Http
+from tap_fullstory.http.session import HttpSession
 from tap_fullstory.sandbox import Fault, Sandbox
 from tap_fullstory.times import parse_rfc3339
 
@@ -61,7 +61,7 @@ def test_loggers_do_say_all_they_can(tmp_path):
     with Sandbox(ONE, api_key=KEY, redirect=True) as sandbox:
         code = (
             "import logging, tap_fullstory.command as command, tap_fullstory\n"
-            "command._hide = lambda key: None\n"
+            "command.redact_logs = tap_fullstory.redact_logs = lambda secrets: None\n"
             "tap_fullstory.main()\n"
         )
         log = run_python(code, sandbox, tmp_path)
@@ -152,7 +152,7 @@ def test_a_state_or_a_catalog_that_cannot_be_used(file, text):
 
 def test_repr():
     config = parse_config({"api_key": KEY}, NOW, {})
-    client, http = Client(config), Http(KEY, "agent", 1)
+    client, http = Client(config), HttpSession(KEY, "agent", 1)
     assert_nothing_leaks(f"{config!r} {config} {client!r} {client} {http!r} {http}")
     assert_nothing_leaks(repr(vars(client)))
 

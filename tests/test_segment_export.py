@@ -20,12 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running import counted, discover, run_command, run_tap, selecting
 
+from tap_fullstory.bundles.segment_export import export_fields, windows
 from tap_fullstory.catalog import select
 from tap_fullstory.config import parse_config
 from tap_fullstory.errors import NetworkError
-from tap_fullstory.http import Http
+from tap_fullstory.http.session import HttpSession
 from tap_fullstory.sandbox import Bundle, Fault
-from tap_fullstory.segment_export import export_fields, windows
 from tap_fullstory.times import format_rfc3339, parse_rfc3339
 
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
@@ -352,7 +352,10 @@ def test_an_order_is_not_repeated_without_end_when_answers_get_lost():
 
 def test_an_order_that_never_went_out_is_made_again_as_often_as_any_request(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
-    with Http("na1.key", "test", 1) as http, pytest.raises(NetworkError, match="failed 8 times"):
+    with (
+        HttpSession("na1.key", "test", 1) as http,
+        pytest.raises(NetworkError, match="failed 8 times"),
+    ):
         http.post_json("http://127.0.0.1:1/segments/v1/exports", {}, "create")
 
 

@@ -16,11 +16,11 @@ import pytest
 from either_api import DATA_EXPORT, SEGMENT_EXPORT, UNTIL, days, orders, requests_to
 from running import Run, counted, discover, read_messages, run_tap, selecting, start_tap
 
+from tap_fullstory.bundles.segment_export import ExportRequest, SegmentExport
 from tap_fullstory.client import Client, Operation
 from tap_fullstory.config import parse_config
 from tap_fullstory.errors import NetworkError, TapError
 from tap_fullstory.sandbox import Fault, Sandbox
-from tap_fullstory.segment_export import Order, SegmentExport
 from tap_fullstory.state import Export, with_export
 from tap_fullstory.times import format_rfc3339
 
@@ -263,7 +263,7 @@ class Unfinished(Client):
         return SegmentExport(
             self,
             "events",
-            Order("TYPE_EVENT", "everyone", None),
+            ExportRequest("TYPE_EVENT", "everyone", None),
             lambda bookmark: iter([(bookmark or UNTIL, UNTIL + DAY)]),
             UNTIL + DAY,
             timedelta(minutes=2),
@@ -281,7 +281,7 @@ def test_an_export_that_is_not_done_in_time_is_left_to_the_next_run(tmp_path):
     assert "in 2 minutes" in str(caught.value)
     assert "export_timeout_minutes" in str(caught.value)
     assert client.waits == [0.5, 1, 2, 4, 8, 16, 30, 30, 28.5]
-    assert source.under_way() == Export("operation-1", UNTIL, UNTIL + DAY, None, "everyone")
+    assert source.in_progress() == Export("operation-1", UNTIL, UNTIL + DAY, None, "everyone")
     source.close()
     assert client.cancelled == []
 
@@ -293,7 +293,7 @@ def test_an_export_that_is_late_a_second_time_is_given_up(tmp_path):
     window = next(source.bundles(with_export({}, "events", earlier)))
     with (tmp_path / "sink").open("wb") as sink, pytest.raises(NetworkError):
         source.download(window, sink)
-    assert source.under_way() is None
+    assert source.in_progress() is None
     source.close()
     assert (client.ordered, client.cancelled) == (0, ["operation-0"])
 
@@ -303,7 +303,7 @@ def test_nothing_is_ordered_once_the_run_is_over(tmp_path):
     source = client.source()
     (window,) = source.bundles({})
     source.close()
-    with (tmp_path / "sink").open("wb") as sink, pytest.raises(Exception, match="over") as caught:
+    with (tmp_path / "sink").open("wb") as sink, pytest.raises(Exception, match="ended") as caught:
         source.download(window, sink)
     assert not isinstance(caught.value, TapError)
     assert client.ordered == 0

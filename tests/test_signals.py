@@ -21,12 +21,12 @@ from running import Run, run_tap
 from target import PATIENCE, read_by_target, uncovered, wait_until
 
 from tap_fullstory import catalog, client
+from tap_fullstory.bundles.spool import SpooledBundle
 from tap_fullstory.config import parse_config
 from tap_fullstory.errors import Interrupted
-from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter
 from tap_fullstory.sandbox import Fault, Sandbox
-from tap_fullstory.spool import SpooledBundle
+from tap_fullstory.signals import Signals
 from tap_fullstory.sync import sync
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -189,9 +189,9 @@ def test_the_target_goes_too():
 
 
 @pytest.fixture
-def interrupts() -> Iterator[Interrupts]:
+def signals() -> Iterator[Signals]:
     before = {number: signal.getsignal(number) for number in CODES}
-    made = Interrupts()
+    made = Signals()
     made.install()
     yield made
     for number, handler in before.items():
@@ -203,32 +203,32 @@ def interrupt(number: int = signal.SIGTERM) -> None:
 
 
 @one_by_one(CODES)
-def test_at_once_or_at_the_next_check(interrupts, number):
+def test_at_once_or_at_the_next_check(signals, number):
     interrupt(number)
     with pytest.raises(Interrupted) as ended:
-        interrupts.check()
-    with pytest.raises(Interrupted), interrupts.waiting():
+        signals.check()
+    with pytest.raises(Interrupted), signals.waiting():
         pytest.fail("waits after a signal")
     assert ended.value.exit_code == CODES[number]
 
 
-def test_at_once_where_it_waits(interrupts):
-    with interrupts.waiting(), pytest.raises(Interrupted):
+def test_at_once_where_it_waits(signals):
+    with signals.waiting(), pytest.raises(Interrupted):
         interrupt()
 
 
-def test_what_a_thread_does_is_not_waited_for_after_a_signal(interrupts):
+def test_what_a_thread_does_is_not_waited_for_after_a_signal(signals):
     go_on = threading.Event()
-    assert interrupts.result_of(lambda: 5) == 5
+    assert signals.run_interruptibly(lambda: 5) == 5
     with pytest.raises(ZeroDivisionError):
-        interrupts.result_of(lambda: 1 // 0)
+        signals.run_interruptibly(lambda: 1 // 0)
     threading.Timer(0.05, interrupt).start()
     with pytest.raises(Interrupted):
-        interrupts.result_of(go_on.wait)
+        signals.run_interruptibly(go_on.wait)
     go_on.set()
 
 
-def test_a_position_deep_in_a_bundle_is_not_waited_for(interrupts, monkeypatch):
+def test_a_position_deep_in_a_bundle_is_not_waited_for(signals, monkeypatch):
     """Getting there may mean to unpack gigabytes."""
     unpacked = []
 
@@ -255,7 +255,7 @@ def test_a_position_deep_in_a_bundle_is_not_waited_for(interrupts, monkeypatch):
     selections = catalog.select(catalog.discover(config), config)
     written, output = os.pipe()
     with pytest.raises(Interrupted):
-        sync(config, selections, state, Source(), MessageWriter(output), interrupts, now)  # type: ignore[arg-type]
+        sync(config, selections, state, Source(), MessageWriter(output), signals, now)  # type: ignore[arg-type]
     assert len(unpacked) == 10
     os.close(output)
     assert os.read(written, 1) == b""

@@ -14,26 +14,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import block_sizes, bundles, cut, exhaustive, gzipped
 
-from tap_fullstory.spool import (
-    BLOCK_BYTES,
-    Incomplete,
-    prove_complete,
+from tap_fullstory.bundles.unpack import (
+    CHUNK_BYTES,
+    TruncatedFile,
     unpack,
+    verify_complete,
 )
 
 SMALL = b'[{"PageId":1,"text":"naive"},\n{"a":[1,2]},{}]\n'
 
 
 def read(packed: bytes) -> bytes:
-    """The unpacked bytes of a file, proven complete. Raises Incomplete."""
-    prove_complete(unpack(io.BytesIO(packed)))
+    """The unpacked bytes of a file, proven complete. Raises TruncatedFile."""
+    verify_complete(unpack(io.BytesIO(packed)))
     return b"".join(unpack(io.BytesIO(packed)))
 
 
 def is_incomplete(packed: bytes) -> bool:
     try:
         read(packed)
-    except Incomplete:
+    except TruncatedFile:
         return True
     return False
 
@@ -110,13 +110,13 @@ def test_what_unpacks_to_a_thousand_times_its_size_takes_no_memory(layers: int) 
     file = io.BytesIO(packed)
     tracemalloc.start()
     try:
-        prove_complete(unpack(file))
+        verify_complete(unpack(file))
         sizes = {len(block) for block in unpack(file)}
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert max(sizes) <= BLOCK_BYTES
-    assert peak < 20 * BLOCK_BYTES
+    assert max(sizes) <= CHUNK_BYTES
+    assert peak < 20 * CHUNK_BYTES
 
 
 @pytest.mark.parametrize("form", [form for form, packed in FORMS.items() if packed != SMALL])
@@ -125,7 +125,7 @@ def test_a_cut_gzip_file_is_incomplete_at_every_place(form: str) -> None:
     for size in range(len(packed)):
         try:
             unpacked = read(packed[:size])
-        except Incomplete:
+        except TruncatedFile:
             continue
         # Nothing is missing but padding, or a line break after the closing bracket. Or the cut is
         # between members and after an inner bracket: then no event has the array's end after it.
@@ -150,7 +150,7 @@ def test_a_flipped_bit_is_noticed_or_harmless(form: str, members: int) -> None:
             flipped = packed[:at] + bytes([packed[at] ^ 1 << bit]) + packed[at + 1 :]
             try:
                 unpacked = read(flipped)
-            except Incomplete:
+            except TruncatedFile:
                 continue
             assert unpacked == SMALL, (at, bit)
             harmless += 1
@@ -164,11 +164,11 @@ def test_a_flipped_bit_is_noticed_or_harmless(form: str, members: int) -> None:
 )
 def test_garbage_after_a_member_is_incomplete(garbage: bytes) -> None:
     for packed in (gzipped(SMALL), gzipped(SMALL, parts=2)):
-        with pytest.raises(Incomplete) as reason:
+        with pytest.raises(TruncatedFile) as reason:
             read(packed + garbage)
         assert reason.value.offset == len(SMALL)
         is_member = garbage.startswith(b"\x1f\x8b")
-        assert ("goes on with no gzip member" in str(reason.value)) == (not is_member)
+        assert ("goes on with something other than gzip" in str(reason.value)) == (not is_member)
         assert is_incomplete(gzipped(packed + garbage))
         assert is_incomplete(gzipped(packed) + garbage)
 
@@ -187,11 +187,11 @@ def test_any_bytes_are_unpacked_or_incomplete(packed: bytes, cut_at: int) -> Non
     ("unpacked", "why", "offset"),
     [
         (b"", "is empty", 0),
-        (b" \n", "is no JSON array", 0),
-        (b"{}", "is no JSON array", 0),
-        (b"<html>Sign in</html>", "is no JSON array", 0),
-        (b'"]"', "is no JSON array", 0),
-        (b"null", "is no JSON array", 0),
+        (b" \n", "is not a JSON array", 0),
+        (b"{}", "is not a JSON array", 0),
+        (b"<html>Sign in</html>", "is not a JSON array", 0),
+        (b'"]"', "is not a JSON array", 0),
+        (b"null", "is not a JSON array", 0),
         (b"[", "ends before its closing bracket", 1),
         (b'[{"a":1}', "ends before its closing bracket", 8),
         (b'[{"a":1},\n', "ends before its closing bracket", 10),
@@ -205,10 +205,10 @@ def test_what_is_not_one_whole_array(
     unpacked: bytes, why: str, offset: int, pack: Callable[[bytes], bytes]
 ) -> None:
     for size in (1, 2, 10**9):
-        with pytest.raises(Incomplete, match=why) as reason:
-            prove_complete(cut(unpacked, [size]))
+        with pytest.raises(TruncatedFile, match=why) as reason:
+            verify_complete(cut(unpacked, [size]))
         assert reason.value.offset == offset
-    with pytest.raises(Incomplete, match=why):
+    with pytest.raises(TruncatedFile, match=why):
         read(pack(unpacked))
 
 
@@ -217,7 +217,7 @@ def test_what_is_not_one_whole_array(
 )
 def test_what_is_one_whole_array(unpacked: bytes) -> None:
     for size in (1, 2, 10**9):
-        prove_complete(cut(unpacked, [size]))
+        verify_complete(cut(unpacked, [size]))
     assert read(unpacked) == read(gzipped(unpacked)) == unpacked
 
 
@@ -226,13 +226,13 @@ def test_what_is_one_whole_array(unpacked: bytes) -> None:
 def test_no_whole_bundle_is_refused_and_no_cut_one_goes_unnoticed(
     bundle: bytes, sizes: list[int]
 ) -> None:
-    prove_complete(cut(bundle, sizes))
+    verify_complete(cut(bundle, sizes))
     whole = bundle.rstrip()
     for size in range(0, len(whole), 1 + len(whole) // 50):
         # A cut right after an inner bracket looks whole, if no length and no checksum came with the
         # file; the reader of its events then finds no end.
         if not whole[:size].rstrip().endswith(b"]"):
-            with pytest.raises(Incomplete):
-                prove_complete(cut(whole[:size], sizes))
+            with pytest.raises(TruncatedFile):
+                verify_complete(cut(whole[:size], sizes))
         else:
             assert not oracle.truth(whole[:size]).whole

@@ -1,4 +1,4 @@
-"""Addresses: what a log may hold of one, and where a redirect or a location may lead."""
+"""URLs: what of one may be logged, and where a redirect or a signed URL may lead."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from tap_fullstory.errors import SourceError
 
-# They name people, or are made of addresses that may hold a secret, as tokens of webhooks are.
+# They identify people, or are made of URLs that may hold a secret, as tokens of webhooks are.
 _PRIVATE_PARAMETERS = ("uid", "email", "page_token", "pagination_token", "paginationToken")
 
 
-def show(url: str, params: Mapping[str, str]) -> str:
-    """An address as a log may hold it: `params` are ours and shown, save for people's names and
-    page tokens; any other query is a secret, and a user before the host.
+def redact_url(url: str, params: Mapping[str, str]) -> str:
+    """Return `url` as it may be logged: keep our own `params` except user identifiers and page
+    tokens; drop any other query, and a user name or password before the host.
     """
     parts = urlsplit(url)
     bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
@@ -23,16 +23,16 @@ def show(url: str, params: Mapping[str, str]) -> str:
 
 
 def origin_of(url: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port: the API key goes to one origin only. Raises ValueError if `url` has a
-    port or host that is none.
+    """Return scheme, host and port: the API key goes to one origin only. Raises ValueError if host
+    or port is not valid.
     """
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
-def next_hop(url: str, location: str) -> str:
-    """Where a redirect from `url` leads. Raises SourceError if it leads nowhere, or to http from
-    https anywhere but on this machine.
+def resolve_redirect(url: str, location: str) -> str:
+    """Return where a redirect from `url` leads. Raises SourceError if that is not a valid http(s)
+    URL, or steps down from https to http anywhere but on loopback.
     """
     try:
         target = urljoin(url, location)
@@ -40,19 +40,18 @@ def next_hop(url: str, location: str) -> str:
     except ValueError:
         target, scheme, host = "", "", None
     if scheme not in ("https", "http") or not host:
-        raise SourceError(f"{show(url, {})} redirects to something that is no web address.")
+        raise SourceError(f"{redact_url(url, {})} redirects to something that is not a valid URL.")
     if scheme == "http" and urlsplit(url).scheme == "https" and not is_loopback(host):
         raise SourceError(
-            f"{show(url, {})} redirects from https to http, which the tap does not follow. Check "
-            "the addresses in the config and the proxy."
+            f"{redact_url(url, {})} redirects from https to http, which the tap does not follow. "
+            "Check data_export_url and api_url in the config, and the proxy."
         )
     return target
 
 
-def safe_address(location: str, shown: str) -> str:
-    """`location`, an address to download from, named `shown` in errors.
-
-    Raises SourceError unless it is https, or on this machine.
+def require_https(location: str, shown: str) -> str:
+    """Return `location`, a URL to download `shown` from. Raises SourceError unless it is https, or
+    on loopback.
     """
     try:
         scheme, host, _ = origin_of(location)
@@ -61,13 +60,13 @@ def safe_address(location: str, shown: str) -> str:
     if host and (scheme == "https" or (scheme == "http" and is_loopback(host))):
         return location
     raise SourceError(
-        f"FullStory gave no https address for {shown}, and the tap downloads from no other. Check "
-        "api_url in the config and what stands between here and FullStory, such as a proxy."
+        f"FullStory did not give an https URL for {shown}, and the tap downloads from no other. "
+        "Check api_url in the config, and anything between here and FullStory, such as a proxy."
     )
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host` names this machine itself."""
+    """Tell whether `host` is this machine."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

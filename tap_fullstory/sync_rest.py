@@ -21,9 +21,9 @@ from tap_fullstory import state as states
 from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
 from tap_fullstory.errors import AccessError, SourceError
-from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter, record_frame
 from tap_fullstory.shape import RecordShaper, in_words, lifted, respelled
+from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import USERS, RestStream, Stream
 from tap_fullstory.times import parse_rfc3339
@@ -65,13 +65,13 @@ class RestSync:
         selection: Selection,
         client: Client,
         writer: MessageWriter,
-        interrupts: Interrupts,
+        signals: Signals,
     ) -> None:
         self._stream = stream
         self._name = selection.stream
         self._client = client
         self._writer = writer
-        self._interrupts = interrupts
+        self._interrupts = signals
         self._shaper = RecordShaper(selection)
         self._nameless = 0
         self._full = 0
@@ -90,7 +90,7 @@ class RestSync:
             needs = f"The stream {self._stream.name} needs {self._stream.needs}."
             raise AccessError(f"{error} {needs}", error.status) from None
         finally:
-            self._client.hang_up()
+            self._client.close_idle()
             self._report()
         return state
 
@@ -165,7 +165,7 @@ class RestSync:
 
     def _waiting(self, items: Iterator[T]) -> Iterator[T]:
         """`items`, each waited for in a way that a signal may end."""
-        while (item := self._interrupts.result_of(partial(next, items, None))) is not None:
+        while (item := self._interrupts.run_interruptibly(partial(next, items, None))) is not None:
             yield item
 
     def _report(self) -> None:

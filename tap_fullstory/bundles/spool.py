@@ -1,0 +1,181 @@
+"""Bundles on disk: each downloaded, and verified to be complete before anything reads it.
+
+A spooled bundle has no name in its folder: the file is opened for its owner alone and unlinked at
+once, so that the system frees it with the process, however that ends. There is nothing to clean up
+after a crash, and nothing that two taps sharing a folder could take from each other.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import queue
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import BinaryIO
+
+from tap_fullstory.bundle import Bundle
+from tap_fullstory.bundles.unpack import TruncatedFile, unpack, verify_complete
+from tap_fullstory.errors import BundleError, LocalResourceError
+from tap_fullstory.http.download import SinkError
+from tap_fullstory.signals import THREAD_NAME_PREFIX
+
+LOGGER = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SpooledBundle:
+    """A bundle's file in `folder`. `fetched_at` is when its download ended, in UTC."""
+
+    bundle: Bundle
+    file: BinaryIO
+    folder: str
+    fetched_at: datetime
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the unpacked bytes from the start. Raises TruncatedFile as unpack, and
+        LocalResourceError if the disk fails.
+        """
+        try:
+            yield from unpack(self.file)
+        except OSError as error:
+            raise LocalResourceError(
+                f"Bundle {self.bundle.id} ({self.bundle.period}) cannot be read back from the "
+                f"spool folder {self.folder}: {error.strerror}. Check that disk, or name another "
+                "folder as spool_dir in the config; then run again with the last state."
+            ) from error
+
+    def close(self) -> None:
+        """Free the disk space."""
+        self.file.close()
+
+
+def fetch(
+    bundle: Bundle, download: Callable[[Bundle, BinaryIO], None], folder: str
+) -> SpooledBundle:
+    """Download a bundle into `folder` and verify that it is complete; once more if it is not.
+
+    Raises BundleError if that fails twice, LocalResourceError if the folder cannot hold it, and
+    whatever `download` raises.
+    """
+    try:
+        return _fetch_once(bundle, download, folder)
+    except TruncatedFile as reason:
+        LOGGER.warning(
+            "Bundle %s (%s) %s at unpacked byte %d; downloading it once more",
+            bundle.id, bundle.period, reason, reason.offset,
+        )  # fmt: skip
+    try:
+        return _fetch_once(bundle, download, folder)
+    except TruncatedFile as reason:
+        raise BundleError(str(reason), bundle.id, bundle.period, reason.offset) from None
+
+
+# A bundle with its file, or with None where it is left out.
+Fetched = tuple[Bundle, SpooledBundle | None]
+
+
+def prefetch(
+    bundles: Iterable[Bundle],
+    fetch_one: Callable[[Bundle], Fetched],
+    count: int,
+    interruptible: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Iterator[Fetched]:
+    """Yield the bundles in order, up to `count` of them fetched by a thread before they are asked
+    for.
+
+    At most `count` bundles are on disk besides the one last yielded; 0 fetches none in advance. The
+    reader waits for the thread within `interruptible`, and does nothing else there. What the thread
+    raises is re-raised when that bundle is requested.
+    """
+    fetched: queue.SimpleQueue[Fetched | BaseException | None] = queue.SimpleQueue()
+    free = threading.Semaphore(count)
+    wanted = threading.Event()
+    wanted.set()
+
+    def discard() -> None:
+        with suppress(queue.Empty):
+            while True:
+                item = fetched.get_nowait()
+                if isinstance(item, tuple) and item[1] is not None:
+                    item[1].close()
+
+    def work() -> None:
+        try:
+            for bundle in bundles:
+                free.acquire()
+                if not wanted.is_set():
+                    return
+                fetched.put(fetch_one(bundle))
+                if not wanted.is_set():  # the reader may have emptied the queue before
+                    discard()
+                    return
+            fetched.put(None)
+        except BaseException as error:  # noqa: BLE001 - re-raised by the reader
+            fetched.put(error)
+
+    # A thread even for 0: a signal can interrupt a queue wait but not getaddrinfo(). A daemon,
+    # since at the end it may be inside a download that nobody waits for.
+    thread = threading.Thread(target=work, name=f"{THREAD_NAME_PREFIX}prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            # The previous bundle has been read, which makes room for one more.
+            free.release()
+            with interruptible():
+                item = fetched.get()
+            if isinstance(item, tuple):
+                yield item
+                continue
+            if item is not None:
+                raise item
+            return
+    finally:
+        wanted.clear()
+        free.release()
+        discard()
+
+
+def _fetch_once(
+    bundle: Bundle, download: Callable[[Bundle, BinaryIO], None], folder: str
+) -> SpooledBundle:
+    file = _open(folder)
+    try:
+        try:
+            download(bundle, file)
+        except SinkError as error:
+            size = f"{error.needed} bytes" if error.needed else f"more than {error.taken} bytes"
+            raise _disk_error(error.cause, folder, f"bundle {bundle.id} ({size})") from error
+        fetched_at = datetime.now(timezone.utc)
+        spooled = SpooledBundle(bundle, file, folder, fetched_at)
+        verify_complete(spooled.chunks())
+        return spooled
+    except BaseException:
+        file.close()
+        raise
+
+
+def _open(folder: str) -> BinaryIO:
+    try:
+        # 0600 and unlinked: bundles hold personal data.
+        return tempfile.TemporaryFile(
+            buffering=0, dir=Path(folder).expanduser(), prefix="tap-fullstory-"
+        )
+    # A folder of a user that does not exist is a RuntimeError, one with a NUL a ValueError.
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _disk_error(error, folder, "a bundle") from error
+
+
+def _disk_error(error: Exception, folder: str, needed: str) -> LocalResourceError:
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    mend = "Make room there" if full else "Make it a folder that the tap may write to"
+    reason = getattr(error, "strerror", None) or error
+    return LocalResourceError(
+        f"The spool folder {folder} cannot hold {needed}: {reason}. {mend}, or name another one as "
+        "spool_dir in the config; then run again with the last state."
+    )

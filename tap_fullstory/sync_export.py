@@ -1,0 +1,213 @@
+"""One export stream: each bundle's records, checkpoints inside it, then the bookmark at its end.
+
+Nothing is lost: the bookmark moves past a bundle in one place, after its last record. Nothing is
+doubled: checkpoints in between say how far a bundle has got, and the next run goes on there.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from singer import metrics
+
+from tap_fullstory import state as states
+from tap_fullstory.bundle import Bundle
+from tap_fullstory.bundles.sources import ExportSource
+from tap_fullstory.bundles.spool import Fetched, SpooledBundle, fetch, prefetch
+from tap_fullstory.bundles.unpack import TruncatedFile
+from tap_fullstory.catalog import EVENT_DIGEST, Selection
+from tap_fullstory.config import Config
+from tap_fullstory.errors import BundleError, TargetError
+from tap_fullstory.events import EventReader, Malformed, Position, PositionLost
+from tap_fullstory.messages import MessageWriter, record_frame
+from tap_fullstory.native import is_available
+from tap_fullstory.progress import Progress
+from tap_fullstory.records import Batch, RecordEncoder, Tally, add_counts
+from tap_fullstory.report import report_bundle, report_unlisted
+from tap_fullstory.signals import Signals
+from tap_fullstory.state import Partial, State
+from tap_fullstory.times import format_rfc3339
+
+LOGGER = logging.getLogger(__name__)
+
+
+class ExportSync:
+    """One export stream, of events or of individuals, from listing to bookmark."""
+
+    def __init__(
+        self,
+        config: Config,
+        selection: Selection,
+        source: ExportSource,
+        writer: MessageWriter,
+        signals: Signals,
+    ) -> None:
+        self._config = config
+        self._name = selection.row.name
+        self._stream = selection.stream
+        self._custom_vars = selection.custom_vars
+        self._source = source
+        self._writer = writer
+        self._signals = signals
+        self._encoder = RecordEncoder(
+            selection,
+            text_custom_vars=config.custom_vars_format == "string",
+            digest=EVENT_DIGEST in selection.schema["properties"],
+        )
+        self._unlisted: dict[str, int] = {}
+
+    def run(self, state: State, now: datetime) -> State:
+        """Emit the bundles that end after the bookmark; return the state after the last."""
+        if not is_available():
+            LOGGER.info("The compiled part of the tap is not installed: it takes more CPU")
+        bookmark = states.bundle_end(state, self._name)
+        if bookmark is not None and bookmark > now:
+            LOGGER.warning(
+                "The bookmark of %s, %s, is in the future: no bundle can end after it yet. If the "
+                "state is wrong, correct its bundle_end.", self._stream, format_rfc3339(bookmark),
+            )  # fmt: skip
+            return state
+        self._progress = Progress(self._config.end_date or now)
+        bundles = self._source.bundles(state, self._progress.listed)
+        count, interruptible = self._config.prefetch_bundles, self._signals.interruptible
+        fetched = prefetch(bundles, self._fetch, count, interruptible)
+        with self._progress.shown(), metrics.record_counter(self._stream) as counter:
+            try:
+                while (item := self._wait_for(fetched, state)) is not None:
+                    bundle, spooled = item
+                    if spooled is None:
+                        self._progress.left_out()
+                    else:
+                        try:
+                            self._emit(spooled, state, counter)
+                        finally:
+                            spooled.close()
+                    if bundle.advances_bookmark:
+                        state = states.with_bundle_end(state, self._name, bundle.end)
+                        self._writer.state(state)
+                    elif bookmark is not None:
+                        state = states.with_bundle_end(state, self._name, bookmark)
+                    bookmark = states.bundle_end(state, self._name)
+                    self._source.release(bundle)
+            finally:
+                report_unlisted(self._stream, self._unlisted, self._custom_vars)
+        return state
+
+    def _wait_for(self, fetched: Iterator[Fetched], state: State) -> Fetched | None:
+        try:
+            return next(fetched, None)
+        except BaseException:
+            # What is in progress may take hours more, and the next run should not begin it again.
+            in_progress = states.with_export(state, self._name, self._source.in_progress())
+            if in_progress != state:
+                self._writer.state(in_progress)
+            raise
+
+    def _fetch(self, bundle: Bundle) -> Fetched:
+        if bundle.id in self._config.skip_bundles:
+            LOGGER.warning(
+                "Bundle %s (%s) is left out, since skip_bundles in the config names it",
+                bundle.id, bundle.period,
+            )  # fmt: skip
+            return bundle, None
+        try:
+            return bundle, fetch(bundle, self._source.download, self._config.spool_dir)
+        except BundleError:
+            # The next run needs another file, not this one again.
+            self._source.release(bundle)
+            raise
+
+    def _emit(self, spooled: SpooledBundle, state: State, counter: metrics.Counter) -> None:
+        """Write a bundle's records, with checkpoints among them but none after the last: the
+        bookmark follows that.
+
+        Whatever ends it early, the STATE of what is written goes out first.
+        """
+        bundle, started = spooled.bundle, time.monotonic()
+        bookmark = states.bundle_end(state, self._name)
+        frame = record_frame(self._stream, spooled.fetched_at)
+        parse = partial(self._encoder.encode, frame=frame, since=bundle.emitted_before)
+        reader, position = self._reader(spooled, parse, states.partial(state, self._name))
+        first, tally, unsaved = position, Tally(), 0
+        self._progress.begin(bundle)
+
+        def checkpoint() -> None:
+            if position.events:
+                progress = Partial(bundle.id, position.events, position.bytes, position.crc32)
+                boundary = bookmark or bundle.boundary
+                reached = states.with_partial(state, self._name, boundary, progress)
+                in_progress = self._source.in_progress()
+                self._writer.state(states.with_export(reached, self._name, in_progress))
+
+        # Nothing in the loop leaves cycles of objects behind; looking for some costs time.
+        gc.disable()
+        try:
+            for batch, after_batch in reader:
+                if unsaved + batch.events > self._config.checkpoint_events:
+                    checkpoint()
+                    unsaved = 0
+                self._writer.records(batch.lines)
+                position, unsaved = after_batch, unsaved + batch.events
+                self._progress.events(batch.events)
+                tally.add(batch.tally)
+                counter.increment(batch.events - batch.tally.too_early)
+                self._signals.check()
+        except TargetError:
+            raise
+        except (Malformed, TruncatedFile) as error:
+            checkpoint()
+            raise BundleError(str(error), bundle.id, bundle.period, error.offset) from None
+        except BaseException:
+            checkpoint()
+            raise
+        finally:
+            gc.enable()
+            report_bundle(tally, bundle)
+            add_counts(self._unlisted, tally.unknown)
+        if not bundle.advances_bookmark:
+            checkpoint()
+        seconds = time.monotonic() - started
+        self._progress.end(bundle, position.events - first.events, seconds)
+
+    def _reader(
+        self, spooled: SpooledBundle, parse: Any, progress: Partial | None
+    ) -> tuple[EventReader[Batch], Position]:
+        """Return a reader at the position where an earlier run has stopped, or at the start."""
+
+        def from_start() -> EventReader[Batch]:
+            return EventReader(
+                spooled.chunks(),
+                parse,
+                max_event_bytes=self._config.max_event_mb * 1024 * 1024,
+                max_events=self._config.checkpoint_events,
+            )
+
+        reader = from_start()
+        if progress is None:
+            return reader, Position()
+        if progress.id == spooled.bundle.id:
+            position = Position(progress.events, progress.bytes, progress.crc32)
+            try:
+                # Gigabytes, perhaps, and nothing is written meanwhile.
+                with self._signals.interruptible():
+                    reader.skip_to(position)
+            except PositionLost:
+                pass
+            else:
+                LOGGER.info(
+                    "Bundle %s (%s) resumes after %d events",
+                    spooled.bundle.id, spooled.bundle.period, progress.events,
+                )  # fmt: skip
+                return reader, position
+        LOGGER.warning(
+            "An earlier run emitted %d events of bundle %s, which has changed since: bundle %s "
+            "(%s) is emitted from its start, so up to %d rows may come twice",
+            progress.events, progress.id, spooled.bundle.id, spooled.bundle.period, progress.events,
+        )  # fmt: skip
+        return from_start(), Position()
