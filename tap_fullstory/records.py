@@ -99,7 +99,7 @@ class RecordEncoder:
     def __init__(self, selection: Selection, *, text_custom_vars: bool, digest: bool) -> None:
         self._columns = selection.columns
         self._dropped = selection.dropped
-        self._custom_vars = selection.custom_vars
+        self._custom_vars = selection.keeps_overflow
         self._text_custom_vars = text_custom_vars
         self._digest = digest
         self._tally = Tally()  # of the run in hand

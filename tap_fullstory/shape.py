@@ -29,11 +29,11 @@ class RecordShaper:
     """
 
     def __init__(self, selection: Selection) -> None:
-        self._stream = selection.row.name
-        self._keys = selection.row.key_properties
+        self._stream = selection.stream.name
+        self._keys = selection.stream.key_properties
         self._columns = selection.columns
         self._dropped = selection.dropped
-        self.overflow = selection.row.overflow if selection.custom_vars else None
+        self.overflow = selection.stream.overflow if selection.keeps_overflow else None
         self.misfits: Counter[str] = Counter()
         self.unknown: Counter[str] = Counter()
 

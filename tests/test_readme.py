@@ -24,10 +24,11 @@ from tap_fullstory import _parser as tap_parser
 from tap_fullstory import errors
 from tap_fullstory.about import about
 from tap_fullstory.catalog import discover
-from tap_fullstory.config import SETTINGS, parse_config
+from tap_fullstory.config import parse_config
 from tap_fullstory.errors import Interrupted, TapError
 from tap_fullstory.sandbox import Sandbox, generated_bundles
 from tap_fullstory.sandbox.__main__ import _parser as sandbox_parser
+from tap_fullstory.settings import SETTINGS
 from tap_fullstory.state import parse_state
 from tap_fullstory.streams import STREAMS, Stream
 
