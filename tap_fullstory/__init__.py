@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except TapError as error:
         _exit(_critical(error))
     except Interrupted as signal:
+        if not signal.reported:
+            LOGGER.info("Stopped by %s. Nothing was written.", signal.name)
         _exit(signal.exit_code)
     except Exception as error:  # noqa: BLE001 - either the machine's failure or a defect
         _exit(_critical(local_resource_error(error) or _defect(error)))

@@ -20,6 +20,7 @@ log: what failed, and whether another run may succeed with nothing changed.
 from __future__ import annotations
 
 import errno
+import signal
 from collections.abc import Mapping, Sequence
 
 
@@ -137,7 +138,8 @@ class Interrupted(BaseException):
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"ended by signal {signal_number}")
-        self.signal_number = signal_number
+        self.name = signal.Signals(signal_number).name
+        self.reported = False  # whether the log says already where this stopped the run
         self.exit_code = 128 + signal_number
 
 
@@ -152,8 +154,9 @@ _RESOURCES = {
     f"(ulimit -n; 64 are enough). {_RESUME}",
     errno.ENFILE: "The machine may not open more files ({}). End what holds them open, or raise "
     f"fs.file-max. {_RESUME}",
-    errno.EAGAIN: "The machine has no room for another thread or process ({}). Raise the limit of "
-    f"the user or container (ulimit -u, pids.max), or end other programs. {_RESUME}",
+    errno.EAGAIN: "The machine has no room for another thread or process ({}). Raise the limits of "
+    "the user or container (ulimit -u, ulimit -v, pids.max), or end other programs. "
+    f"{_RESUME}",
     errno.EIO: "The machine's disk or terminal fails ({}). Check the disk that holds spool_dir and "
     f"the tap itself. {_RESUME}",
     errno.ENOSPC: "A disk is full ({}). Make room on those that hold spool_dir, the temp folder "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +53,8 @@ class RunSummary:
             yield
             how = "Done"
         except Interrupted as error:
-            how = f"Stopped by {signal.Signals(error.signal_number).name}"
+            how = f"Stopped by {error.name}"
+            error.reported = True
             raise
         finally:
             self._log(how, config, writer.last_state or state, now)

@@ -88,8 +88,10 @@ def from_epoch(seconds: int) -> datetime:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as a person would say them: 50 s, 12 min, 3 h 5 min."""
+    """Return seconds as a person would say them: 50 s, 12 min, 3 h 5 min, 4 days."""
     if seconds < 60:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
+    if hours >= 72:
+        return f"{hours // 24} days"
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"

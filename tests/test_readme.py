@@ -59,7 +59,8 @@ def test_every_flag_of_the_sandbox_that_is_named_exists():
 
 def test_every_exit_code_is_there():
     codes = {0, *(error.exit_code for error in vars(errors).values() if _is_error(error))}
-    codes |= {Interrupted(number).exit_code for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    codes |= {Interrupted(number).exit_code for number in signals}
     rows = [line for line in SECTIONS["Command line"].splitlines() if re.match(r"\| `\d", line)]
     assert {int(code) for row in rows for code in re.findall(r"`(\d+)`", row)} == codes
 
