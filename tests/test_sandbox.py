@@ -653,8 +653,8 @@ def test_downloads_may_be_limited(open_client):
     assert client.get(0).status_code == 200
 
 
-def test_bundles_held_back_appear_one_by_one(open_client):
-    client = open_client(*(hand_made(number=number) for number in range(3)), held_back=2)
+def test_unpublished_bundles_appear_one_by_one(open_client):
+    client = open_client(*(hand_made(number=number) for number in range(3)), unpublished=2)
     publish = f"{client.sandbox.url}/sandbox/publish"
     assert [bundle["Id"] for bundle in client.list(start=0)] == [0]
     assert client.get(1).status_code == 404
@@ -727,7 +727,7 @@ COMMAND = [sys.executable, "-m", "tap_fullstory.sandbox"]
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_prints_a_config_and_ends_cleanly(tmp_path, number):
-    options = "--bundles 3 --events 40 --held-back 1 --until 2026-06-07 --fault list:503".split()
+    options = "--bundles 3 --events 40 --unpublished 1 --until 2026-06-07 --fault list:503".split()
     config_file = tmp_path / "config.json"
     process = subprocess.Popen(
         [*COMMAND, *options, "--config-out", str(config_file), "--verbose"],
@@ -758,7 +758,7 @@ def test_the_command_prints_a_config_and_ends_cleanly(tmp_path, number):
 def test_the_command_explains_all_its_options():
     text = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True).stdout
     for option in (
-        "port api-key bundles events seed until held-back layout compression redirect get-limit "
+        "port api-key bundles events seed until unpublished layout compression redirect get-limit "
         "fault config-out verbose"
     ).split():
         assert re.search(rf"^  --{option}\b.*\n? +\w", text, re.MULTILINE), option

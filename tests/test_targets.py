@@ -53,7 +53,7 @@ def sandbox() -> Iterator[Sandbox]:
         Bundle(str(start), start, start + DAY, body)
         for start, body in zip(starts, bodies, strict=True)
     ]
-    with Sandbox(bundles, held_back=1) as sandbox:
+    with Sandbox(bundles, unpublished=1) as sandbox:
         yield sandbox
 
 

@@ -45,7 +45,7 @@ def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
         port=options.port,
         layout=options.layout,
         compression=options.compression,
-        held_back=options.held_back,
+        unpublished=options.unpublished,
         redirect=options.redirect,
         get_limit=options.get_limit,
         role=options.role,
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tap_fullstory.sandbox",
         description="Serves FullStory's Data Export, Segment Export and REST APIs on loopback over "
         "generated events, and prints the config with which the tap finds them. POST "
-        "/sandbox/publish lists one more of the bundles that --held-back keeps back. POST "
+        "/sandbox/publish lists the oldest bundle that --unpublished leaves out. POST "
         "/sandbox/settings/KIND, with a JSON object of what changes, makes a new version of "
         "settings such as `blocking`.",
         epilog=FAULT_SYNTAX,
@@ -86,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--until", type=date, metavar="DATE",
         help="end of the newest bundle, in UTC unless it says otherwise; default: the last UTC "
         "midnight at least 24 hours ago")
-    add("--held-back", type=whole_number, default=0, metavar="N",
+    add("--unpublished", type=whole_number, default=0, metavar="N",
         help="list the newest N bundles only when told to (POST /sandbox/publish); "
         "default: %(default)s")
     add("--layout", choices=LAYOUTS, default=LAYOUTS[0],

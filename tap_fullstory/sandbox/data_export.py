@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .bundles import Bundle, BundleFile, Shelf
+from .bundles import Bundle, BundleFile, BundleStore
 from .routes import Match, Route
 from .wire import Answer, Request, error_answer, json_answer
 
@@ -52,7 +52,7 @@ class DataExport:
 
     def __init__(
         self,
-        shelf: Shelf,
+        store: BundleStore,
         serve: Callable[[Request, str, BundleFile], Answer],
         throttle: Throttle,
         *,
@@ -61,7 +61,7 @@ class DataExport:
     ) -> None:
         if list_style not in LIST_STYLES:
             raise ValueError(f"list_style is {list_style!r}, not of {', '.join(LIST_STYLES)}")
-        self._shelf = shelf
+        self._store = store
         self._serve = serve
         self._throttle = throttle
         self._list_style = list_style
@@ -81,7 +81,7 @@ class DataExport:
             return error_answer(400, "bad_request", f"start is not Unix seconds: {error}")
         bundles = [
             bundle
-            for bundle in self._shelf.listed()
+            for bundle in self._store.listed()
             if bundle.stop > start or (self._inclusive_list and bundle.stop == start)
         ]
         exports = [self._listed(bundle) for bundle in bundles[:PAGE_SIZE]]
@@ -96,7 +96,7 @@ class DataExport:
         if wait:
             headers = {"Retry-After": str(wait)}
             return error_answer(429, "too_many_requests", "downloads are limited", headers)
-        file = self._shelf.file(bundle_id)
+        file = self._store.file(bundle_id)
         if file is None:
             return error_answer(404, "resource_not_found", f"there is no bundle {bundle_id}")
         return self._serve(request, bundle_id, file)

@@ -11,7 +11,7 @@ import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 
-from .bundles import Bundle, Shelf
+from .bundles import Bundle, BundleStore
 from .listings import (
     OPERATIONS,
     SEGMENTS,
@@ -51,20 +51,20 @@ class _RefusedError(Exception):
 
 
 class RestApis:
-    """`everybody` are the users, `shelf` holds the events that tell their sessions, `role` is the
+    """`everybody` are the users, `store` holds the events that tell their sessions, `role` is the
     key's level, `most_a_page` caps what a list answers whatever `limit` asks for.
     """
 
     def __init__(
         self,
         everybody: Sequence[Person],
-        shelf: Shelf,
+        store: BundleStore,
         settings: Settings,
         role: str,
         most_a_page: int = MOST_A_PAGE,
     ) -> None:
         self._everybody = everybody
-        self._shelf = shelf
+        self._store = store
         self._settings = settings
         self._role = role
         self._most = most_a_page
@@ -106,7 +106,7 @@ class RestApis:
         given = _only(request, "uid", "email", "limit", "session_uid")
         if not {"uid", "email"} & set(given):
             raise _RefusedError("uid, email or session_uid is required")
-        listed = self._shelf.listed()
+        listed = self._store.listed()
         if listed != self._told_by:  # reading all events takes a while where they are many
             self._sessions, self._told_by = sessions(listed), listed
         found = [

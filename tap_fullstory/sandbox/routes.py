@@ -18,9 +18,9 @@ def _none(request: Request, match: Match) -> str | None:
 
 @dataclass(frozen=True)
 class Route:
-    """`name` is what faults call it, `path` a regular expression for the whole path, `bundle` the
-    id of the bundle that a request is about. `spoil` breaks for
-    good what a request asks for.
+    """`name` is what faults call it, `path` a regular expression for the whole path, `bundle`
+    returns the id of the bundle that a request is about. `invalidate` makes what a request asks
+    for unavailable for good.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Route:
     path: str
     answer: Callable[[Request, Match], Answer]
     bundle: Callable[[Request, Match], str | None] = _none
-    spoil: Callable[[Request, Match], None] | None = None
+    invalidate: Callable[[Request, Match], None] | None = None
 
 
 def find(routes: Iterable[Route], request: Request) -> tuple[Route, Match] | None:

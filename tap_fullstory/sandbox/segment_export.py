@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from .bundles import Bundle, BundleFile, Shelf
+from .bundles import Bundle, BundleFile, BundleStore
 from .events import shuffled
 from .exported import (
     EVENT_FIELDS,
@@ -84,14 +84,14 @@ class SegmentExports:
 
     def __init__(
         self,
-        shelf: Shelf,
+        store: BundleStore,
         locate: Callable[[str, BundleFile], str],
         *,
         pending_polls: int,
         reorder: bool,
         role: str,
     ) -> None:
-        self._shelf = shelf
+        self._store = store
         self._locate = locate
         self._pending_polls = pending_polls
         self._reorder = reorder
@@ -167,10 +167,10 @@ class SegmentExports:
         start, end = order.start, order.end
         exactly = self._exactly(order)
         if exactly and order.kind == "TYPE_EVENT" and isinstance(exactly.body, (bytes, Path)):
-            file = self._shelf.file(exactly.id)
+            file = self._store.file(exactly.id)
             if file is not None:
                 return file
-        bundles = self._shelf.listed()
+        bundles = self._store.listed()
         rows: Any
         if order.kind == "TYPE_EVENT":
             found = events_between(bundles, start, end)
@@ -178,7 +178,7 @@ class SegmentExports:
         else:
             rows = individuals_between(bundles, start, end, order.fields)
         rng = Random(f"export/{export.number if self._reorder else start}")
-        return self._shelf.make(export.operation_id, shuffled(rows, rng, _ROWS_MIXED))
+        return self._store.make(export.operation_id, shuffled(rows, rng, _ROWS_MIXED))
 
     def _described(self, export: _Export) -> dict[str, Any]:
         done = export.state == "COMPLETED"
@@ -204,7 +204,7 @@ class SegmentExports:
     def _exactly(self, order: _Order) -> Bundle | None:
         """The bundle of exactly the period of an order, if there is one."""
         start, end = order.start.timestamp(), order.end.timestamp()
-        for bundle in self._shelf.listed():
+        for bundle in self._store.listed():
             if bundle.start == start and bundle.stop == end:
                 return bundle
         return None

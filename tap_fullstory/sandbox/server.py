@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from .account import Account
-from .bundles import Bundle, BundleFile, Shelf, generated_bundles, last_settled_midnight
+from .bundles import Bundle, BundleFile, BundleStore, generated_bundles, last_settled_midnight
 from .data_export import DataExport, Throttle
 from .events import GeneratedEvents
 from .faults import Fault, Faults, parse_fault
@@ -42,7 +42,7 @@ class Sandbox:
     is any that is free. The other options:
 
     - `layout`, `compression`: how events become files, see LAYOUTS and COMPRESSIONS;
-    - `held_back`: so many of the newest bundles wait for `publish()`;
+    - `unpublished`: how many of the newest bundles are listed only after `publish()`;
     - `redirect`: `get` sends to a signed address at a second origin, the storage host, which
       refuses requests that carry an Authorization header;
     - `get_limit`: downloads in `get_limit_seconds` (FullStory: 2 in 60); None for no limit;
@@ -66,7 +66,7 @@ class Sandbox:
         port: int = 0,
         layout: str = "lines",
         compression: str = "content-type",
-        held_back: int = 0,
+        unpublished: int = 0,
         redirect: bool = False,
         get_limit: int | None = None,
         get_limit_seconds: float = 60,
@@ -97,18 +97,18 @@ class Sandbox:
             folder = tempfile.TemporaryDirectory(
                 prefix="tap-fullstory-sandbox-", ignore_cleanup_errors=True
             )
-            self._shelf = Shelf(
+            self._store = BundleStore(
                 generated_bundles() if bundles is None else bundles,
                 Path(resources.enter_context(folder)),
                 layout=layout,
                 compression=compression,
-                held_back=held_back,
+                unpublished=unpublished,
             )
             self._redirect = redirect
             self._files = FileServer(ranges=ranges, changing_etag=changing_etag)
             self._storage = Storage(self._files)
             data_export = DataExport(
-                self._shelf,
+                self._store,
                 self._serve,
                 Throttle(get_limit, get_limit_seconds),
                 list_style=list_style,
@@ -116,8 +116,8 @@ class Sandbox:
             )
             self._settings = Settings()
             rest = RestApis(
-                people(_seed(self._shelf.everything())),
-                self._shelf,
+                people(_seed(self._store.everything())),
+                self._store,
                 self._settings,
                 role,
                 most_a_page,
@@ -127,7 +127,7 @@ class Sandbox:
                 Route("settings", ("POST",), r"/sandbox/settings/([a-z]+)", self._change),
             ]
             exports = SegmentExports(
-                self._shelf,
+                self._store,
                 lambda bundle_id, file: self._storage.location(self.storage_url, bundle_id, file),
                 pending_polls=pending_polls,
                 reorder=reorder,
@@ -175,8 +175,8 @@ class Sandbox:
 
     @property
     def bundles(self) -> list[Bundle]:
-        """Those held back too, oldest first."""
-        return self._shelf.everything()
+        """All bundles, the unpublished included, oldest first."""
+        return self._store.everything()
 
     @property
     def requests(self) -> list[Request]:
@@ -198,10 +198,10 @@ class Sandbox:
         }
 
     def publish(self, bundle: Bundle | None = None) -> Bundle | None:
-        """Puts one more bundle on offer: the oldest of those held back, or the given one, which
-        takes the place of one with the same id. Returns it, or None if none was held back.
+        """Publish the oldest unpublished bundle, or the given one, which replaces one with the
+        same id. Return it, or None if there was nothing to publish.
         """
-        return self._shelf.publish(bundle)
+        return self._store.publish(bundle)
 
     def change_settings(self, kind: str, platform: str = "web", **changes: Any) -> Fields:
         """Makes a new version of the settings of a kind (the last part of their path, such as
@@ -229,8 +229,8 @@ class Sandbox:
         fault = self._faults.take(route.name, route.bundle(request, match))
         if fault is None:
             return self._answer(request, route, match)
-        if fault.spoils() and route.spoil:
-            route.spoil(request, match)
+        if fault.invalidates() and route.invalidate:
+            route.invalidate(request, match)
             return self._answer(request, route, match)
         if fault.alters():
             return fault.altered(self._answer(request, route, match))
@@ -251,7 +251,7 @@ class Sandbox:
     def _publish(self, request: Request, match: Match) -> Answer:
         published = self.publish()
         if published is None:
-            return error_answer(409, "nothing_held_back", "all bundles are listed already")
+            return error_answer(409, "nothing_unpublished", "all bundles are published already")
         return json_answer(200, {"published": published.id})
 
     def _change(self, request: Request, match: Match) -> Answer:
