@@ -50,7 +50,7 @@ COUNTS = {
     "webhook_endpoints": 3,
     "webhook_event_types": 4,
     "operations": 5,
-    "sessions": 11,
+    "sessions": 10,
 }
 
 

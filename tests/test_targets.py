@@ -46,7 +46,7 @@ def sandbox() -> Iterator[Sandbox]:
     bodies = [
         list(generate_events(FIRST, FIRST + DAY, 144)),
         [STRANGE, MISFITS],
-        list(generate_events(FIRST + 2 * DAY, FIRST + 3 * DAY, 24)),
+        list(generate_events(FIRST + 2 * DAY, FIRST + 3 * DAY, 24, number=2)),
     ]
     starts = [FIRST + number * DAY for number in range(3)]
     bundles = [

@@ -82,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--events", type=whole_number, default=24, metavar="N",
         help="events in each bundle; default: %(default)s")
     add("--seed", type=int, default=0,
-        help="the same seed and --until give the same events; default: %(default)s")
+        help="the same seed gives the same events on every day, but for their dates; "
+        "default: %(default)s")
     add("--until", type=date, metavar="DATE",
         help="end of the newest bundle, in UTC unless it says otherwise; default: the last UTC "
         "midnight at least 24 hours ago")
@@ -124,8 +125,8 @@ def whole_number(text: str) -> int:
 
 
 def date(text: str) -> datetime:
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 knows no Z
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    time = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 refuses Z
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
 def _fault(text: str) -> object:

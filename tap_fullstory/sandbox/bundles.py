@@ -59,22 +59,32 @@ class BundleFile:
     etag: str
 
 
-def last_settled_midnight(now: datetime | None = None) -> datetime:
-    """The last UTC midnight at least 24 hours ago, by when FullStory's events have settled
-    (help.fullstory.com/hc/en-us/articles/360020829273).
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def last_midnight(time: datetime) -> datetime:
+    """Return the UTC midnight with which the day of `time` (aware, in any zone) begins."""
+    return time.astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def last_settled_midnight(now: datetime) -> datetime:
+    """Return the last UTC midnight at least 24 hours before `now` (aware, in any zone), by when
+    FullStory's events have settled (help.fullstory.com/hc/en-us/articles/360020829273).
     """
-    day_ago = (now or datetime.now(timezone.utc)) - timedelta(days=1)
-    return day_ago.replace(hour=0, minute=0, second=0, microsecond=0)
+    return last_midnight(now) - timedelta(days=1)
 
 
 def generated_bundles(
     count: int = 6, events: int = 24, *, seed: int = 0, until: datetime | None = None
 ) -> list[Bundle]:
-    """`count` bundles of a day and `events` events each, end to end, oldest first.
+    """Return `count` bundles of a day and `events` events each, end to end, oldest first.
 
-    The newest ends at `until` (UTC-aware; None is last_settled_midnight()).
+    The newest ends at `until` (aware; None is the last settled midnight). It sets dates and
+    nothing else: all other values follow from `events`, `seed` and a bundle's number, 0 for the
+    oldest.
     """
-    stop = int((until or last_settled_midnight()).timestamp())
+    stop = int((until or last_settled_midnight(utc_now())).timestamp())
     bundles = []
     for number in range(count):
         start = stop - (count - number) * DAY

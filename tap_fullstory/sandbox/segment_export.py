@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from .bundles import Bundle, BundleFile, BundleStore
+from .bundles import Bundle, BundleFile, BundleStore, last_midnight
 from .events import shuffled
 from .exported import (
     EVENT_FIELDS,
@@ -90,11 +90,13 @@ class SegmentExports:
         pending_polls: int,
         reorder: bool,
         role: str,
+        clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._locate = locate
         self._pending_polls = pending_polls
         self._reorder = reorder
+        self._clock = clock
         self._forbidden = role == "USER"
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
@@ -113,7 +115,7 @@ class SegmentExports:
     def create(self, request: Request, match: Match) -> Answer:
         if self._forbidden:
             return error_answer(403, "forbidden", "this needs a key of the level Architect")
-        now = datetime.now(timezone.utc)
+        now = self._clock()
         try:
             order = _order(json.loads(request.body), now)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -149,12 +151,12 @@ class SegmentExports:
         export = self._by_result.get(match[1])
         if export is None or export.expired or export.file is None:
             return error_answer(404, "resource_not_found", "no such export, or it has expired")
-        until = datetime.now(timezone.utc) + timedelta(minutes=5)
+        until = self._clock() + timedelta(minutes=5)
         location = self._locate(export.bundle, export.file)
         return json_answer(200, {"location": location, "expires": _nine_decimals(until)})
 
     def _finish(self, export: _Export) -> None:
-        export.finished = datetime.now(timezone.utc)
+        export.finished = self._clock()
         try:
             export.file = self._made(export)
         except (ValueError, OSError, EOFError) as error:
@@ -177,14 +179,14 @@ class SegmentExports:
             rows = (as_segment_export(event, order.fields) for event in found)
         else:
             rows = individuals_between(bundles, start, end, order.fields)
-        rng = Random(f"export/{export.number if self._reorder else start}")
+        rng = Random(f"export/{export.number if self._reorder else 0}")
         return self._store.make(export.operation_id, shuffled(rows, rng, _ROWS_MIXED))
 
     def _described(self, export: _Export) -> dict[str, Any]:
         done = export.state == "COMPLETED"
         finished, results = export.finished, None
         if done and finished:
-            expires = (finished + _KEPT).isoformat().replace("+00:00", "Z")
+            expires = _six_decimals(finished + _KEPT)
             results = {"searchExportId": export.result_id, "expires": expires}
         waits = self._pending_polls
         return {
@@ -195,8 +197,8 @@ class SegmentExports:
             # 100 before it is COMPLETED, as it may be at FullStory.
             "estimatePctComplete": 100 if done or not waits else 100 - 100 * export.polls // waits,
             "step": "" if done else "writing",
-            "createdAt": export.created.isoformat().replace("+00:00", "Z"),
-            "finishedAt": finished.isoformat().replace("+00:00", "Z") if finished else None,
+            "createdAt": _six_decimals(export.created),
+            "finishedAt": _six_decimals(finished) if finished else None,
             "details": None,
             "results": results,
         }
@@ -215,7 +217,7 @@ class SegmentExports:
 
     def _ordered(self, request: Request, match: Match) -> str | None:
         try:
-            return self._bundle_of(_order(json.loads(request.body), datetime.now(timezone.utc)))
+            return self._bundle_of(_order(json.loads(request.body), self._clock()))
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
@@ -243,7 +245,8 @@ def _order(document: Mapping[str, Any], now: datetime) -> _Order:
     if "segmentTimeRange" in document:
         first, last = _span(document["segmentTimeRange"], now)
     else:
-        first, last = now - timedelta(days=EVERYONE_DAYS), now
+        # Whole days, or the time of day would decide which of the sandbox's bundles are in it.
+        first, last = last_midnight(now) - timedelta(days=EVERYONE_DAYS), now
     if not document["segmentId"] or start >= end:
         raise ValueError("segmentId and timeRange")
     fields = tuple(document.get("fields") or ())
@@ -271,9 +274,14 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
-def _nine_decimals(moment: datetime) -> str:
+def _six_decimals(time: datetime) -> str:
+    utc = time.astimezone(timezone.utc).replace(tzinfo=None)
+    return utc.isoformat(timespec="microseconds") + "Z"
+
+
+def _nine_decimals(time: datetime) -> str:
     """As the example of get-export-results has it, which not every parser takes."""
-    return f"{moment:%Y-%m-%dT%H:%M:%S.%f}123Z"
+    return _six_decimals(time).replace("Z", "123Z")
 
 
 def _id(of: str, number: int) -> str:

@@ -13,7 +13,14 @@ from types import TracebackType
 from typing import Any
 
 from .account import Account
-from .bundles import Bundle, BundleFile, BundleStore, generated_bundles, last_settled_midnight
+from .bundles import (
+    Bundle,
+    BundleFile,
+    BundleStore,
+    generated_bundles,
+    last_settled_midnight,
+    utc_now,
+)
 from .data_export import DataExport, Throttle
 from .events import GeneratedEvents
 from .faults import Fault, Faults, parse_fault
@@ -53,6 +60,7 @@ class Sandbox:
     - `most_a_page`: caps what a page of the REST lists holds, save that of users, which holds ten;
     - `export_api`: which of EXPORT_APIS `config()` chooses; both are served, over the same events;
     - `pending_polls`, `reorder`: see SegmentExports;
+    - `clock`: returns the time (aware) that the account's dates follow from;
     - `log`: called with a line for each request, which names no key.
 
     Raises ValueError if an option has no such value, OSError if the port is taken.
@@ -80,6 +88,7 @@ class Sandbox:
         role: str = "ARCHITECT",
         most_a_page: int = MOST_A_PAGE,
         faults: Iterable[Fault | str] = (),
+        clock: Callable[[], datetime] = utc_now,
         log: Callable[[str], None] | None = None,
     ) -> None:
         if role not in LEVELS:
@@ -88,6 +97,7 @@ class Sandbox:
             raise ValueError(f"export_api is {export_api!r}, not one of {', '.join(EXPORT_APIS)}")
         self.api_key = api_key
         self.export_api = export_api
+        self._clock = clock
         self._lock = threading.Lock()
         self._requests: list[Request] = []
         self._faults = Faults()
@@ -98,7 +108,9 @@ class Sandbox:
                 prefix="tap-fullstory-sandbox-", ignore_cleanup_errors=True
             )
             self._store = BundleStore(
-                generated_bundles() if bundles is None else bundles,
+                generated_bundles(until=last_settled_midnight(clock()))
+                if bundles is None
+                else bundles,
                 Path(resources.enter_context(folder)),
                 layout=layout,
                 compression=compression,
@@ -114,7 +126,7 @@ class Sandbox:
                 list_style=list_style,
                 inclusive_list=inclusive_list,
             )
-            self._settings = Settings()
+            self._settings = Settings(clock)
             rest = RestApis(
                 people(_seed(self._store.everything())),
                 self._store,
@@ -132,6 +144,7 @@ class Sandbox:
                 pending_polls=pending_polls,
                 reorder=reorder,
                 role=role,
+                clock=clock,
             )
             self._routes = {
                 "api": [
@@ -190,7 +203,7 @@ class Sandbox:
         start = datetime.fromtimestamp(bundles[0].start, timezone.utc) if bundles else None
         return {
             "api_key": self.api_key,
-            "start_date": f"{start or last_settled_midnight():%Y-%m-%dT%H:%M:%SZ}",
+            "start_date": f"{start or last_settled_midnight(self._clock()):%Y-%m-%dT%H:%M:%SZ}",
             "data_export_url": self.url,
             "api_url": self.url,
             **({} if self.export_api == EXPORT_APIS[0] else {"export_api": self.export_api}),
