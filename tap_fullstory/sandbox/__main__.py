@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from .account import LEVELS
 from .bundles import COMPRESSIONS, LAYOUTS, generated_bundles
 from .faults import FAULT_SYNTAX, parse_fault
-from .rest import LEVELS
 from .server import DEFAULT_KEY, EXPORT_APIS, Sandbox
 
 

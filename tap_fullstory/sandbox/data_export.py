@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from .account import Account
 from .bundles import Bundle, BundleFile, BundleStore
 from .routes import Match, Route
 from .wire import Answer, Request, error_answer, json_answer
@@ -48,13 +49,16 @@ class Throttle:
 
 
 class DataExport:
-    """`serve` turns a bundle's file into the answer: the file itself, or where it lies."""
+    """`serve` turns a bundle's file into the answer: the file itself, or where it lies. All calls
+    need the level ARCHITECT.
+    """
 
     def __init__(
         self,
         store: BundleStore,
         serve: Callable[[Request, str, BundleFile], Answer],
         throttle: Throttle,
+        account: Account,
         *,
         list_style: str,
         inclusive_list: bool,
@@ -64,13 +68,16 @@ class DataExport:
         self._store = store
         self._serve = serve
         self._throttle = throttle
+        self._account = account
         self._list_style = list_style
         self._inclusive_list = inclusive_list
 
     def routes(self) -> list[Route]:
+        listing = self._account.require("ARCHITECT", self.list)
+        get = self._account.require("ARCHITECT", self.get)
         return [
-            Route("list", ("GET", "POST"), "/api/v1/export/list", self.list),
-            Route("get", ("GET", "POST"), "/api/v1/export/get", self.get, _bundle_asked_for),
+            Route("list", ("GET", "POST"), "/api/v1/export/list", listing),
+            Route("get", ("GET", "POST"), "/api/v1/export/get", get, _bundle_asked_for),
         ]
 
     def list(self, request: Request, match: Match) -> Answer:

@@ -11,6 +11,8 @@ from .wire import Answer, Request
 Match = re.Match[str]
 """Of a request's path with its route's pattern: the groups are the path's variables."""
 
+Handler = Callable[[Request, Match], Answer]
+
 
 def _none(request: Request, match: Match) -> str | None:
     return None
@@ -26,7 +28,7 @@ class Route:
     name: str
     methods: tuple[str, ...]
     path: str
-    answer: Callable[[Request, Match], Answer]
+    answer: Handler
     bundle: Callable[[Request, Match], str | None] = _none
     invalidate: Callable[[Request, Match], None] | None = None
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from .account import Account
 from .bundles import Bundle, BundleFile, BundleStore, last_midnight
 from .events import shuffled
 from .exported import (
@@ -75,8 +76,8 @@ class _Export:
 
 class SegmentExports:
     """`locate` gives a fresh signed address of a file. An operation is PENDING `pending_polls`
-    times. With `reorder` each export of a window has its rows in another order. `role` is the
-    key's level: a USER may not export.
+    times. With `reorder` each export of a window has its rows in another order. To create an
+    export and to get its results takes the level ARCHITECT; its operation is open to all.
 
     A bundle whose body is a file as it is, bytes or a path, is what an export of exactly its period
     answers, whatever it is.
@@ -89,7 +90,7 @@ class SegmentExports:
         *,
         pending_polls: int,
         reorder: bool,
-        role: str,
+        account: Account,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
@@ -97,7 +98,7 @@ class SegmentExports:
         self._pending_polls = pending_polls
         self._reorder = reorder
         self._clock = clock
-        self._forbidden = role == "USER"
+        self._account = account
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._by_operation: dict[str, _Export] = {}
@@ -105,16 +106,16 @@ class SegmentExports:
 
     def routes(self) -> list[Route]:
         results = "/search/v1/exports/([^/]+)/results"
+        create = self._account.require("ARCHITECT", self.create)
+        get = self._account.require("ARCHITECT", self.results)
         return [
-            Route("create", ("POST",), "/segments/v1/exports", self.create, self._ordered),
+            Route("create", ("POST",), "/segments/v1/exports", create, self._ordered),
             Route("operation", ("GET",), _EXPORT, self.operation, self._bundle, self._fail),
             Route("cancel", ("POST",), f"{_EXPORT}/cancel", self.cancel, self._bundle),
-            Route("results", ("GET",), results, self.results, self._bundle, self._expire),
+            Route("results", ("GET",), results, get, self._bundle, self._expire),
         ]
 
     def create(self, request: Request, match: Match) -> Answer:
-        if self._forbidden:
-            return error_answer(403, "forbidden", "this needs a key of the level Architect")
         now = self._clock()
         try:
             order = _order(json.loads(request.body), now)

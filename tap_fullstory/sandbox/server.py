@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .account import Account
+from .account import LEVELS, Account
 from .bundles import (
     Bundle,
     BundleFile,
@@ -26,7 +26,7 @@ from .events import GeneratedEvents
 from .faults import Fault, Faults, parse_fault
 from .files import FileServer, Storage
 from .people import people
-from .rest import LEVELS, MOST_A_PAGE, RestApis
+from .rest import MOST_A_PAGE, RestApis
 from .routes import Match, Route, find
 from .segment_export import SegmentExports
 from .settings import PLATFORMS, Settings
@@ -104,14 +104,16 @@ class Sandbox:
         for fault in faults:
             self.fault(fault)
         with ExitStack() as resources:
-            folder = tempfile.TemporaryDirectory(
-                prefix="tap-fullstory-sandbox-", ignore_cleanup_errors=True
+            folder = resources.enter_context(
+                tempfile.TemporaryDirectory(
+                    prefix="tap-fullstory-sandbox-", ignore_cleanup_errors=True
+                )
             )
             self._store = BundleStore(
                 generated_bundles(until=last_settled_midnight(clock()))
                 if bundles is None
                 else bundles,
-                Path(resources.enter_context(folder)),
+                Path(folder),
                 layout=layout,
                 compression=compression,
                 unpublished=unpublished,
@@ -119,10 +121,12 @@ class Sandbox:
             self._redirect = redirect
             self._files = FileServer(ranges=ranges, changing_etag=changing_etag)
             self._storage = Storage(self._files)
+            account = Account(role)
             data_export = DataExport(
                 self._store,
                 self._serve,
                 Throttle(get_limit, get_limit_seconds),
+                account,
                 list_style=list_style,
                 inclusive_list=inclusive_list,
             )
@@ -131,7 +135,7 @@ class Sandbox:
                 people(_seed(self._store.everything())),
                 self._store,
                 self._settings,
-                role,
+                account,
                 most_a_page,
             )
             self._control = [
@@ -143,14 +147,14 @@ class Sandbox:
                 lambda bundle_id, file: self._storage.location(self.storage_url, bundle_id, file),
                 pending_polls=pending_polls,
                 reorder=reorder,
-                role=role,
+                account=account,
                 clock=clock,
             )
             self._routes = {
                 "api": [
                     *data_export.routes(),
                     *exports.routes(),
-                    *Account(role).routes(),
+                    *account.routes(),
                     *rest.routes(),
                 ],
                 "storage": self._storage.routes(),
