@@ -122,7 +122,7 @@ def test_target_postgres_gets_a_column_for_a_variable_that_is_promoted(
     starts = [FIRST, FIRST + day]
     bundles = [Bundle(str(start), start, start + day, [STRANGE]) for start in starts]
     schema = Schema(postgres, commands, tmp_path, "promoted")
-    with Sandbox(bundles, held_back=1) as sandbox:
+    with Sandbox(bundles, unpublished=1) as sandbox:
         state = schema.load(sandbox.config())
         assert "user_plan_str" not in schema.types()
 

@@ -31,9 +31,12 @@ def test_catalog_json_is_what_discovery_prints():
     assert run_command("--discover").stdout == (ROOT / "catalog.json").read_bytes()
 
 
+NOW = datetime(2026, 6, 7, tzinfo=timezone.utc)
+
+
 def test_the_sample_config_needs_nothing_but_a_key(caplog):
     sample = json.loads((ROOT / "sample_config.json").read_text())
-    config = parse_config({**sample, "api_key": "na1.key"}, datetime.now(timezone.utc), {})
+    config = parse_config({**sample, "api_key": "na1.key"}, NOW, {})
     assert config.start_date.tzinfo is not None
     assert caplog.records == []
     assert set(sample) <= {setting.name for setting in SETTINGS}

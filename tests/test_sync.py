@@ -91,7 +91,7 @@ def test_60_bundles_over_pages_of_20_in_order_and_nothing_the_second_time():
 
 
 def test_a_later_run_brings_what_is_new():
-    with Sandbox(held_back=2) as sandbox:
+    with Sandbox(unpublished=2) as sandbox:
         *old, fifth, sixth = sandbox.bundles
         first = synced(sandbox)
         sandbox.publish()
