@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -19,6 +20,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     `arguments` are those of the command line unless given.
     """
+    # backoff calls a function that Python 3.14 deprecates, which no user of the tap can change.
+    warnings.filterwarnings(
+        "ignore",
+        r"'asyncio\.iscoroutinefunction' is deprecated",
+        DeprecationWarning,
+        module=r"backoff\.",
+    )
     interrupts = Interrupts()
     try:
         interrupts.install()
