@@ -101,14 +101,15 @@ setup(
     extras_require={
         "dev": [
             "build==1.6.1",
-            "pytest-xdist==3.8.0",
-            "setuptools==84.2.1",
-            # The last one that runs on Python 3.10.
+            # These two are the last that run on Python 3.10.
+            "coverage==7.16.2",
             "hypothesis==6.168.5",
             "mypy==2.4.1",
             "pytest==9.2.0",
+            "pytest-xdist==3.8.0",
             "requests-mock==1.12.1",
             "ruff==0.17.6",
+            "setuptools==84.2.1",
             "types-requests==2.33.0.20261030",
         ],
     },
