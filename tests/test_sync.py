@@ -226,7 +226,9 @@ def test_every_kind_of_file():
     assert run.logged("WARNING") == []
 
 
-@pytest.mark.parametrize("body", [b"[]", gzip.compress(b"[]"), b" [\n ]\n"])
+@pytest.mark.parametrize(
+    "body", [b"[]", gzip.compress(b"[]"), b" [\n ]\n"], ids=["plain", "gzip", "whitespace"]
+)
 def test_an_empty_bundle_moves_the_bookmark(body):
     with Sandbox([day(0, body)]) as sandbox:
         run = synced(sandbox)
