@@ -42,7 +42,7 @@ def for_python(event: bytes) -> bytes:
 def road(
     plain: Callable[[bytes], bytes | None] = for_python, **columns: ValueType
 ) -> Callable[[bytes], tuple[int, bytes, Any] | None]:
-    made = native.NativeRoad(columns, frozenset(), plain, custom_vars=True, as_text=False)
+    made = native.NativeEncoder(columns, frozenset(), plain, custom_vars=True, as_text=False)
     return partial(made.lines, frame=Frame(b"", b"\n"))
 
 
@@ -197,7 +197,7 @@ def test_a_run_inside_a_run_is_refused() -> None:
     """It would write over the lines of the one around it."""
     lines = road(lambda event: (lines(b"{}") or (0, b"", {}))[1], Id=AT)
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="another run"):
+        with pytest.raises(RuntimeError, match="another chunk"):
             lines(b'{"Id":"2026-06-01T12:00:00Z"},{"Id":5}')
     assert lines(b"{}") == (1, b"{}\n", {})
 
@@ -215,7 +215,7 @@ def test_only_bytes_or_none_may_come_from_python() -> None:
 def test_a_variable_of_the_environment_rules_the_compiled_road_out() -> None:
     for value, compiled in (("1", False), ("no", False), ("", True)):
         with mock.patch.dict(os.environ, TAP_FULLSTORY_PURE_PYTHON=value):
-            assert isinstance(encoder()._road, native.NativeRoad) is compiled
+            assert isinstance(encoder()._road, native.NativeEncoder) is compiled
 
 
 def test_the_command_writes_the_same_by_either_road_and_without_the_compiled_one(
