@@ -361,7 +361,7 @@ character_end(Text at, Text end)
 #define ONES ((uint64_t)0x0101010101010101u)
 #define HIGH_BITS (ONES * 0x80)
 
-/* Has a bit of HIGH_BITS set if a byte of `word` is `c`; without one, none is. */
+/* Has one of HIGH_BITS set if, and only if, a byte of `word` is `c`. */
 static inline uint64_t
 has_byte(uint64_t word, unsigned char c)
 {
@@ -478,43 +478,44 @@ value_end(Scanner *self, Text at, Text end, int depth)
 {
     unsigned char closing[MAX_DEPTH]; /* the bracket that ends each level */
     int level = depth;
+
+value:
+    if (at == end)
+        return NULL;
+    if (*at == '{' || *at == '[') {
+        if (level == MAX_DEPTH)
+            return NULL;
+        unsigned char bracket = *at == '{' ? '}' : ']';
+        at = skip_whitespace(self, at + 1, end);
+        if (at < end && *at == bracket)
+            at++;
+        else {
+            closing[level++] = bracket;
+            goto member;
+        }
+    }
+    else if ((at = scalar_end(at, end)) == NULL)
+        return NULL;
+
     for (;;) {
+        if (level == depth)
+            return at;
+        at = skip_whitespace(self, at, end);
         if (at == end)
             return NULL;
-        int ended = 1;
-        if (*at == '{' || *at == '[') {
-            if (level == MAX_DEPTH)
-                return NULL;
-            closing[level] = *at == '{' ? '}' : ']';
-            at = skip_whitespace(self, at + 1, end);
-            if (at < end && *at == closing[level])
-                at++;
-            else {
-                level++;
-                ended = 0;
-            }
-        }
-        else if ((at = scalar_end(at, end)) == NULL)
-            return NULL;
-        while (ended) {
-            if (level == depth)
-                return at;
-            at = skip_whitespace(self, at, end);
-            if (at == end)
-                return NULL;
-            if (*at == closing[level - 1])
-                level--;
-            else if (*at == ',')
-                ended = 0;
-            else
-                return NULL;
-            at++;
-            if (!ended)
-                at = skip_whitespace(self, at, end);
-        }
-        if (closing[level - 1] == '}' && (at = member_value(self, at, end)) == NULL)
-            return NULL;
+        if (*at != closing[level - 1])
+            break;
+        level--;
+        at++;
     }
+    if (*at != ',')
+        return NULL;
+    at = skip_whitespace(self, at + 1, end);
+
+member:
+    if (closing[level - 1] == '}' && (at = member_value(self, at, end)) == NULL)
+        return NULL;
+    goto value;
 }
 
 /* --- values against their column --- */
