@@ -9,7 +9,7 @@
    Bytes go out as they came. A record consists of the spans of its event that are kept, without
    line breaks, and of CustomVars, in which undeclared keys are gathered.
 
-   What bounds every read: the text is one immutable bytes object, which the caller's arguments keep
+   What bounds every read: the text is one immutable bytes object, which the arguments of the call keep
    alive. Functions take it as `at` and `end`, with `at <= end`, and never read at `end`: each looks
    at one byte only after `at < end`, and at more only after it has compared `end - at` with their
    number. One that advances returns a pointer up to `end`, or NULL. Nothing recurses, and values
@@ -43,7 +43,7 @@ enum {
 };
 
 enum {
-    MAX_DEPTH = 500, /* levels of objects and arrays, the event included; as in records.py */
+    MAX_DEPTH = 500, /* levels of objects and arrays, the event included; as in json_text.py */
     MAX_REGISTERED_KEYS = 10000, /* events with undeclared keys beyond these go to `fallback` */
     MAX_KEY_BYTES = 1000,        /* of a key that is registered */
     SEED_BYTES = 16,
@@ -173,8 +173,8 @@ sip_round(uint64_t v[4])
     v[2] = rotate_left(v[2], 32);
 }
 
-/* SipHash-1-3 with the scanner's seed: whoever names custom variables cannot choose names that share
-   a slot, which would make every event slow. */
+/* SipHash-1-3 with the scanner's seed. Visitors can name custom variables: without a seed they could
+   choose names that share a slot, and make every event slow. */
 static uint64_t
 hash_of(const Scanner *self, Text name, size_t length)
 {

@@ -20,9 +20,6 @@ except ImportError:
 else:
     _IS_COMPILED = True
 
-# How many levels of objects and arrays an event may have, itself included; _native.c has the same.
-MAX_DEPTH = 500
-
 
 def is_available() -> bool:
     """Return whether there is a compiled encoder, and nobody has ruled it out."""

@@ -81,7 +81,7 @@ def check_encode(chunk: bytes, number: int, as_text: bool, max_events: int) -> N
     truth = oracle.truth(b"[" + chunk + b"]")
     good = truth.events[:max_events]
     for index, event in enumerate(good):
-        if has_lone_surrogate(event.text) or depth(event.text) > native.MAX_DEPTH:
+        if has_lone_surrogate(event.text) or depth(event.text) > _native.MAX_DEPTH:
             good = good[:index]
             break
     is_valid = len(good) == max_events or (truth.whole and 0 < len(truth.events) == len(good))
@@ -136,7 +136,7 @@ def check_object_end(text: bytes, choice: int) -> None:
     level, end, too_deep = 0, -1, False
     for at, byte in enumerate(shown, start):
         level += (byte in b"{[") - (byte in b"}]")
-        too_deep |= level > native.MAX_DEPTH
+        too_deep |= level > _native.MAX_DEPTH
         if level == 0 or too_deep:
             end = at + 1
             break
