@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 	dist wheel clean FORCE
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 check: lint $(ENVS)/tap/.stamp ## Lint, and the tests that take less than a minute: for every change
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
@@ -44,8 +44,9 @@ coverage: $(TEST_ENVS) ## Run all tests, and fail if they cover less of the pack
 bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/tap-fullstory-1.0.4/.stamp ## Measure the tap beside gzip and others; ARGS=--help tells the options
 	@$(BIN)/python bench/bench.py $(ARGS)
 
-fuzz: $(ENVS)/dev/.stamp ## Read damaged bundles for SECONDS=60 seconds, and say how many
+fuzz: $(ENVS)/dev/.stamp ## Read damaged bundles, then chunks that libFuzzer makes, each for SECONDS=60 seconds
 	@$(BIN)/python tests/fuzz_bundles.py $(SECONDS)
+	@$(BIN)/python tests/fuzz_native.py $(SECONDS)
 
 test-meltano: $(ENVS)/dev/.stamp $(ENVS)/meltano/.stamp ## Run the tests with a real Meltano, a minute or two
 	@TEST_MELTANO=1 $(BIN)/python -m pytest tests/test_meltano.py $(ARGS)
@@ -129,3 +130,16 @@ $(patsubst requirements/%.txt,$(ENVS)/%/.stamp,$(wildcard requirements/*.txt)): 
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) --requirement $<
 	@touch $@
+
+# --- the compiled part, built to find errors ---
+
+.PHONY: native-warnings test-sanitized fuzz-native
+
+native-warnings: $(ENVS)/dev/.stamp ## Compile the compiled part with gcc and clang; warnings are errors
+	@$(BIN)/python tests/native_builds.py warnings
+
+test-sanitized: $(ENVS)/dev/.stamp ## Run the compiled part's tests with sanitizers and assertions
+	@$(BIN)/python tests/native_builds.py sanitized $(ARGS)
+
+fuzz-native: $(ENVS)/dev/.stamp ## Only the second half of fuzz, for SECONDS=60 seconds
+	@$(BIN)/python tests/fuzz_native.py $(SECONDS)

@@ -18,7 +18,7 @@ from msgspec import Raw
 from tap_fullstory.catalog import CUSTOM_VARS, EVENT_DIGEST, Selection
 from tap_fullstory.columns import DECODE_ERRORS, without_line_breaks
 from tap_fullstory.messages import Frame
-from tap_fullstory.native import NativeRoad, is_available
+from tap_fullstory.native import NativeEncoder, is_available
 from tap_fullstory.times import parse_rfc3339
 from tap_fullstory.typed import TypedRoad, add_member
 
@@ -105,7 +105,7 @@ class RecordEncoder:
         self._tally = Tally()  # of the run in hand
         self._road: Road
         if is_available():
-            self._road = NativeRoad(
+            self._road = NativeEncoder(
                 self._columns,
                 self._dropped,
                 self._plain_or_none,
