@@ -21,10 +21,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tap_fullstory.interrupts import Interrupts
+
 from tap_fullstory.catalog import select
 from tap_fullstory.client import Client
 from tap_fullstory.config import parse_config
-from tap_fullstory.interrupts import Interrupts
 from tap_fullstory.messages import MessageWriter
 from tap_fullstory.state import parse_state
 from tap_fullstory.sync import sync
