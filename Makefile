@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help demo bench test test-meltano test-backfill fuzz lint format dist clean FORCE
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file and show a session; API=segment_export for the newer export
 	@API=$(API) $(BIN)/python demo/demo.py
@@ -28,8 +28,9 @@ test: $(TEST_ENVS) ## Run the tests; ARGS="-k name" goes to pytest
 bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/tap-fullstory-1.0.4/.stamp ## Measure the tap beside gzip and others; ARGS=--help tells the options
 	@$(BIN)/python bench/bench.py $(ARGS)
 
-fuzz: $(ENVS)/dev/.stamp ## Read damaged bundles for SECONDS=60 seconds, and say how many
+fuzz: $(ENVS)/dev/.stamp ## Read damaged bundles, then chunks that libFuzzer makes, each for SECONDS=60 seconds
 	@$(BIN)/python tests/fuzz_bundles.py $(SECONDS)
+	@$(BIN)/python tests/fuzz_native.py $(SECONDS)
 
 test-meltano: $(ENVS)/dev/.stamp $(ENVS)/meltano/.stamp ## Run the tests with a real Meltano, a minute or two
 	@TEST_MELTANO=1 $(BIN)/python -m pytest tests/test_meltano.py $(ARGS)
@@ -101,3 +102,16 @@ $(patsubst requirements/%.txt,$(ENVS)/%/.stamp,$(wildcard requirements/*.txt)): 
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) --requirement $<
 	@touch $@
+
+# --- the compiled part, built to find errors ---
+
+.PHONY: native-warnings test-sanitized fuzz-native
+
+native-warnings: $(ENVS)/dev/.stamp ## Compile the compiled part with gcc and clang; warnings are errors
+	@$(BIN)/python tests/native_builds.py warnings
+
+test-sanitized: $(ENVS)/dev/.stamp ## Run the compiled part's tests with sanitizers and assertions
+	@$(BIN)/python tests/native_builds.py sanitized $(ARGS)
+
+fuzz-native: $(ENVS)/dev/.stamp ## Only the second half of fuzz, for SECONDS=60 seconds
+	@$(BIN)/python tests/fuzz_native.py $(SECONDS)

@@ -2,14 +2,13 @@
 
     python tests/fuzz_native.py [SECONDS [LIBFUZZER-ARGUMENT ...]]
 
-Needs clang with libFuzzer, and Python's headers and library; says so and exits with 0 where clang is
-missing. It builds the compiled part with sanitizers and assertions, and lets libFuzzer look for
-inputs that reach more of it, from those in tests/fuzz/corpus. What comes out is compared with what
-Python's json makes of the same input.
+Needs clang with libFuzzer, and Python's headers and library. Where clang is missing, it says so and
+exits with 0. It builds the compiled part with sanitizers and assertions, and lets libFuzzer look
+for inputs that reach more of it, from those in tests/fuzz/corpus. What comes out is compared with
+what Python's json makes of the same input.
 
-An input that fails is kept in .venvs/builds/fuzz; to try it again, give its path as an argument
-after the seconds. To add what was found in a long run to the corpus: -merge=1 as an argument, with
-tests/fuzz/corpus and the folder `found` in .venvs/builds.
+An input that fails is kept in .venvs/builds/fuzz; to try it again, give its path after the seconds.
+To add to the corpus what was found: 0 -merge=1 tests/fuzz/corpus .venvs/builds/found
 """
 
 from __future__ import annotations
@@ -156,8 +155,8 @@ def driver_flags() -> list[str]:
     """What it takes to embed this Python."""
     shared = bool(sysconfig.get_config_var("Py_ENABLE_SHARED"))
     folder = sysconfig.get_config_var("LIBDIR" if shared else "LIBPL")
-    version = f"{sysconfig.get_config_var('LDVERSION')}"
-    library = [f"-L{folder}", f"-Wl,-rpath,{folder}", f"-lpython{version}"]
+    name = f"-lpython{sysconfig.get_config_var('LDVERSION')}"
+    library = [f"-L{folder}", f"-Wl,-rpath,{folder}", name]
     if not shared:  # all of it, for the modules that are loaded later
         library = ["-Wl,--whole-archive", *library, "-Wl,--no-whole-archive"]
     others = f"{sysconfig.get_config_var('LIBS')} {sysconfig.get_config_var('SYSLIBS')} -lm"
@@ -183,7 +182,7 @@ def build() -> Path:
 
 
 def write_seeds(folder: Path) -> None:
-    """Write the table of JSON values, which is in the corpus as well, as inputs."""
+    """Write the values of json_cases.py as inputs, in addition to the corpus."""
     from json_cases import LONE_SURROGATES, NOT_VALID, VALID
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -197,11 +196,18 @@ def main() -> int:
     seconds = sys.argv[1] if len(sys.argv) > 1 else "60"
     if shutil.which("clang") is None:
         sys.stdout.write(
-            "clang is not installed: no coverage-guided fuzzing. "
-            "On Debian and Ubuntu: apt-get install clang\n"
+            "clang is not installed: no coverage-guided fuzzing. On Debian and Ubuntu, "
+            "apt-get install clang libclang-rt-dev\n"
         )
         return 0
-    fuzzer = build()
+    try:
+        fuzzer = build()
+    except subprocess.CalledProcessError:
+        sys.stderr.write(
+            "The fuzzer cannot be built: it needs libFuzzer and the sanitizers for clang (on Debian "
+            "and Ubuntu, libclang-rt-dev), and Python's headers and library.\n"
+        )
+        return 1
     write_seeds(native_builds.BUILDS / "seeds")
     FOUND.mkdir(exist_ok=True)
     environment = {
