@@ -42,6 +42,11 @@ def sync(
     end. Raises TapError for any other failure, and Interrupted after a signal; all that was emitted
     until then is covered by a STATE message.
     """
+    if config.workers > 1:
+        LOGGER.warning(
+            "workers in the config no longer does anything: remove it. One process makes records "
+            "faster than any target that we know of loads them."
+        )
     if not selections:
         LOGGER.warning("The catalog selects no stream, so there is nothing to do.")
     ordered = in_order(selections, states.currently_syncing(state))
