@@ -35,8 +35,10 @@ test: $(TEST_ENVS) ## Run all tests, as many at a time as there are cores; ARGS=
 test-pythons: ## Run all tests on each Python from 3.10 to 3.15 that this machine has
 	@MAKE="$(MAKE)" .ci/test-pythons
 
+# Of every process: COVERAGE_FILE is where each puts what it has seen.
+coverage: export COVERAGE_FILE := $(abspath $(ENVS))/coverage/data
 coverage: $(TEST_ENVS) ## Run all tests, and fail if they cover less of the package than they did
-	@rm -rf $(ENVS)/coverage && mkdir -p $(ENVS)/coverage
+	@rm -rf $(dir $(COVERAGE_FILE)) && mkdir -p $(dir $(COVERAGE_FILE))
 	@$(BIN)/coverage run -m pytest $(PARALLEL) $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
