@@ -321,6 +321,13 @@ def test_every_cut_and_every_byte_changed(chosen: str) -> None:
     assert whole > len(chunks) / 5
 
 
+def test_what_fuzzing_has_found() -> None:
+    from fuzz_native import FUZZ, try_one  # needs the compiled part
+
+    for path in (FUZZ / "corpus").iterdir():
+        try_one(path.read_bytes())
+
+
 # --- keys ---
 
 
