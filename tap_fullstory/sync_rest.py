@@ -71,7 +71,7 @@ class RestSync:
         self._name = selection.stream
         self._client = client
         self._writer = writer
-        self._interrupts = signals
+        self._signals = signals
         self._shaper = RecordShaper(selection)
         self._nameless = 0
         self._full = 0
@@ -165,7 +165,7 @@ class RestSync:
 
     def _waiting(self, items: Iterator[T]) -> Iterator[T]:
         """`items`, each waited for in a way that a signal may end."""
-        while (item := self._interrupts.run_interruptibly(partial(next, items, None))) is not None:
+        while (item := self._signals.run_interruptibly(partial(next, items, None))) is not None:
             yield item
 
     def _report(self) -> None:
