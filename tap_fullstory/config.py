@@ -258,8 +258,8 @@ SETTINGS: tuple[Setting, ...] = (
         "workers",
         _whole(1, 64),
         "a whole number from 1 to 64",
-        "Processes that turn bundles into records. One keeps up with every target that we know of; "
-        "more are for machines with cores to spare.",
+        "No longer does anything: one process makes records faster than any target that we know of "
+        "loads them. Still accepted, so that old configs work.",
         default=1,
         kind="integer",
     ),

@@ -140,25 +140,6 @@ class EventReader(Generic[P]):
         if self._malformed:
             raise self._malformed
 
-    def cut_run(self) -> tuple[bytes, bytes] | None:
-        """Take a run off unparsed: alone, and with what parts it from the next event.
-
-        For those who parse it elsewhere: `advance` past it if it is one, or else `put_back`. None
-        if nothing in reach looks like an event's end.
-        """
-        if len(self._buffer) < BLOCK_BYTES:
-            self._read()
-        cut = self._last_cut()
-        if cut is None or cut[0] > self._max_event_bytes:
-            return None
-        end, following = cut
-        text, self._buffer = self._buffer, self._buffer[following:]
-        return text[:end], text[:following]
-
-    def put_back(self, text: bytes) -> None:
-        """Have what was taken off read again."""
-        self._buffer = text + self._buffer
-
     def advance(self, text: bytes | memoryview, events: int) -> None:
         """Move the position past what was taken off."""
         before = self._position

@@ -65,7 +65,7 @@ class Interrupts:
         thread.start()
         with self.waiting():
             result = done.get()
-        thread.join()  # none may be left when workers are forked
+        thread.join()
         if isinstance(result, BaseException):
             raise result
         return result[0]

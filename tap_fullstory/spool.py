@@ -135,7 +135,7 @@ def fetch_ahead(
             if isinstance(item, tuple):
                 yield item
                 continue
-            thread.join()  # none may be left when workers are forked for another stream
+            thread.join()
             if item is not None:
                 raise item
             return

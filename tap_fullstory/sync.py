@@ -10,7 +10,7 @@ import gc
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -43,7 +43,6 @@ from tap_fullstory.spool import Fetched, Incomplete, SpooledBundle, fetch, fetch
 from tap_fullstory.state import Partial, State
 from tap_fullstory.streams import RestStream
 from tap_fullstory.times import format_rfc3339
-from tap_fullstory.workers import Workers
 
 LOGGER = logging.getLogger(__name__)
 
@@ -65,6 +64,11 @@ def sync(
     end. Raises TapError for what fails otherwise, and Interrupted if a signal breaks it off; all
     that was emitted until then is covered by a STATE message.
     """
+    if config.workers > 1:
+        LOGGER.warning(
+            "workers in the config no longer does anything: remove it. One process makes records "
+            "faster than any target that we know of loads them."
+        )
     if not selections:
         LOGGER.warning("The catalog selects no stream, so there is nothing to do.")
     ordered = in_order(selections, states.currently_syncing(state))
@@ -142,7 +146,6 @@ class EventsSync:
             text_custom_vars=config.custom_vars_format == "string",
             digest=EVENT_DIGEST in selection.schema["properties"],
         )
-        self._pool: Workers | None = None
         self._unlisted: dict[str, int] = {}
 
     def run(self, state: State, now: datetime) -> State:
@@ -163,7 +166,7 @@ class EventsSync:
         ahead, waiting = self._config.prefetch_bundles, self._interrupts.waiting
         fetched = fetch_ahead(bundles, self._fetch, ahead, waiting)
         shown = self._progress.shown()
-        with shown, metrics.record_counter(self._stream) as counter, self._workers():
+        with shown, metrics.record_counter(self._stream) as counter:
             try:
                 while (item := self._wait_for(fetched, state)) is not None:
                     bundle, spooled = item
@@ -184,15 +187,6 @@ class EventsSync:
             finally:
                 report_unlisted(self._stream, self._unlisted, self._custom_vars)
         return state
-
-    @contextmanager
-    def _workers(self) -> Iterator[None]:
-        """Within, `workers` processes make the records, if that is more than this one."""
-        if self._config.workers == 1:
-            yield
-            return
-        with Workers(self._encoder, self._config.workers) as self._pool:
-            yield
 
     def _wait_for(self, fetched: Iterator[Fetched], state: State) -> Fetched | None:
         try:
@@ -239,10 +233,7 @@ class EventsSync:
         # Nothing in the loop leaves cycles of objects behind; looking for some costs time.
         gc.disable()
         try:
-            batches = iter(reader)
-            if self._pool is not None:
-                batches = self._pool.read(reader, frame, since, self._config.checkpoint_events)
-            for batch, after_batch in batches:
+            for batch, after_batch in reader:
                 if unsaved + batch.events > self._config.checkpoint_events:
                     checkpoint()
                     unsaved = 0

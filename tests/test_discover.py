@@ -156,11 +156,10 @@ def test_names_that_targets_may_fold_together_are_kept_and_warned_of(write):
 # --- what a run says at its end ---
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_unlisted_variables_are_named_once_with_their_number(workers):
+def test_unlisted_variables_are_named_once_with_their_number():
     bodies = [[{"evt_a_str": "x", "user_b_int": 1}] * 3, [{"evt_a_str": "y"}]]
     with Sandbox([day(number, body) for number, body in enumerate(bodies)]) as sandbox:
-        run = run_tap(sandbox.config(workers=workers))
+        run = run_tap(sandbox.config())
     (line,) = [line for line in run.logged("INFO") if "custom variables" in line]
     assert "2 custom variables" in line
     assert "evt_a_str (4), user_b_int (3)" in line

@@ -207,7 +207,7 @@ def test_stitchs_target_takes_the_output(sandbox, commands, tmp_path):
 def test_every_setting_works_as_a_text(sandbox):
     """As Stitch sends them."""
     given = sandbox.config(
-        request_timeout=60, checkpoint_events=20, prefetch_bundles=0, workers=1, max_event_mb=1,
+        request_timeout=60, checkpoint_events=20, prefetch_bundles=0, max_event_mb=1,
         skip_bundles=[str(FIRST)], discover_custom_vars=False, event_digest=True,
     )  # fmt: skip
     texts = {

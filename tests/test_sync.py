@@ -354,3 +354,10 @@ def test_paths_with_a_tilde(tmp_path):
     assert run.code == 0, run.log
     assert len(run.records) == 2
     assert [path for path in Path(tmp_path).rglob("*") if path.is_file()] == []
+
+
+def test_workers_are_said_to_do_nothing() -> None:
+    with Sandbox([]) as sandbox:
+        assert not run_tap(sandbox.config(workers=1)).logged("WARNING")
+        (warning,) = run_tap(sandbox.config(workers="2")).logged("WARNING")
+    assert "workers in the config no longer does anything" in warning
