@@ -22,12 +22,11 @@ from tap_fullstory.addresses import show
 from tap_fullstory.config import Config
 from tap_fullstory.errors import SourceError
 from tap_fullstory.http import EXCERPT, Http
-from tap_fullstory.records import repair_surrogates
+from tap_fullstory.json_text import check_depth, decode_members, repair_surrogates
 from tap_fullstory.times import format_rfc3339, from_epoch
 
 LOGGER = logging.getLogger(__name__)
 
-_MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 PAGE_BUNDLES = 20  # "at most 20 results", List Event Exports
 # What an operation or export that has run out answers is not documented; FullStory keeps them for
 # about a week, by the example of "Get Operation".
@@ -216,14 +215,15 @@ def _text(answer: Any, name: str, url: str) -> str:
 
 def _decode_members(body: bytes) -> dict[str, Raw]:
     body.decode()  # what stays undecoded may hold anything
+    check_depth(body)
     try:
-        return _MEMBERS.decode(body)
+        return decode_members(body)
     except msgspec.DecodeError:
         repaired, repairs = repair_surrogates(body)
         if not repairs:
             raise
         LOGGER.warning("%d halves of surrogate pairs in an answer became U+FFFD", repairs)
-        return _MEMBERS.decode(repaired)
+        return decode_members(repaired)
 
 
 def _bundle(item: Mapping[str, Any]) -> Bundle:

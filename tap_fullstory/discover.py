@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -21,10 +21,10 @@ from singer import metadata
 
 from tap_fullstory.catalog import CUSTOM_PREFIXES, is_custom, select
 from tap_fullstory.client import Bundle, Client
-from tap_fullstory.columns import DECODE_ERRORS
 from tap_fullstory.config import Config
 from tap_fullstory.events import EventReader, Malformed
 from tap_fullstory.exports import ExportSource, open_source
+from tap_fullstory.json_text import DECODE_ERRORS, check_depth
 from tap_fullstory.spool import Incomplete, unpack
 from tap_fullstory.state import with_bundle_end
 from tap_fullstory.streams import CUSTOM_VARS, EVENTS
@@ -163,19 +163,18 @@ def count_variables(file: BinaryIO, config: Config) -> Sample:
     @dataclass(frozen=True)
     class Counted:
         events: int
+        consumed: int
         names: list[str]
         malformed: int | None = None
 
-    def parse(run: bytes) -> Counted | None:
-        try:
-            found = _keys(b"[" + run + b"]")
-        except DECODE_ERRORS:
-            return None
-        return Counted(len(found), [name for event in found for name in event if is_custom(name)])
+    def parse(chunk: bytes) -> Iterator[Counted]:
+        with suppress(*DECODE_ERRORS):
+            check_depth(chunk)
+            found = _keys(b"[%b]" % chunk)[: limit - events]
+            names = [name for event in found for name in event if is_custom(name)]
+            yield Counted(len(found), len(chunk), names)
 
-    reader = EventReader(
-        unpack(file), parse, max_event_bytes=config.max_event_mb * 1024 * 1024, max_events=limit
-    )
+    reader = EventReader(unpack(file), parse, max_event_bytes=config.max_event_mb * 1024 * 1024)
     try:
         for batch, _ in reader:
             events += batch.events

@@ -24,6 +24,7 @@ from singer import metrics
 from tap_fullstory.addresses import next_hop, origin_of, safe_address, show
 from tap_fullstory.answers import cause_of, content_range, never_sent, retry_after, whole_number
 from tap_fullstory.errors import AccessError, NetworkError, SourceError
+from tap_fullstory.json_text import DECODE_ERRORS
 
 LOGGER = logging.getLogger(__name__)
 
@@ -197,8 +198,8 @@ class Http:
         tries: int = MAX_TRIES,
         gone: Collection[int] = (),
     ) -> T:
-        """What `decode` makes of the answer's body. It raises a MsgspecError, UnicodeDecodeError or
-        RecursionError if that is not what was promised.
+        """What `decode` makes of the answer's body. It raises one of DECODE_ERRORS if that is
+        not what was promised.
 
         With `keep_alive` the connection stays open for the next call, until `hang_up`. Raises
         AccessError on 401, 403, 404 and 410; NetworkError after all tries; SourceError if the
@@ -312,7 +313,7 @@ class Http:
             body = self._read_all(response)
         try:
             return decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except DECODE_ERRORS:
             raise SourceError(
                 f"{shown} answered HTTP {response.status_code} with something else than the JSON "
                 f"promised: {self._excerpt(body)}. Check the address in the config and what stands "

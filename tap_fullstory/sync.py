@@ -21,6 +21,7 @@ from tap_fullstory import state as states
 from tap_fullstory.catalog import EVENT_DIGEST, Selection
 from tap_fullstory.client import Bundle, Client
 from tap_fullstory.config import Config
+from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import (
     AccessError,
     BundleError,
@@ -30,14 +31,14 @@ from tap_fullstory.errors import (
     StreamsFailed,
     TapError,
 )
-from tap_fullstory.events import EventReader, Malformed, Position, PositionLost
+from tap_fullstory.events import ChecksumMismatch, EventReader, Malformed, Position
 from tap_fullstory.exports import ExportSource, open_source
 from tap_fullstory.interrupts import Interrupts
-from tap_fullstory.messages import MessageWriter, record_frame
+from tap_fullstory.messages import MessageWriter, record_envelope
 from tap_fullstory.native import is_available
 from tap_fullstory.progress import Progress
-from tap_fullstory.records import Batch, RecordEncoder, Tally, add_counts
-from tap_fullstory.report import report_bundle, report_unlisted
+from tap_fullstory.records import Batch, EncodingStats, RecordEncoder
+from tap_fullstory.report import report_bundle, report_undeclared
 from tap_fullstory.rest import RestSync, check_bookmarks
 from tap_fullstory.spool import Fetched, Incomplete, SpooledBundle, fetch, fetch_ahead
 from tap_fullstory.state import Partial, State
@@ -146,13 +147,13 @@ class EventsSync:
             text_custom_vars=config.custom_vars_format == "string",
             digest=EVENT_DIGEST in selection.schema["properties"],
         )
-        self._unlisted: dict[str, int] = {}
+        self._undeclared = BoundedCounter()
 
     def run(self, state: State, now: datetime) -> State:
         """Emit the bundles that end after the bookmark; return the state after the last."""
         if not is_available():
             LOGGER.info(
-                "The compiled part of the tap is not there: it takes two to three times as much CPU"
+                "The compiled part of the tap is not there: it takes several times as much CPU"
             )
         bookmark = states.bundle_end(state, self._stream)
         if bookmark is not None and bookmark > now:
@@ -185,7 +186,7 @@ class EventsSync:
                     bookmark = states.bundle_end(state, self._stream)
                     self._source.release(bundle)
             finally:
-                report_unlisted(self._stream, self._unlisted, self._custom_vars)
+                report_undeclared(self._stream, self._undeclared, self._custom_vars)
         return state
 
     def _wait_for(self, fetched: Iterator[Fetched], state: State) -> Fetched | None:
@@ -216,10 +217,15 @@ class EventsSync:
         bundle, started = spooled.bundle, time.monotonic()
         bookmark = states.bundle_end(state, self._stream)
         since = bookmark if bookmark is not None and bookmark > bundle.start else None
-        frame = record_frame(self._stream, spooled.fetched_at)
-        parse = partial(self._encoder.encode, frame=frame, since=since)
+        envelope = record_envelope(self._stream, spooled.fetched_at)
+        parse = partial(
+            self._encoder.encode,
+            envelope=envelope,
+            since=since,
+            max_events=self._config.checkpoint_events,
+        )
         reader, position = self._reader(spooled, parse, states.partial(state, self._stream))
-        first, tally, unsaved = position, Tally(), 0
+        first, stats, unsaved = position, EncodingStats(), 0
         self._progress.begin(bundle)
 
         def checkpoint() -> None:
@@ -240,8 +246,8 @@ class EventsSync:
                 self._writer.records(batch.lines)
                 position, unsaved = after_batch, unsaved + batch.events
                 self._progress.events(batch.events)
-                tally.add(batch.tally)
-                counter.increment(batch.events - batch.tally.too_early)
+                stats.add(batch.stats)
+                counter.increment(batch.events - batch.stats.before_bookmark)
                 self._interrupts.check()
         except Interrupted:
             checkpoint()
@@ -251,8 +257,8 @@ class EventsSync:
             raise BundleError(str(error), bundle.id, bundle.period, error.offset) from None
         finally:
             gc.enable()
-            report_bundle(tally, bundle)
-            add_counts(self._unlisted, tally.unknown)
+            report_bundle(stats, bundle)
+            self._undeclared.add_all(stats.undeclared)
         if not bundle.closes:
             checkpoint()
         seconds = time.monotonic() - started
@@ -268,7 +274,7 @@ class EventsSync:
                 spooled.blocks(),
                 parse,
                 max_event_bytes=self._config.max_event_mb * 1024 * 1024,
-                max_events=self._config.checkpoint_events,
+                check=self._interrupts.check,
             )
 
         reader = from_start()
@@ -280,7 +286,7 @@ class EventsSync:
                 # Gigabytes, perhaps, and nothing is written meanwhile.
                 with self._interrupts.waiting():
                     reader.skip_to(position)
-            except PositionLost:
+            except ChecksumMismatch:
                 pass
             else:
                 LOGGER.info(
