@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
 from typing import Any
 
 from tap_fullstory.json_text import (
@@ -27,10 +26,6 @@ _INTEGER = re.compile(rb"-?[0-9]+")
 # most targets. A short text such as 1e999999999 must not be written out into one, nor a decimal of
 # megabytes be converted to see whether it is an integer.
 MAX_DIGITS = 4300
-# Bytes of a date-time between quotes that are remembered as good: FullStory writes 24 or 30, and
-# the events of a session and of a page repeat its start.
-MAX_REMEMBERED_DATE_TIME = 64
-MAX_REMEMBERED_DATE_TIMES = 20_000
 _KINDS = {
     ord('"'): "string",
     ord("{"): "object",
@@ -121,8 +116,6 @@ class ValueType:
     def _as_date_time(self, value: bytes) -> bytes | None:
         if value == b'""' and self.nullable:
             return b"null"
-        if len(value) <= MAX_REMEMBERED_DATE_TIME:
-            return value if _is_date_time(value) else None
         return value if is_date_time(decode_string(value)) else None
 
 
@@ -152,11 +145,6 @@ def value_type(schema: Mapping[str, Any]) -> ValueType:
         properties=properties or None,
         additional=additional,
     )
-
-
-@lru_cache(MAX_REMEMBERED_DATE_TIMES)
-def _is_date_time(value: bytes) -> bool:
-    return is_date_time(decode_string(value))
 
 
 def _as_integer(number: bytes) -> bytes | None:

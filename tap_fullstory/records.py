@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -38,6 +38,11 @@ from tap_fullstory.native import NativeEncoder, is_available
 from tap_fullstory.times import parse_rfc3339
 
 MAX_REMEMBERED_KEYS = 10_000  # undeclared names whose JSON is remembered
+# Date-times remembered as good: the events of a session and of a page repeat its start.
+MAX_REMEMBERED_DATE_TIMES = 20_000
+MAX_REMEMBERED_DATE_TIME = 64  # bytes, with the quotes; FullStory writes at most 32
+
+EVENT_BYTES = 4096  # more than most events have
 
 _CUSTOM_VARS_KEY = f'"{CUSTOM_VARS}":'.encode()
 _SEPARATOR = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")
@@ -88,8 +93,11 @@ class RecordEncoder:
         self._custom_vars = selection.custom_vars
         self._text_custom_vars = text_custom_vars
         self._digest = digest
+        self._good_date_times: set[bytes] = set()
+        # For each column its key as JSON, the first bytes of values that pass, a test for others
+        # that do, and its type, which is slower and knows all.
         self._columns = {
-            name: (encode(name) + b":", column, column.passed_on)
+            name: (encode(name) + b":", column.passed_on, self._quick_test(column), column)
             for name, column in selection.columns.items()
         }
         self._undeclared_keys: dict[str, bytes] = {}
@@ -120,9 +128,11 @@ class RecordEncoder:
         start = 0
         if self._native is not None and since is None and not self._digest:
             while start < len(chunk):
-                self._stats = EncodingStats()
-                rest = chunk[start:] if start else chunk
-                found = self._native.encode(rest, envelope.prefix, envelope.suffix, max_events)
+                # Copying the rest for each of many small batches would take longer than encoding.
+                piece = chunk[start : start + max_events * EVENT_BYTES]
+                found = self._encode_native(piece, envelope, max_events)
+                if found is None and start + len(piece) < len(chunk):
+                    found = self._encode_native(chunk[start:], envelope, max_events)
                 if found is None:
                     break
                 events, consumed, lines, undeclared = found
@@ -135,6 +145,13 @@ class RecordEncoder:
                 start = separator.end()
         if start < len(chunk):
             yield from self._encode_one_by_one(chunk, start, envelope, since, max_events)
+
+    def _encode_native(
+        self, chunk: bytes, envelope: RecordEnvelope, max_events: int
+    ) -> tuple[int, int, bytes, Mapping[str, int]] | None:
+        assert self._native is not None
+        self._stats = EncodingStats()
+        return self._native.encode(chunk, envelope.prefix, envelope.suffix, max_events)
 
     def _encode_one_by_one(
         self,
@@ -210,11 +227,12 @@ class RecordEncoder:
         """Return the record of one event: the meaning of the catalog, spelled out."""
         kept: list[bytes] = []
         custom: list[bytes] = []
+        columns = self._columns
         for name, value in zip(members, map(bytes, members.values()), strict=True):
-            declared = self._columns.get(name)
+            declared = columns.get(name)
             if declared is not None:
-                key, column, passed_on = declared
-                if value[0] in passed_on:
+                key, passed_on, passes, column = declared
+                if value[0] in passed_on or passes(value):
                     kept.append(key + value)
                 else:
                     self._coerce(name, key, value, column, kept, custom)
@@ -246,6 +264,16 @@ class RecordEncoder:
             coerced = b"null" if column.nullable else None
         if coerced is not None:
             kept.append(key + coerced)
+        if coerced == value and column.date_time and len(value) <= MAX_REMEMBERED_DATE_TIME:
+            if len(self._good_date_times) == MAX_REMEMBERED_DATE_TIMES:
+                self._good_date_times.clear()
+            self._good_date_times.add(value)
+
+    def _quick_test(self, column: ValueType) -> Callable[[bytes], bool]:
+        """Return a test that some values pass which fit `column` as they are."""
+        if "integer" in column.names and not column.date_time:
+            return bytes.isdigit
+        return self._good_date_times.__contains__ if column.date_time else _never
 
     def _undeclared_key(self, name: str) -> bytes:
         key = self._undeclared_keys.get(name)
@@ -303,6 +331,10 @@ def _split(chunk: bytes) -> list[Raw] | None:
         return decode_items(b"[%b]" % chunk)
     except DECODE_ERRORS:
         return None
+
+
+def _never(_: bytes) -> bool:
+    return False
 
 
 def _after_separator(chunk: bytes, end: int) -> int:
