@@ -81,11 +81,12 @@ class ValueType:
         # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
         kind = _KINDS[value[0]]
         if self.names and kind not in self.names:
-            if self.as_text and kind in ("number", "boolean"):
-                return b'"%b"' % value
+            coerced = None
             if kind == "number" and "integer" in self.names:
-                return _as_integer(value)
-            return None
+                coerced = _as_integer(value)
+            if coerced is None and self.as_text and kind in ("number", "boolean"):
+                coerced = b'"%b"' % value
+            return coerced
         if kind == "string" and self.date_time:
             return self._as_date_time(value)
         if kind == "array" and self.items is not None:

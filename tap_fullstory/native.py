@@ -85,7 +85,8 @@ def _types(column: ValueType) -> tuple[int, int]:
         types &= ~_native.OBJECT  # its members have types of their own: left to the fallback
     if column.items is not None:
         items, inner = _types(column.items)
-        nested = items & (_native.ARRAY | _native.ITEMS) or column.items.properties
+        typed_members = column.items.properties or column.items.additional is not None
+        nested = items & (_native.ARRAY | _native.ITEMS) or typed_members
         types = types & ~_native.ARRAY if nested or inner else types | _native.ITEMS
     return types, items
 
