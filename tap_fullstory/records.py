@@ -130,9 +130,9 @@ class RecordEncoder:
             while start < len(chunk):
                 # Copying the rest for each of many small batches would take longer than encoding.
                 piece = chunk[start : start + max_events * EVENT_BYTES]
-                found = self._encode_native(piece, envelope, max_events)
+                found = self._encode_native(self._native, piece, envelope, max_events)
                 if found is None and start + len(piece) < len(chunk):
-                    found = self._encode_native(chunk[start:], envelope, max_events)
+                    found = self._encode_native(self._native, chunk[start:], envelope, max_events)
                 if found is None:
                     break
                 events, consumed, lines, undeclared = found
@@ -147,11 +147,10 @@ class RecordEncoder:
             yield from self._encode_one_by_one(chunk, start, envelope, since, max_events)
 
     def _encode_native(
-        self, chunk: bytes, envelope: RecordEnvelope, max_events: int
+        self, native: NativeEncoder, chunk: bytes, envelope: RecordEnvelope, max_events: int
     ) -> tuple[int, int, bytes, Mapping[str, int]] | None:
-        assert self._native is not None
         self._stats = EncodingStats()
-        return self._native.encode(chunk, envelope.prefix, envelope.suffix, max_events)
+        return native.encode(chunk, envelope.prefix, envelope.suffix, max_events)
 
     def _encode_one_by_one(
         self,
