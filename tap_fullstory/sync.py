@@ -146,6 +146,7 @@ class EventsSync:
             selection,
             text_custom_vars=config.custom_vars_format == "string",
             digest=EVENT_DIGEST in selection.schema["properties"],
+            check=interrupts.check,
         )
         self._undeclared = BoundedCounter()
 
