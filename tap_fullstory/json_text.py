@@ -56,16 +56,19 @@ def check_depth(text: bytes) -> None:
         raise NestedTooDeeply
 
 
-def nesting_depth_exceeds(text: bytes, limit: int) -> bool:
+def nesting_depth_exceeds(
+    text: bytes, limit: int, check: Callable[[], None] = lambda: None
+) -> bool:
     """Return whether `text` opens more than `limit` objects and arrays within each other.
 
-    Looks at text that is not valid JSON at least as far as a decoder does.
+    Looks at text that is not valid JSON at least as far as a decoder does. `check` is called all
+    along, and may raise.
     """
     if text.count(b"{") + text.count(b"[") <= limit:
         return False
     scanner = NestingScanner(limit=limit)
     try:
-        scanner.scan(text)
+        scanner.scan(text, check)
     except NestedTooDeeply:
         return True
     return False
@@ -85,9 +88,13 @@ class NestingScanner:
         self._in_string = False
         self._piece_bytes = MIN_PIECE_BYTES
 
-    def scan(self, text: bytes) -> None:
-        """Go on to the end of `text`. Raises NestedTooDeeply if that exceeds the limit."""
+    def scan(self, text: bytes, check: Callable[[], None] = lambda: None) -> None:
+        """Go on to the end of `text`, with `check` between pieces.
+
+        Raises NestedTooDeeply if the limit is exceeded.
+        """
         while piece := self._piece(text):
+            check()
             self._take(piece, *_outside_strings(piece, self._in_string))
 
     def object_end(self, text: bytes, check: Callable[[], None] = lambda: None) -> int | None:

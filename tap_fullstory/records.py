@@ -86,13 +86,24 @@ class Batch(NamedTuple):
 
 
 class RecordEncoder:
-    """Turns the events of one stream into RECORD lines."""
+    """Turns the events of one stream into RECORD lines.
 
-    def __init__(self, selection: Selection, *, text_custom_vars: bool, digest: bool) -> None:
+    `check` is called all along, and may raise.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        *,
+        text_custom_vars: bool,
+        digest: bool,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self._dropped = selection.dropped
         self._custom_vars = selection.custom_vars
         self._text_custom_vars = text_custom_vars
         self._digest = digest
+        self._check = check
         self._good_date_times: set[bytes] = set()
         # For each column its key as JSON, the first bytes of values that pass, a test for others
         # that do, and its type, which is slower and knows all.
@@ -130,9 +141,9 @@ class RecordEncoder:
             while start < len(chunk):
                 # Copying the rest for each of many small batches would take longer than encoding.
                 piece = chunk[start : start + max_events * EVENT_BYTES]
-                found = self._encode_native(piece, envelope, max_events)
+                found = self._encode_native(self._native, piece, envelope, max_events)
                 if found is None and start + len(piece) < len(chunk):
-                    found = self._encode_native(chunk[start:], envelope, max_events)
+                    found = self._encode_native(self._native, chunk[start:], envelope, max_events)
                 if found is None:
                     break
                 events, consumed, lines, undeclared = found
@@ -147,11 +158,10 @@ class RecordEncoder:
             yield from self._encode_one_by_one(chunk, start, envelope, since, max_events)
 
     def _encode_native(
-        self, chunk: bytes, envelope: RecordEnvelope, max_events: int
+        self, native: NativeEncoder, chunk: bytes, envelope: RecordEnvelope, max_events: int
     ) -> tuple[int, int, bytes, Mapping[str, int]] | None:
-        assert self._native is not None
         self._stats = EncodingStats()
-        return self._native.encode(chunk, envelope.prefix, envelope.suffix, max_events)
+        return native.encode(chunk, envelope.prefix, envelope.suffix, max_events)
 
     def _encode_one_by_one(
         self,
@@ -162,11 +172,11 @@ class RecordEncoder:
         max_events: int,
     ) -> Iterator[Batch]:
         text = chunk[start:]
-        elements = _split(text)
+        elements = self._split(text)
         repaired = False
         if elements is None:
             text, repairs = repair_surrogates(text)
-            elements = _split(text) if repairs else None
+            elements = self._split(text) if repairs else None
             repaired = True
         if elements is None:
             return
@@ -175,6 +185,7 @@ class RecordEncoder:
         records: list[bytes | Raw] = []
         self._stats = EncodingStats()
         for element in elements:
+            self._check()
             start = _after_separator(chunk, end)
             if events == max_events:
                 yield Batch(events, end, envelope.lines(records), None, self._stats)
@@ -197,6 +208,15 @@ class RecordEncoder:
                 record = _add_member(record, _digest_member(original))
             records.append(record)
         yield Batch(events, end, envelope.lines(records), None, self._stats)
+
+    def _split(self, chunk: bytes) -> list[Raw] | None:
+        """Return the elements of a chunk; None if it is not valid JSON, or nested too deeply."""
+        if nesting_depth_exceeds(chunk, MAX_DEPTH, self._check):
+            return None
+        try:
+            return decode_items(b"[%b]" % chunk)
+        except DECODE_ERRORS:
+            return None
 
     def _record(self, event: bytes, since: datetime | None) -> bytes | None:
         """Return the record of one event; None if it lies before `since`.
@@ -321,16 +341,6 @@ def _add_member(record: bytes, member: bytes) -> bytes:
     """Return `record`, a JSON object without whitespace around it, with one more member."""
     members = record[:-1].rstrip()
     return members + (b"," if len(members) > 1 else b"") + member + b"}"
-
-
-def _split(chunk: bytes) -> list[Raw] | None:
-    """Return the elements of a chunk; None if it is not valid JSON, or nested too deeply."""
-    if nesting_depth_exceeds(chunk, MAX_DEPTH):
-        return None
-    try:
-        return decode_items(b"[%b]" % chunk)
-    except DECODE_ERRORS:
-        return None
 
 
 def _never(_: bytes) -> bool:

@@ -60,6 +60,7 @@ class ExportSync:
             selection,
             text_custom_vars=config.custom_vars_format == "string",
             digest=EVENT_DIGEST in selection.schema["properties"],
+            check=signals.check,
         )
         self._undeclared = BoundedCounter()
 

@@ -11,9 +11,11 @@ import oracle
 import pytest
 from date_times import DATE_TIMES, NO_DATE_TIMES, NOT_STORABLE
 from encoders import (
+    ENVELOPE,
     EVERY_KEY,
     FETCHED_AT,
     SELECTIONS,
+    counted,
     encoded,
     encoded_by_reference,
     encoder,
@@ -38,7 +40,8 @@ from strategies import (
 from tap_fullstory.catalog import discover, select
 from tap_fullstory.columns import ValueType
 from tap_fullstory.config import parse_config
-from tap_fullstory.json_text import repair_surrogates
+from tap_fullstory.counts import MAX_NAMES
+from tap_fullstory.json_text import decode_items, repair_surrogates
 from tap_fullstory.messages import record_envelope
 from tap_fullstory.records import RecordEncoder
 
@@ -310,3 +313,66 @@ def test_a_stream_of_another_name_is_framed_with_it() -> None:
         "record": {"PageId": 1},
         "time_extracted": "2026-06-02T12:00:00.000000Z",
     }
+
+
+# --- what a catalog says otherwise ---
+
+
+def test_numbers_and_booleans_that_a_catalog_declares_as_string() -> None:
+    config = parse_config({"api_key": "na1.test"}, now=FETCHED_AT, environment={})
+    catalog = discover(config)
+    (stream,) = [entry for entry in catalog["streams"] if entry["tap_stream_id"] == "events"]
+    properties = stream["schema"]["properties"]
+    for name in ("UserId", "EventTargetText"):
+        properties[name] = {"type": ["null", "string"]}
+    properties["evt_n_int"] = {"type": ["null", "string"], "selected": True}
+    (chosen,) = [one for one in select(catalog, config) if one.stream == "events"]
+    encode = encoder(chosen)
+    assert record_of('{"UserId":6606828898126528473}', encode) == {"UserId": "6606828898126528473"}
+    assert record_of('{"UserId":1.50}', encode) == {"UserId": "1.50"}
+    # What we declare as string, or do not declare, has to be one.
+    for name in ("EventTargetText", "evt_n_int"):
+        assert record_of(f'{{"{name}":5}}', encode) == {
+            name: None,
+            "CustomVars": {name: ("int", "5")},
+        }
+
+
+# --- limits ---
+
+
+def test_a_chunk_is_split_once_however_small_its_batches() -> None:
+    encode = encoder()
+    chunk = b",".join(b'{"PageId":%d}' % number for number in range(100))
+    with (
+        mock.patch.object(encode, "_native", None),
+        mock.patch("tap_fullstory.records.decode_items", wraps=decode_items) as split,
+    ):
+        batches = list(encode.encode(chunk, ENVELOPE, max_events=7))
+    assert split.call_count == 1
+    assert [batch.events for batch in batches] == [7] * 14 + [2]
+    assert batches[-1].consumed == len(chunk)
+
+
+@pytest.mark.parametrize("max_events", [1, 7, 1000])
+def test_batches_of_any_size_have_the_same_lines(max_events: int) -> None:
+    texts = ['{"PageId":1}', '{"PageId":2.0}', '{"evt_a":"\\ud83d"}', '{"a":"}, {"}', "{ }"] * 9
+    chunk = " ,\n".join(texts).encode()
+    whole = encoded(encoder(), chunk)
+    assert whole is not None
+    batches = list(encoder().encode(chunk, ENVELOPE, max_events=max_events))
+    assert b"".join(batch.lines for batch in batches) == whole.lines
+    assert sum(batch.events for batch in batches) == 45
+    assert sum(batch.stats.repaired for batch in batches) == whole.stats.repaired == 9
+    for batch in batches:
+        assert 0 < batch.events <= max_events
+        assert chunk[: batch.consumed].endswith(b"}")
+
+
+def test_many_undeclared_names_are_counted_in_bounded_memory() -> None:
+    event = "{" + ",".join(f'"evt_{n}_int":{n}' for n in range(40_000)) + "}"
+    encode = encoder()
+    batch = encoded(encode, event.encode())
+    assert records_of(batch) == [{"CustomVars": oracle.load(event)}]
+    assert len(counted(batch).undeclared) == MAX_NAMES
+    assert counted(batch).undeclared.total() == 40_000

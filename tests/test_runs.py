@@ -104,11 +104,20 @@ def test_the_last_depth_that_can_be_read_is_no_crash(column: str) -> None:
     ("run", "stats"),
     [
         (GOOD, EncodingStats(undeclared=Counter({"evt_a": 1}))),
-        ('{"PageId":"x"},{},{"PageId":"y","Flag":0}', EncodingStats(Counter({"PageId": 2, "Flag": 1}))),
+        (
+            '{"PageId":"x"},{},{"PageId":"y","Flag":0}',
+            EncodingStats(Counter({"PageId": 2, "Flag": 1})),
+        ),
         ('{"EventStart":""},{"PageId":1.0}', EncodingStats()),
         ('{"PageId":"x","PageId":1}', EncodingStats()),
-        ('{"Flag":null},{"EventTargetText":"\\ude00"},{"Nested":{"\\ud83d":1}}', EncodingStats(repaired=2)),
-        ('{"evt_a":1,"evt_a":2},{"":0,"evt_a":3}', EncodingStats(undeclared=Counter({"evt_a": 2, "": 1}))),
+        (
+            '{"Flag":null},{"EventTargetText":"\\ude00"},{"Nested":{"\\ud83d":1}}',
+            EncodingStats(repaired=2),
+        ),
+        (
+            '{"evt_a":1,"evt_a":2},{"":0,"evt_a":3}',
+            EncodingStats(undeclared=Counter({"evt_a": 2, "": 1})),
+        ),
         ('{"Always":null}', EncodingStats(type_mismatches=Counter({"Always": 1}))),
     ],
 )  # fmt: skip
