@@ -1,7 +1,9 @@
-# Needs make and a Python 3.10 to 3.13 with venv; everything else is installed into .venvs/.
+# Needs make and a Python 3.10 to 3.15 with venv; everything else is installed into .venvs/.
 PYTHON ?= python3
 # More arguments for pytest: make test ARGS="-k sandbox -x"
 ARGS ?=
+# For processes that pytest starts beside each other, one for each core; ARGS=-n0 for a debugger.
+PARALLEL := -n auto --dist worksteal
 # How long to fuzz: make fuzz SECONDS=600
 SECONDS ?= 60
 
@@ -14,22 +16,39 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo bench test test-meltano test-backfill fuzz lint format dist clean FORCE
+.PHONY: help demo bench check test test-pythons test-meltano test-backfill coverage fuzz lint format \
+	dist wheel clean FORCE
 
 help: ## Print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+check: lint $(ENVS)/tap/.stamp ## Lint, and the quick tests: for every change
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 demo: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file and show a session; API=segment_export for the newer export
+	@[ -x $(ENVS)/target-duckdb/bin/target-duckdb ] || { echo "The demo loads into target-duckdb, which there is for Python 3.10 to 3.13: make demo PYTHON=python3.13"; exit 1; }
 	@API=$(API) $(BIN)/python demo/demo.py
 
-test: $(TEST_ENVS) ## Run the tests; ARGS="-k name" goes to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(TEST_ENVS) ## Run all tests, as many at a time as there are cores; ARGS="-k name" goes to pytest
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+test-pythons: ## Run all tests on each Python from 3.10 to 3.15 that this machine has
+	@MAKE="$(MAKE)" .ci/test-pythons
+
+# Of every process: COVERAGE_FILE is where each puts what it has seen.
+coverage: export COVERAGE_FILE := $(abspath $(ENVS))/coverage/data
+coverage: $(TEST_ENVS) ## Run all tests, and say which lines of the package they do not reach
+	@rm -rf $(dir $(COVERAGE_FILE)) && mkdir -p $(dir $(COVERAGE_FILE))
+	@$(BIN)/coverage run -m pytest $(PARALLEL) $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
 
 bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/tap-fullstory-1.0.4/.stamp ## Measure the tap beside gzip and others; ARGS=--help tells the options
 	@$(BIN)/python bench/bench.py $(ARGS)
 
-fuzz: $(ENVS)/dev/.stamp ## Read damaged bundles for SECONDS=60 seconds, and say how many
+fuzz: $(ENVS)/dev/.stamp ## Read damaged bundles, then chunks that libFuzzer makes, each for SECONDS=60 seconds
 	@$(BIN)/python tests/fuzz_bundles.py $(SECONDS)
+	@$(BIN)/python tests/fuzz_native.py $(SECONDS)
 
 test-meltano: $(ENVS)/dev/.stamp $(ENVS)/meltano/.stamp ## Run the tests with a real Meltano, a minute or two
 	@TEST_MELTANO=1 $(BIN)/python -m pytest tests/test_meltano.py $(ARGS)
@@ -49,6 +68,18 @@ format: $(ENVS)/dev/.stamp ## Mend what ruff can mend
 dist: $(ENVS)/dev/.stamp ## Build the wheel and the source archive into dist/
 	@rm -rf build dist
 	@$(BIN)/python -m build
+	@ls dist
+
+wheel: $(ENVS)/dev/.stamp $(ENVS)/wheel/.stamp ## Build a wheel with the compiled part into dist/, and check that it runs elsewhere
+	@rm -rf build dist
+	@TAP_FULLSTORY_REQUIRE_NATIVE=1 $(BIN)/python -m build --wheel --outdir build/unrepaired
+	@if [ "$$(uname)" = Linux ]; then \
+		export PATH="$(abspath $(ENVS)/wheel/bin):$$PATH"; \
+		auditwheel show build/unrepaired/*.whl && auditwheel repair --wheel-dir dist build/unrepaired/*.whl; \
+	else mkdir -p dist && mv build/unrepaired/*.whl dist/; fi
+	@$(ENVS)/wheel/bin/abi3audit --strict --summary dist/*.whl
+	@$(ENVS)/wheel/bin/twine check --strict dist/*.whl
+	@rm -rf build
 	@ls dist
 
 clean: ## Remove the environments, what was built, and the caches
@@ -101,3 +132,16 @@ $(patsubst requirements/%.txt,$(ENVS)/%/.stamp,$(wildcard requirements/*.txt)): 
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python $(PIP_INSTALL) --requirement $<
 	@touch $@
+
+# --- the compiled part, built to find errors ---
+
+.PHONY: native-warnings test-sanitized fuzz-native
+
+native-warnings: $(ENVS)/dev/.stamp ## Compile the compiled part with gcc and clang; warnings are errors
+	@$(BIN)/python tests/native_builds.py warnings
+
+test-sanitized: $(ENVS)/dev/.stamp ## Run the compiled part's tests with sanitizers and assertions
+	@$(BIN)/python tests/native_builds.py sanitized $(ARGS)
+
+fuzz-native: $(ENVS)/dev/.stamp ## Only the second half of fuzz, for SECONDS=60 seconds
+	@$(BIN)/python tests/fuzz_native.py $(SECONDS)

@@ -1,10 +1,54 @@
+"""What the package is, and how its compiled part is built.
+
+One wheel with the compiled part serves every Python from 3.10 on. Where nothing can be compiled,
+the wheel is a py3-none-any and the tap runs without that part: a wheel's name is true. With
+TAP_FULLSTORY_REQUIRE_NATIVE set, a build without the compiled part fails instead.
+"""
+
+import os
+import sys
+import sysconfig
 from pathlib import Path
 from runpy import run_path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import BaseError, CCompilerError
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
+NATIVE_REQUIRED = bool(os.environ.get("TAP_FULLSTORY_REQUIRE_NATIVE"))
+# A free-threaded Python has no stable ABI that this extension could be built for.
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+if FREE_THREADED and NATIVE_REQUIRED:
+    sys.exit("TAP_FULLSTORY_REQUIRE_NATIVE is set, and a free-threaded Python cannot build it.")
+
+
+class BuildExtension(build_ext):
+    """Builds the compiled part, or takes it out of the distribution if that fails."""
+
+    def run(self):
+        try:
+            super().run()
+        except (BaseError, CCompilerError) as error:
+            if NATIVE_REQUIRED:
+                raise
+            self.warn(f"building without the compiled part, which needs a C compiler: {error}")
+            for extension in self.extensions:  # one of an earlier build would go into the wheel
+                Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
+            self.extensions = self.distribution.ext_modules = []
+
+
+class BuildWheel(bdist_wheel):
+    """Names the wheel for what was built."""
+
+    def run(self):
+        self.run_command("build")
+        if not self.distribution.ext_modules:
+            self.root_is_pure = True
+        super().run()
+
 
 setup(
     name="tap-fullstory",
@@ -27,6 +71,8 @@ setup(
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Programming Language :: Python :: 3.15",
         "Topic :: Database",
         "Typing :: Typed",
     ],
@@ -37,17 +83,12 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["tap_fullstory", "tap_fullstory.*"]),
     package_data={"tap_fullstory": ["py.typed", "*.pyi", "schemas/*.json"]},
-    # Makes records several times as fast; where it does not compile, the tap does without. One
-    # wheel serves every Python from 3.10 on.
-    ext_modules=[
-        Extension(
-            "tap_fullstory._native",
-            ["tap_fullstory/_native.c"],
-            py_limited_api=True,
-            optional=True,
-        )
-    ],
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    # Makes records several times as fast.
+    ext_modules=[]
+    if FREE_THREADED
+    else [Extension("tap_fullstory._native", ["tap_fullstory/_native.c"], py_limited_api=True)],
+    options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp310"}},
+    cmdclass={"build_ext": BuildExtension, "bdist_wheel": BuildWheel},
     # Exact versions, as the other taps of singer-io have them: what was tested is what runs.
     install_requires=[
         "backoff==2.2.1",
@@ -60,12 +101,15 @@ setup(
     extras_require={
         "dev": [
             "build==1.6.1",
-            # The last one that runs on Python 3.10.
+            # These two are the last that run on Python 3.10.
+            "coverage==7.16.2",
             "hypothesis==6.168.5",
             "mypy==2.4.1",
             "pytest==9.2.0",
+            "pytest-xdist==3.8.0",
             "requests-mock==1.12.1",
             "ruff==0.17.6",
+            "setuptools==84.2.1",
             "types-requests==2.33.0.20261030",
         ],
     },

@@ -23,7 +23,6 @@ START_PUBLISHED = "import tap_fullstory as t; t.BASE_URL = {url!r} + '/api/v1/ex
 YARDSTICK = "gzip -dc"
 TAP = "tap"
 NOTHING_COMPILED = "tap, nothing compiled"
-TWO_WORKERS = "tap, workers 2"
 SIX_ALONE = "tap, 6 columns"
 SIX_WITH_CUSTOM = "tap, 6 columns and CustomVars"
 THREE_PROMOTED = "tap, 3 custom variables as columns"
@@ -117,7 +116,6 @@ def of_the_tap(tap: str, lines: Bundle, oneline: Bundle, indented: Bundle) -> li
         yardstick(lines),
         Case(TAP, lines, (tap_command(tap, lines),)),
         Case(NOTHING_COMPILED, lines, (["env", PURE_PYTHON, *tap_command(tap, lines)],)),
-        Case(TWO_WORKERS, lines, (tap_command(tap, lines, workers=2),)),
         Case(SIX_ALONE, lines, (tap_command(tap, lines, catalog=six),)),
         Case(SIX_WITH_CUSTOM, lines, (tap_command(tap, lines, catalog=six_with_custom),)),
         Case(THREE_PROMOTED, lines, (tap_command(tap, lines, catalog=promoted),)),

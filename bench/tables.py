@@ -10,7 +10,6 @@ from cases import (
     SIX_ALONE,
     TAP,
     TAP_1,
-    TWO_WORKERS,
     YARDSTICK,
     Case,
     Results,
@@ -72,7 +71,6 @@ def _beside_published(results: Results) -> float | None:
 GOALS = (
     Goal("wall time, one process", 1.5, 1.2, _ratio(TAP, "walls")),
     Goal("CPU time, one process", 1.4, 1.1, _ratio(TAP, "cpus")),
-    Goal("wall time, workers 2", 1.1, 0.8, _ratio(TWO_WORKERS, "walls")),
     Goal("wall time, any layout", 1.8, 1.4, _ratio(TAP, "walls", "lines", "oneline", "indented")),
     Goal("wall time, 6 columns", 1.0, 0.5, _ratio(SIX_ALONE, "walls")),
     Goal("peak memory, all processes", 60, 45, _memory, "{:.0f} MB"),

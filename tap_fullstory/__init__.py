@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -24,6 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     `arguments` default to those of the command line.
     """
+    # backoff calls a function that Python 3.14 deprecates, which no user of the tap can change.
+    warnings.filterwarnings(
+        "ignore",
+        r"'asyncio\.iscoroutinefunction' is deprecated",
+        DeprecationWarning,
+        module=r"backoff\.",
+    )
     signals = Signals()
     configure_logs()
     redact_logs([])

@@ -1,28 +1,38 @@
-/* Runs of events to RECORD lines, in one pass over their bytes.
+/* Encode chunks of events as RECORD lines, in one pass over their bytes.
 
-   The rules are those of records.py, which says what is right; this file only does the usual case
-   quickly. What it writes is proven on the way: it has read every byte of an event as JSON (RFC
-   8259), seen every string to be UTF-8 without half a surrogate pair, every value to be of its
-   column's type, and every key once. An event in which anything else turns up is handed to
-   Python by itself; a run that is broken is handed back whole, and Python says what is wrong
-   with it.
+   The rules are those of the reference encoder in records.py; this file only does the usual case
+   quickly. What it writes is verified on the way: every byte of an event has been read as JSON (RFC
+   8259), every string is UTF-8 without lone surrogates, every value is of its column's type, and
+   every key is there once. An event that needs anything else is handed to `fallback` by itself. A
+   chunk that is not valid is handed back whole, and the reference encoder says what is wrong.
 
-   Bytes go out as they came. A record is made of the spans of its event that are kept, without
-   line breaks, and of CustomVars, where unknown keys are gathered. */
+   Bytes go out as they came. A record consists of the spans of its event that are kept, without
+   line breaks, and of CustomVars, in which undeclared keys are gathered.
+
+   What bounds every read: the text is one immutable bytes object, which the arguments of the call keep
+   alive. Functions take it as `at` and `end`, with `at <= end`, and never read at `end`: each looks
+   at one byte only after `at < end`, and at more only after it has compared `end - at` with their
+   number. One that advances returns a pointer up to `end`, or NULL. Nothing recurses, and values
+   nest at most MAX_DEPTH levels. Builds without NDEBUG assert all this where the bytes are read.
+
+   What bounds memory: keys are kept for the scanner's life, at most MAX_REGISTERED_KEYS besides
+   those of the catalog, of at most MAX_KEY_BYTES each; that is 12 MB at worst, and it bounds the
+   counts that a chunk can return. All else is proportional to the chunk and its lines. */
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030A0000
 #include <Python.h>
+#include <assert.h>
 #include <stdint.h>
 #include <string.h>
 
 typedef const unsigned char *Text;
 
-/* What a value may be, by its first character; native.py has the same numbers. */
+/* What a value may be, by its first character. */
 enum {
     STRING = 1,
     NUMBER = 2,
-    INTEGER = 4, /* a number without fraction or exponent; what else equals one is for Python */
+    INTEGER = 4, /* a number without fraction or exponent; others equal to one are for `fallback` */
     BOOLEAN = 8,
     NULL_VALUE = 16,
     ARRAY = 32,
@@ -32,18 +42,35 @@ enum {
     ANYTHING = STRING | NUMBER | BOOLEAN | NULL_VALUE | ARRAY | OBJECT
 };
 
-typedef enum { KEPT, DROPPED, UNKNOWN } Role;
-typedef enum { FITS, BECOMES_NULL, FOR_PYTHON, BROKEN } Fit;
+enum {
+    MAX_DEPTH = 500, /* levels of objects and arrays, the event included; as in json_text.py */
+    MAX_REGISTERED_KEYS = 10000, /* events with undeclared keys beyond these go to `fallback` */
+    MAX_KEY_BYTES = 1000,        /* of a key that is registered */
+    SEED_BYTES = 16,
+    MAX_IDLE_BYTES = 1 << 20, /* of a buffer, between two chunks */
+};
+
+typedef enum { KEPT, DROPPED, UNDECLARED } Role;
+
+/* What becomes of one value. */
+typedef enum { FITS, NULLED, FALLBACK, INVALID } Fit;
+
+/* What becomes of one event, or of a chunk. */
+typedef enum {
+    WRITTEN,
+    NOT_VALID, /* and no exception set */
+    RAISED,    /* an exception is set */
+} Outcome;
 
 typedef struct Key {
-    char *name; /* as it stands between quotes: UTF-8 without escapes */
+    char *name; /* as it is between the quotes: UTF-8 without escapes */
     size_t length;
-    uint32_t hash;
+    uint64_t hash;
     Role role;
     int types;
     int items;
-    uint64_t last_event; /* the last one that had it, to see a key that stands twice */
-    Py_ssize_t count;    /* of events in this run, if the key is unknown */
+    uint64_t last_event; /* the last one that had it, to notice a duplicate */
+    Py_ssize_t count;    /* of events in this chunk, if the key is undeclared */
     struct Key *next;    /* the key that came after it the last time */
 } Key;
 
@@ -53,40 +80,42 @@ typedef struct {
     size_t capacity;
 } Buffer;
 
+/* What goes around each record. */
+typedef struct {
+    const char *prefix, *suffix;
+    Py_ssize_t prefix_length, suffix_length;
+} Envelope;
+
 typedef struct {
     PyObject_HEAD
     Key **table; /* open addressing; `slots` is a power of two */
     size_t slots;
     size_t keys;
-    size_t learned;
-    int wants_custom_vars;
+    size_t registered;
+    uint64_t seed[2];
+    int keeps_custom_vars;
     int custom_vars_as_text;
     Buffer out;
     Buffer custom;
-    Buffer unknown; /* Key *: the unknown keys of the event in hand */
-    Buffer counted; /* Key *: those of the run */
+    Buffer undeclared; /* Key *: the undeclared keys of the current event */
+    Buffer counted;    /* Key *: those of the chunk */
     uint64_t event;
-    int line_breaks; /* whether the event in hand has any between its tokens */
-    int busy;        /* a run is in hand, while `plain` may do anything */
+    int line_breaks; /* whether the current event has any between its tokens */
+    int busy;        /* inside `encode`, which `fallback` must not enter again */
 } Scanner;
-
-/* Keys are never forgotten. Events with keys beyond these go to Python. */
-static const size_t MAX_LEARNED = 10000;
-static const size_t MAX_LEARNED_BYTES = 1000; /* of one key */
-static const int MAX_DEPTH = 100;             /* of values inside a value; Python tells the rest */
-static const size_t KEPT_BYTES = 1 << 20;     /* of a buffer, between two runs */
 
 /* --- buffers --- */
 
 static int
 reserve(Buffer *buffer, size_t more)
 {
-    size_t needed = buffer->length + more;
-    if (needed < buffer->capacity) /* not <=: `bytes` is never NULL after this, even for nothing */
+    if (more < buffer->capacity - buffer->length) /* not <=: `bytes` is never NULL after this */
         return 1;
-    size_t capacity = 2 * buffer->capacity;
-    if (capacity < needed + 4096)
-        capacity = needed + 4096;
+    if (more > PY_SSIZE_T_MAX / 2 || buffer->length > PY_SSIZE_T_MAX / 4) {
+        PyErr_NoMemory();
+        return 0;
+    }
+    size_t capacity = 2 * buffer->length + more + 4096;
     char *bytes = PyMem_Realloc(buffer->bytes, capacity);
     if (bytes == NULL) {
         PyErr_NoMemory();
@@ -102,6 +131,7 @@ append(Buffer *buffer, const void *bytes, size_t length)
 {
     if (!reserve(buffer, length))
         return 0;
+    assert(length < buffer->capacity - buffer->length);
     memcpy(buffer->bytes + buffer->length, bytes, length);
     buffer->length += length;
     return 1;
@@ -114,21 +144,72 @@ release(Buffer *buffer)
     memset(buffer, 0, sizeof *buffer);
 }
 
-/* --- keys --- */
-
-static uint32_t
-hash_of(Text name, size_t length)
+static int
+append_span(Buffer *buffer, Text from, Text to)
 {
-    uint32_t hash = 2166136261u; /* FNV-1a */
-    for (size_t i = 0; i < length; i++)
-        hash = (hash ^ name[i]) * 16777619u;
-    return hash;
+    assert(from <= to);
+    return append(buffer, from, (size_t)(to - from));
 }
 
-static Key **
-slot_of(Scanner *self, Text name, size_t length, uint32_t hash)
+/* --- keys --- */
+
+static inline uint64_t
+rotate_left(uint64_t word, int bits)
 {
-    size_t at = hash & (self->slots - 1);
+    return word << bits | word >> (64 - bits);
+}
+
+static inline void
+sip_round(uint64_t v[4])
+{
+    v[0] += v[1];
+    v[2] += v[3];
+    v[1] = rotate_left(v[1], 13) ^ v[0];
+    v[3] = rotate_left(v[3], 16) ^ v[2];
+    v[0] = rotate_left(v[0], 32) + v[3];
+    v[2] += v[1];
+    v[1] = rotate_left(v[1], 17) ^ v[2];
+    v[3] = rotate_left(v[3], 21) ^ v[0];
+    v[2] = rotate_left(v[2], 32);
+}
+
+/* SipHash-1-3 with the scanner's seed. Visitors can name custom variables: without a seed they could
+   choose names that share a slot, and make every event slow. */
+static uint64_t
+hash_of(const Scanner *self, Text name, size_t length)
+{
+    uint64_t v[4] = {
+        self->seed[0] ^ 0x736f6d6570736575u,
+        self->seed[1] ^ 0x646f72616e646f6du,
+        self->seed[0] ^ 0x6c7967656e657261u,
+        self->seed[1] ^ 0x7465646279746573u,
+    };
+    uint64_t word;
+    size_t at = 0;
+    for (; length - at >= 8; at += 8) {
+        memcpy(&word, name + at, 8);
+        v[3] ^= word;
+        sip_round(v);
+        v[0] ^= word;
+    }
+    word = (uint64_t)length << 56;
+    for (int bits = 0; at < length; at++, bits += 8)
+        word |= (uint64_t)name[at] << bits;
+    v[3] ^= word;
+    sip_round(v);
+    v[0] ^= word;
+    v[2] ^= 0xff;
+    for (int i = 0; i < 3; i++)
+        sip_round(v);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* The slot of the key with this name, or the empty one where it would go. */
+static Key **
+slot_of(Scanner *self, Text name, size_t length, uint64_t hash)
+{
+    assert(self->keys < self->slots); /* or this would not end */
+    size_t at = (size_t)hash & (self->slots - 1);
     for (; self->table[at] != NULL; at = (at + 1) & (self->slots - 1)) {
         Key *key = self->table[at];
         if (key->hash == hash && key->length == length && !memcmp(key->name, name, length))
@@ -173,7 +254,7 @@ add_key(Scanner *self, Text name, size_t length, Role role, int types, int items
     memcpy(copy, name, length);
     key->name = copy;
     key->length = length;
-    key->hash = hash_of(name, length);
+    key->hash = hash_of(self, name, length);
     key->role = role;
     key->types = types;
     key->items = items;
@@ -185,8 +266,9 @@ add_key(Scanner *self, Text name, size_t length, Role role, int types, int items
 /* --- JSON --- */
 
 static inline Text
-skip_blanks(Scanner *self, Text at, Text end)
+skip_whitespace(Scanner *self, Text at, Text end)
 {
+    assert(at <= end);
     for (; at < end; at++) {
         if (*at == '\n' || *at == '\r')
             self->line_breaks = 1;
@@ -221,10 +303,11 @@ hex4(Text at, Text end)
     return value;
 }
 
-/* After an escape that begins at `at`; NULL if it is none, or half a surrogate pair. */
+/* The end of the escape that begins at `at`; NULL if it is not valid, or a lone surrogate. */
 static Text
 escape_end(Text at, Text end)
 {
+    assert(at < end && *at == '\\');
     if (end - at < 2)
         return NULL;
     if (at[1] != 'u')
@@ -241,32 +324,33 @@ escape_end(Text at, Text end)
     return unit >= 0xDC00 && unit <= 0xDFFF ? at + 6 : NULL;
 }
 
-/* After a character of two to four bytes; NULL if it is no UTF-8 (RFC 3629, section 4). */
+/* The end of a character of two to four bytes; NULL if it is not UTF-8 (RFC 3629, section 4). */
 static Text
 character_end(Text at, Text end)
 {
+    assert(at < end);
     unsigned char c = at[0];
-    unsigned char least = 0x80, most = 0xBF; /* of the second byte */
+    unsigned char min = 0x80, max = 0xBF; /* of the second byte */
     int more;
     if (c >= 0xC2 && c <= 0xDF)
         more = 1;
     else if (c >= 0xE0 && c <= 0xEF) {
         more = 2;
         if (c == 0xE0)
-            least = 0xA0;
+            min = 0xA0;
         else if (c == 0xED)
-            most = 0x9F;
+            max = 0x9F;
     }
     else if (c >= 0xF0 && c <= 0xF4) {
         more = 3;
         if (c == 0xF0)
-            least = 0x90;
+            min = 0x90;
         else if (c == 0xF4)
-            most = 0x8F;
+            max = 0x8F;
     }
     else
         return NULL;
-    if (end - at <= more || at[1] < least || at[1] > most)
+    if (end - at <= more || at[1] < min || at[1] > max)
         return NULL;
     for (int i = 2; i <= more; i++)
         if ((at[i] & 0xC0) != 0x80)
@@ -274,21 +358,32 @@ character_end(Text at, Text end)
     return at + more + 1;
 }
 
-/* After a string whose first character is at `at`, and its closing quote; NULL if it is broken. */
+#define ONES ((uint64_t)0x0101010101010101u)
+#define HIGH_BITS (ONES * 0x80)
+
+/* Has one of HIGH_BITS set if, and only if, a byte of `word` is `c`. */
+static inline uint64_t
+has_byte(uint64_t word, unsigned char c)
+{
+    uint64_t zero = word ^ (ONES * c);
+    return (zero - ONES) & ~zero;
+}
+
+/* The end, after the closing quote, of a string whose first character is at `at`; NULL if it is not
+   valid. */
 static inline Text
 string_end(Text at, Text end)
 {
-    const uint64_t ones = 0x0101010101010101u, highs = 0x8080808080808080u;
+    assert(at <= end);
     for (;;) {
         /* Eight bytes at once, while none of them is a quote, a backslash, a control character or
-           beyond ASCII. (x - ones) & ~x has a high bit where the lowest byte of x is zero. */
+           beyond ASCII. */
         while (end - at >= 8) {
             uint64_t word;
             memcpy(&word, at, 8);
-            uint64_t quote = word ^ (ones * '"'), backslash = word ^ (ones * '\\');
-            uint64_t special = ((quote - ones) & ~quote) | ((backslash - ones) & ~backslash)
-                | ((word - ones * 0x20) & ~word) | word;
-            if (special & highs)
+            uint64_t special = has_byte(word, '"') | has_byte(word, '\\')
+                | ((word - ONES * 0x20) & ~word) | word;
+            if (special & HIGH_BITS)
                 break;
             at += 8;
         }
@@ -304,10 +399,11 @@ string_end(Text at, Text end)
     }
 }
 
-/* After a number; NULL if it is none. */
+/* The end of a number; NULL if it is not valid. */
 static inline Text
 number_end(Text at, Text end, int *is_integer)
 {
+    assert(at <= end);
     *is_integer = 1;
     if (at < end && *at == '-')
         at++;
@@ -340,16 +436,16 @@ number_end(Text at, Text end, int *is_integer)
 static inline Text
 literal_end(Text at, Text end, const char *literal, size_t length)
 {
+    assert(at <= end);
     return (size_t)(end - at) >= length && !memcmp(at, literal, length) ? at + length : NULL;
 }
 
-/* After a value of any kind; NULL if it is broken, or too deep. */
-static Text
-value_end(Scanner *self, Text at, Text end, int depth)
+/* The end of a string, number, true, false or null; NULL if it is not valid. */
+static inline Text
+scalar_end(Text at, Text end)
 {
     int is_integer;
-    if (at == end)
-        return NULL;
+    assert(at < end);
     switch (*at) {
     case '"':
         return string_end(at + 1, end);
@@ -359,38 +455,67 @@ value_end(Scanner *self, Text at, Text end, int depth)
         return literal_end(at, end, "false", 5);
     case 'n':
         return literal_end(at, end, "null", 4);
-    case '{':
-    case '[':
-        break;
     default:
         return number_end(at, end, &is_integer);
     }
-    unsigned char opening = *at, closing = opening == '{' ? '}' : ']';
-    if (depth == MAX_DEPTH)
+}
+
+/* The start of the value of a member whose key is at `at`; NULL if what is before it is not
+   valid. */
+static inline Text
+member_value(Scanner *self, Text at, Text end)
+{
+    if (at == end || *at != '"' || (at = string_end(at + 1, end)) == NULL)
         return NULL;
-    at = skip_blanks(self, at + 1, end);
-    if (at < end && *at == closing)
-        return at + 1;
-    for (;;) {
-        if (opening == '{') {
-            if (at == end || *at != '"' || (at = string_end(at + 1, end)) == NULL)
-                return NULL;
-            at = skip_blanks(self, at, end);
-            if (at == end || *at != ':')
-                return NULL;
-            at = skip_blanks(self, at + 1, end);
-        }
-        if ((at = value_end(self, at, end, depth + 1)) == NULL)
+    at = skip_whitespace(self, at, end);
+    return at == end || *at != ':' ? NULL : skip_whitespace(self, at + 1, end);
+}
+
+/* The end of a value of any kind, inside `depth` objects and arrays; NULL if it is not valid, or
+   nested too deep. */
+static Text
+value_end(Scanner *self, Text at, Text end, int depth)
+{
+    unsigned char closing[MAX_DEPTH]; /* the bracket that ends each level */
+    int level = depth;
+
+value:
+    if (at == end)
+        return NULL;
+    if (*at == '{' || *at == '[') {
+        if (level == MAX_DEPTH)
             return NULL;
-        at = skip_blanks(self, at, end);
+        unsigned char bracket = *at == '{' ? '}' : ']';
+        at = skip_whitespace(self, at + 1, end);
+        if (at < end && *at == bracket)
+            at++;
+        else {
+            closing[level++] = bracket;
+            goto member;
+        }
+    }
+    else if ((at = scalar_end(at, end)) == NULL)
+        return NULL;
+
+    for (;;) {
+        if (level == depth)
+            return at;
+        at = skip_whitespace(self, at, end);
         if (at == end)
             return NULL;
-        if (*at == closing)
-            return at + 1;
-        if (*at != ',')
-            return NULL;
-        at = skip_blanks(self, at + 1, end);
+        if (*at != closing[level - 1])
+            break;
+        level--;
+        at++;
     }
+    if (*at != ',')
+        return NULL;
+    at = skip_whitespace(self, at + 1, end);
+
+member:
+    if (closing[level - 1] == '}' && (at = member_value(self, at, end)) == NULL)
+        return NULL;
+    goto value;
 }
 
 /* --- values against their column --- */
@@ -414,17 +539,17 @@ is_date_time(Text at, size_t length)
 {
     static const unsigned char days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     Text end = at + length;
-    if (length < 20)
+    if (length < 20) /* all that is read before the fraction */
         return 0;
     int year = digits(at, 4), month = digits(at + 5, 2), day = digits(at + 8, 2);
     int hour = digits(at + 11, 2), minute = digits(at + 14, 2), second = digits(at + 17, 2);
     if (at[4] != '-' || at[7] != '-' || (at[10] | 0x20) != 't' || at[13] != ':' || at[16] != ':')
         return 0;
-    if (year < 0 || month < 1 || month > 12 || day < 1 || day > days[month - 1])
+    if (year < 1 || month < 1 || month > 12 || day < 1 || day > days[month - 1])
         return 0;
     if (month == 2 && day == 29 && (year % 4 != 0 || (year % 100 == 0 && year % 400 != 0)))
         return 0;
-    if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60)
+    if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59)
         return 0;
     at += 19;
     if (*at == '.') {
@@ -464,78 +589,87 @@ type_of(unsigned char c)
     }
 }
 
-/* Whether the value at `*at` is one of `types`, as it stands, whatever its items are; `*at` goes to
-   its end, unless it is broken. */
+/* Whether the value at `*at`, inside `depth` objects and arrays, is one of `types` as it is, whatever
+   its items are; `*at` goes to its end, unless it is not valid. */
 static inline Fit
-fit_value(Scanner *self, Text *at, Text end, int types)
+check_value(Scanner *self, Text *at, Text end, int types, int depth)
 {
     Text start = *at;
     if (start == end)
-        return BROKEN;
+        return INVALID;
     int type = type_of(*start), is_integer;
     if (type == NUMBER) {
         if ((*at = number_end(start, end, &is_integer)) == NULL)
-            return BROKEN;
-        return types & NUMBER || (types & INTEGER && is_integer) ? FITS : FOR_PYTHON;
+            return INVALID;
+        return types & NUMBER || (types & INTEGER && is_integer) ? FITS : FALLBACK;
     }
-    *at = type == STRING ? string_end(start + 1, end) : value_end(self, start, end, 0);
+    *at = type == STRING ? string_end(start + 1, end)
+                         : value_end(self, start, end, depth);
     if (*at == NULL)
-        return BROKEN;
+        return INVALID;
     if (!(types & type))
-        return FOR_PYTHON;
-    size_t length = *at - start;
+        return FALLBACK;
+    size_t length = (size_t)(*at - start);
+    assert(type != STRING || length >= 2); /* the quotes */
     if (type == STRING && types & DATE_TIME && !is_date_time(start + 1, length - 2))
-        return length == 2 && types & NULL_VALUE ? BECOMES_NULL : FOR_PYTHON;
+        return length == 2 && types & NULL_VALUE ? NULLED : FALLBACK;
     return FITS;
 }
 
-/* As fit_value, for an array all of whose items have to be one of `types`. */
+/* As check_value, for an array that is a member's value, and whose items all have to be one of
+   `types`. */
 static Fit
-fit_items(Scanner *self, Text *at, Text end, int types)
+check_items(Scanner *self, Text *at, Text end, int types)
 {
     Fit worst = FITS;
-    Text item = skip_blanks(self, *at + 1, end);
+    Text item = skip_whitespace(self, *at + 1, end);
     if (item < end && *item == ']') {
         *at = item + 1;
         return FITS;
     }
     for (;;) {
-        Fit fit = fit_value(self, &item, end, types);
-        if (fit == BROKEN)
-            return BROKEN;
+        Fit fit = check_value(self, &item, end, types, 2);
+        if (fit == INVALID)
+            return INVALID;
         if (fit != FITS)
-            worst = FOR_PYTHON;
-        item = skip_blanks(self, item, end);
+            worst = FALLBACK;
+        item = skip_whitespace(self, item, end);
         if (item == end || (*item != ']' && *item != ','))
-            return BROKEN;
+            return INVALID;
         if (*item++ == ']') {
             *at = item;
             return worst;
         }
-        item = skip_blanks(self, item, end);
+        item = skip_whitespace(self, item, end);
     }
 }
 
-/* What becomes of a member's value; `*at` goes to its end, unless it is broken. */
+/* What becomes of a member's value; `*at` goes to its end, unless it is not valid. */
 static inline Fit
-fit_member(Scanner *self, Text *at, Text end, const Key *key)
+check_member(Scanner *self, Text *at, Text end, const Key *key)
 {
-    if (key == NULL || key->role != KEPT)
-        return (*at = value_end(self, *at, end, 0)) == NULL ? BROKEN : FITS;
+    if (key == NULL || key->role != KEPT) {
+        if (*at < end && **at == '"') /* most are strings: worth being inlined */
+            *at = string_end(*at + 1, end);
+        else
+            *at = value_end(self, *at, end, 1);
+        return *at == NULL ? INVALID : FITS;
+    }
     if (key->types & ITEMS && key->types & ARRAY && *at < end && **at == '[')
-        return fit_items(self, at, end, key->items);
-    return fit_value(self, at, end, key->types);
+        return check_items(self, at, end, key->items);
+    return check_value(self, at, end, key->types, 1);
 }
 
 /* --- records --- */
 
-/* Write members of a record, with what parts them; none if `from` is NULL. */
+/* Write members of a record, and the comma before them if any come before; none if `from` is
+   NULL. */
 static int
 append_members(Buffer *out, Text from, Text to, size_t record)
 {
     if (from == NULL)
         return 1;
-    return (out->length == record + 1 || append(out, ",", 1)) && append(out, from, to - from);
+    return (out->length == record + 1 || append(out, ",", 1)) && append_span(out, from, to);
 }
 
 /* CustomVars as one JSON string; `custom` holds the members of the object. */
@@ -561,7 +695,8 @@ append_as_text(Buffer *out, const Buffer *custom)
     }
     *to++ = '}';
     *to++ = '"';
-    out->length = to - out->bytes;
+    out->length = (size_t)(to - out->bytes);
+    assert(out->length < out->capacity);
     return 1;
 }
 
@@ -580,21 +715,24 @@ append_custom_vars(Scanner *self, size_t record)
         && append(out, "}", 1);
 }
 
-/* Write the record that Python makes of an event. 0 with an exception set, or with `*broken`, if it
-   makes none. */
-static int
-append_from_python(Scanner *self, PyObject *plain, Text start, Text end, int *broken)
+/* Write the record that `fallback` makes of an event. */
+static Outcome
+append_from_fallback(Scanner *self, PyObject *fallback, Text start, Text end)
 {
-    PyObject *record = PyObject_CallFunction(plain, "y#", start, (Py_ssize_t)(end - start));
+    assert(start < end);
+    PyObject *record = PyObject_CallFunction(fallback, "y#", start, (Py_ssize_t)(end - start));
     if (record == NULL)
-        return 0;
+        return RAISED;
     char *bytes;
     Py_ssize_t length;
-    *broken = record == Py_None;
-    int done = !*broken && PyBytes_AsStringAndSize(record, &bytes, &length) == 0
-        && append(&self->out, bytes, length);
+    Outcome outcome = RAISED;
+    if (record == Py_None)
+        outcome = NOT_VALID;
+    else if (PyBytes_AsStringAndSize(record, &bytes, &length) == 0
+             && append(&self->out, bytes, (size_t)length))
+        outcome = WRITTEN;
     Py_DECREF(record);
-    return done;
+    return outcome;
 }
 
 static void
@@ -604,68 +742,70 @@ remove_line_breaks(Buffer *out, size_t from)
     for (size_t i = from; i < out->length; i++)
         if (out->bytes[i] != '\n' && out->bytes[i] != '\r')
             *to++ = out->bytes[i];
-    out->length = to - out->bytes;
+    out->length = (size_t)(to - out->bytes);
 }
 
-/* After a key whose first character is at `name`, and its closing quote; NULL if it is broken, or
-   with an exception set. `*found` is NULL if the key is for Python; `before` is the last one. */
-static inline Text
-key_end(Scanner *self, Text name, Text end, Key *before, Key **found)
+/* Read the key whose first character is at `*at`, and go to after its closing quote. `before` is the
+   event's key before it. `*found` is NULL if the key is for `fallback`. */
+static inline Outcome
+read_key(Scanner *self, Text *at, Text end, Key *before, Key **found)
 {
+    Text name = *at;
     Key *key = before == NULL ? NULL : before->next;
     if (key != NULL && (size_t)(end - name) > key->length && name[key->length] == '"'
         && !memcmp(name, key->name, key->length)) {
+        *at = name + key->length + 1;
         *found = key;
-        return name + key->length + 1;
+        return WRITTEN;
     }
     *found = NULL;
-    Text name_end = string_end(name, end);
-    if (name_end == NULL)
-        return NULL;
-    size_t length = name_end - 1 - name;
+    if ((*at = string_end(name, end)) == NULL)
+        return NOT_VALID;
+    assert(*at > name);
+    size_t length = (size_t)(*at - name) - 1;
     if (memchr(name, '\\', length) != NULL)
-        return name_end;
-    key = *slot_of(self, name, length, hash_of(name, length));
-    if (key == NULL && self->learned < MAX_LEARNED && length <= MAX_LEARNED_BYTES) {
-        if ((key = add_key(self, name, length, UNKNOWN, ANYTHING, 0)) == NULL)
-            return NULL;
-        self->learned++;
+        return WRITTEN;
+    key = *slot_of(self, name, length, hash_of(self, name, length));
+    if (key == NULL && self->registered < MAX_REGISTERED_KEYS && length <= MAX_KEY_BYTES) {
+        if ((key = add_key(self, name, length, UNDECLARED, ANYTHING, 0)) == NULL)
+            return RAISED;
+        self->registered++;
     }
     if (before != NULL && key != NULL)
         before->next = key;
     *found = key;
-    return name_end;
+    return WRITTEN;
 }
 
-/* Take an unknown key, quotes and all, and its value for CustomVars. */
+/* Take an undeclared key, from its opening quote at `name`, and its value, for CustomVars. */
 static int
-append_unknown(Scanner *self, Key *key, Text name, Text name_end, Text value, Text value_end)
+append_undeclared(Scanner *self, Key *key, Text name, Text name_end, Text value, Text value_end)
 {
     Buffer *custom = &self->custom;
-    if (!append(&self->unknown, &key, sizeof key))
+    if (!append(&self->undeclared, &key, sizeof key))
         return 0;
-    if (!self->wants_custom_vars)
+    if (!self->keeps_custom_vars)
         return 1;
-    return (custom->length == 0 || append(custom, ",", 1))
-        && append(custom, name, name_end - name) && append(custom, ":", 1)
-        && append(custom, value, value_end - value);
+    return (custom->length == 0 || append(custom, ",", 1)) && append_span(custom, name, name_end)
+        && append(custom, ":", 1) && append_span(custom, value, value_end);
 }
 
-/* The key at a place in `unknown` or `counted`. */
+/* The key at a place in `undeclared` or `counted`. */
 static Key *
 key_at(const Buffer *keys, size_t at)
 {
     Key *key;
+    assert(at + sizeof key <= keys->length);
     memcpy(&key, keys->bytes + at, sizeof key);
     return key;
 }
 
-/* Count the unknown keys of the event in hand. */
+/* Count the undeclared keys of the current event. */
 static int
-count_unknown(Scanner *self)
+count_undeclared(Scanner *self)
 {
-    for (size_t at = 0; at < self->unknown.length; at += sizeof(Key *)) {
-        Key *key = key_at(&self->unknown, at);
+    for (size_t at = 0; at < self->undeclared.length; at += sizeof(Key *)) {
+        Key *key = key_at(&self->undeclared, at);
         if (key->count == 0 && !append(&self->counted, &key, sizeof key))
             return 0;
         key->count++;
@@ -673,100 +813,196 @@ count_unknown(Scanner *self)
     return 1;
 }
 
-/* Write the record of the event whose `{` is at `*start`, and go to its end. 0 with an exception
-   set, or with `*broken`, if there is none. */
-static int
-append_record(Scanner *self, Text *start, Text end, PyObject *plain, int *broken)
+/* Write the record of the event whose `{` is at `*start`, and go to the event's end. */
+static Outcome
+append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
 {
     Buffer *out = &self->out;
     size_t record = out->length;
-    Text span = NULL, span_end = NULL; /* members to keep, with what parts them */
+    Text span = NULL, span_end = NULL; /* members to keep, and what separates them */
     Key *key = NULL;
-    int for_python = 0;
+    int needs_fallback = 0;
 
+    assert(*start < end && **start == '{');
     self->event++;
     self->line_breaks = 0;
-    self->unknown.length = 0;
+    self->undeclared.length = 0;
     self->custom.length = 0;
-    *broken = 1; /* until the event has been read */
     if (!append(out, "{", 1))
-        return 0;
-    Text at = skip_blanks(self, *start + 1, end);
+        return RAISED;
+    Text at = skip_whitespace(self, *start + 1, end);
     int more = at == end || *at != '}';
     while (more) {
         if (at == end || *at != '"')
-            return 0;
-        Text name = at, name_end = key_end(self, at + 1, end, key, &key);
-        if (name_end == NULL)
-            return 0;
+            return NOT_VALID;
+        Text name = at, name_end = at + 1;
+        Outcome outcome = read_key(self, &name_end, end, key, &key);
+        if (outcome != WRITTEN)
+            return outcome;
         if (key == NULL || key->last_event == self->event)
-            for_python = 1;
+            needs_fallback = 1;
         else
             key->last_event = self->event;
 
-        at = skip_blanks(self, name_end, end);
+        at = skip_whitespace(self, name_end, end);
         if (at == end || *at != ':')
-            return 0;
-        at = skip_blanks(self, at + 1, end);
+            return NOT_VALID;
+        at = skip_whitespace(self, at + 1, end);
         Text value = at;
-        Fit fit = fit_member(self, &at, end, key);
-        if (fit == BROKEN)
-            return 0;
-        for_python |= fit == FOR_PYTHON;
+        Fit fit = check_member(self, &at, end, key);
+        if (fit == INVALID)
+            return NOT_VALID;
+        needs_fallback |= fit == FALLBACK;
 
-        if (for_python) /* what stands in `out` of this event goes again */
+        if (needs_fallback) /* what `out` has of this event will be removed */
             ;
         else if (key->role == KEPT) {
             if (span == NULL)
                 span = name;
             span_end = at;
-            if (fit == BECOMES_NULL) {
+            if (fit == NULLED) {
                 if (!append_members(out, span, value, record) || !append(out, "null", 4))
-                    return 0;
+                    return RAISED;
                 span = NULL;
             }
         }
         else {
             if (!append_members(out, span, span_end, record))
-                return 0;
+                return RAISED;
             span = NULL;
-            if (key->role == UNKNOWN && !append_unknown(self, key, name, name_end, value, at))
-                return 0;
+            if (key->role == UNDECLARED
+                && !append_undeclared(self, key, name, name_end, value, at))
+                return RAISED;
         }
 
-        at = skip_blanks(self, at, end);
+        at = skip_whitespace(self, at, end);
         if (at == end || (*at != ',' && *at != '}'))
-            return 0;
+            return NOT_VALID;
         more = *at == ',';
         if (more)
-            at = skip_blanks(self, at + 1, end);
+            at = skip_whitespace(self, at + 1, end);
     }
     at++;
-    *broken = 0;
-    if (for_python) {
+    if (needs_fallback) {
         out->length = record;
-        if (!append_from_python(self, plain, *start, at, broken))
-            return 0;
+        Outcome outcome = append_from_fallback(self, fallback, *start, at);
+        if (outcome != WRITTEN)
+            return outcome;
     }
     else if (!append_members(out, span, span_end, record) || !append_custom_vars(self, record)
-             || !append(out, "}", 1) || !count_unknown(self))
-        return 0;
+             || !append(out, "}", 1) || !count_undeclared(self))
+        return RAISED;
     if (self->line_breaks)
         remove_line_breaks(out, record);
     *start = at;
-    return 1;
+    return WRITTEN;
+}
+
+/* Write the lines of at most `max_events` events. `*at` goes to the end of the last one. */
+static Outcome
+append_lines(Scanner *self, Text *at, Text end, const Envelope *around, PyObject *fallback,
+             Py_ssize_t max_events, Py_ssize_t *events)
+{
+    for (Text next = skip_whitespace(self, *at, end);; next = skip_whitespace(self, next + 1, end)) {
+        if (next == end || *next != '{')
+            return NOT_VALID;
+        if (!append(&self->out, around->prefix, (size_t)around->prefix_length))
+            return RAISED;
+        Outcome outcome = append_record(self, &next, end, fallback);
+        if (outcome != WRITTEN)
+            return outcome;
+        if (!append(&self->out, around->suffix, (size_t)around->suffix_length))
+            return RAISED;
+        *at = next;
+        if (++*events == max_events)
+            return WRITTEN;
+        next = skip_whitespace(self, next, end);
+        if (next == end)
+            return WRITTEN;
+        if (*next != ',')
+            return NOT_VALID;
+    }
+}
+
+/* --- where events end --- */
+
+/* The end, after the closing quote, of a string whose first character is at `at`, whatever it
+   holds; NULL if it has not ended yet. */
+static inline Text
+raw_string_end(Text at, Text end)
+{
+    assert(at <= end);
+    for (;;) {
+        while (end - at >= 8) {
+            uint64_t word;
+            memcpy(&word, at, 8);
+            if ((has_byte(word, '"') | has_byte(word, '\\')) & HIGH_BITS)
+                break;
+            at += 8;
+        }
+        while (at < end && *at != '"' && *at != '\\')
+            at++;
+        if (end - at < 1)
+            return NULL;
+        if (*at == '"')
+            return at + 1;
+        if (end - at < 2)
+            return NULL;
+        at += 2;
+    }
+}
+
+PyDoc_STRVAR(object_end_doc,
+"object_end(text, start)\n--\n\n"
+"Return the offset after the object or array that starts at `start`; -1 if it has not ended yet.\n\n"
+"Brackets outside strings are counted; nothing else is checked. Raises ValueError if they nest\n"
+"deeper than MAX_DEPTH levels, or if no bracket opens at `start`.");
+
+static PyObject *
+object_end(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    const char *bytes;
+    Py_ssize_t length, start;
+    if (!PyArg_ParseTuple(args, "y#n", &bytes, &length, &start))
+        return NULL;
+    if (start < 0 || start >= length || (bytes[start] != '{' && bytes[start] != '[')) {
+        PyErr_SetString(PyExc_ValueError, "no object or array starts there");
+        return NULL;
+    }
+    Text text = (Text)bytes, end = text + length;
+    int depth = 0;
+    for (Text at = text + start; at != NULL && at < end;) {
+        switch (*at++) {
+        case '"':
+            at = raw_string_end(at, end);
+            break;
+        case '{':
+        case '[':
+            if (depth++ == MAX_DEPTH)
+                return PyErr_Format(PyExc_ValueError, "nested deeper than %d levels", MAX_DEPTH);
+            break;
+        case '}':
+        case ']':
+            if (--depth == 0)
+                return PyLong_FromSsize_t((Py_ssize_t)(at - text));
+            break;
+        default:
+            break;
+        }
+    }
+    return PyLong_FromLong(-1);
 }
 
 /* --- the Python type --- */
 
-/* The unknown keys of the run, with their counts; NULL with an exception set. */
+/* The undeclared keys of the chunk, with their counts; NULL with an exception set. */
 static PyObject *
-counts_of_run(Scanner *self)
+counts_of_chunk(Scanner *self)
 {
     PyObject *counts = PyDict_New();
     for (size_t at = 0; counts != NULL && at < self->counted.length; at += sizeof(Key *)) {
         Key *key = key_at(&self->counted, at);
-        PyObject *name = PyUnicode_DecodeUTF8(key->name, key->length, "strict");
+        PyObject *name = PyUnicode_DecodeUTF8(key->name, (Py_ssize_t)key->length, "strict");
         PyObject *count = PyLong_FromSsize_t(key->count);
         if (name == NULL || count == NULL || PyDict_SetItem(counts, name, count) < 0)
             Py_CLEAR(counts);
@@ -776,81 +1012,93 @@ counts_of_run(Scanner *self)
     return counts;
 }
 
-PyDoc_STRVAR(lines_doc,
-"lines(run, head, tail, plain)\n--\n\n"
-"The RECORD lines of a run, events parted by commas: each record between `head` and `tail`.\n\n"
-"Returns how many events there are, the lines, and how often each unknown key occurs; None if the\n"
-"run is broken. `plain` makes the record of an event that is none of the usual, or None.");
+PyDoc_STRVAR(encode_doc,
+"encode(chunk, prefix, suffix, fallback, max_events)\n--\n\n"
+"Encode events at the start of `chunk`, separated by commas: each record between `prefix` and\n"
+"`suffix`.\n\n"
+"Return how many events were taken, at most `max_events`; the offset in `chunk` after the last of\n"
+"them; the lines; and how often each undeclared key occurs. Return None if the chunk is not valid:\n"
+"what comes after `max_events` events is not looked at. `fallback` makes the record of an event\n"
+"that the scanner does not handle; None if it is not valid.");
 
 static PyObject *
-lines(Scanner *self, PyObject *args)
+encode(PyObject *object, PyObject *args)
 {
-    const char *run, *head, *tail;
-    Py_ssize_t run_length, head_length, tail_length, events = 0;
-    PyObject *plain;
-    if (!PyArg_ParseTuple(args, "y#y#y#O", &run, &run_length, &head, &head_length, &tail,
-                          &tail_length, &plain))
+    Scanner *self = (Scanner *)object;
+    const char *chunk;
+    Envelope around;
+    Py_ssize_t length, max_events, events = 0;
+    PyObject *fallback;
+    if (!PyArg_ParseTuple(args, "y#y#y#On", &chunk, &length, &around.prefix,
+                          &around.prefix_length, &around.suffix, &around.suffix_length, &fallback,
+                          &max_events))
         return NULL;
+    if (max_events < 1) {
+        PyErr_SetString(PyExc_ValueError, "max_events must be at least 1");
+        return NULL;
+    }
     if (self->busy) {
-        PyErr_SetString(PyExc_RuntimeError, "another run is in hand");
+        PyErr_SetString(PyExc_RuntimeError, "the scanner is encoding another chunk");
         return NULL;
     }
     self->busy = 1;
     self->out.length = 0;
-    Text end = (Text)run + run_length;
-    Text at = skip_blanks(self, (Text)run, end);
-    int broken = 0;
-    for (;;) {
-        if ((broken = at == end || *at != '{'))
-            break;
-        if (!append(&self->out, head, head_length)
-            || !append_record(self, &at, end, plain, &broken)
-            || !append(&self->out, tail, tail_length))
-            break;
-        events++;
-        at = skip_blanks(self, at, end);
-        if (at == end || (broken = *at != ','))
-            break;
-        at = skip_blanks(self, at + 1, end);
-    }
+    Text at = (Text)chunk;
+    Outcome outcome
+        = append_lines(self, &at, at + length, &around, fallback, max_events, &events);
     PyObject *result = NULL;
-    if (!PyErr_Occurred()) {
-        if (broken)
-            result = Py_NewRef(Py_None);
-        else
-            result = Py_BuildValue("ny#N", events, self->out.bytes,
-                                   (Py_ssize_t)self->out.length, counts_of_run(self));
+    if (outcome == NOT_VALID)
+        result = Py_NewRef(Py_None);
+    else if (outcome == WRITTEN) {
+        PyObject *counts = counts_of_chunk(self);
+        if (counts != NULL)
+            result = Py_BuildValue("nny#N", events, (Py_ssize_t)(at - (Text)chunk),
+                                   self->out.bytes, (Py_ssize_t)self->out.length, counts);
     }
     for (size_t i = 0; i < self->counted.length; i += sizeof(Key *))
         key_at(&self->counted, i)->count = 0;
     self->counted.length = 0;
-    if (self->out.capacity > KEPT_BYTES)
+    if (self->out.capacity > MAX_IDLE_BYTES)
         release(&self->out);
-    if (self->custom.capacity > KEPT_BYTES)
+    if (self->custom.capacity > MAX_IDLE_BYTES)
         release(&self->custom);
     self->busy = 0;
     return result;
 }
 
+#ifndef NDEBUG
+/* For the tests of debug builds. */
+static PyObject *
+hash_name(PyObject *self, PyObject *args)
+{
+    const char *name;
+    Py_ssize_t length;
+    if (!PyArg_ParseTuple(args, "y#", &name, &length))
+        return NULL;
+    return PyLong_FromUnsignedLongLong(hash_of((Scanner *)self, (Text)name, (size_t)length));
+}
+#endif
+
 static int
-add_known(Scanner *self, PyObject *known)
+add_declared(Scanner *self, PyObject *declared)
 {
     PyObject *name, *row;
     Py_ssize_t at = 0, length;
-    while (PyDict_Next(known, &at, &name, &row)) {
+    while (PyDict_Next(declared, &at, &name, &row)) {
         int role, types, items;
         const char *text = PyUnicode_AsUTF8AndSize(name, &length);
         if (text == NULL || !PyArg_ParseTuple(row, "iii", &role, &types, &items)
-            || add_key(self, (Text)text, length, role, types, items) == NULL)
+            || add_key(self, (Text)text, (size_t)length, (Role)role, types, items) == NULL)
             return 0;
     }
     return 1;
 }
 
 static void
-scanner_dealloc(Scanner *self)
+scanner_dealloc(PyObject *object)
 {
-    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    Scanner *self = (Scanner *)object;
+    PyTypeObject *type = Py_TYPE(object);
     for (size_t at = 0; at < self->slots; at++)
         if (self->table[at] != NULL) {
             PyMem_Free(self->table[at]->name);
@@ -859,7 +1107,7 @@ scanner_dealloc(Scanner *self)
     PyMem_Free(self->table);
     release(&self->out);
     release(&self->custom);
-    release(&self->unknown);
+    release(&self->undeclared);
     release(&self->counted);
     freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
     free_object(self);
@@ -869,19 +1117,24 @@ scanner_dealloc(Scanner *self)
 static PyObject *
 scanner_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"known", "custom_vars", "as_text", NULL};
-    PyObject *known;
+    static char *names[] = {"declared", "custom_vars", "as_text", "seed", NULL};
+    PyObject *declared;
     int custom_vars, as_text;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!pp", names, &PyDict_Type, &known,
-                                     &custom_vars, &as_text))
+    const char *seed;
+    Py_ssize_t seed_length;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!ppy#", names, &PyDict_Type, &declared,
+                                     &custom_vars, &as_text, &seed, &seed_length))
         return NULL;
+    if (seed_length != SEED_BYTES)
+        return PyErr_Format(PyExc_ValueError, "seed must be %d bytes", SEED_BYTES);
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Scanner *self = (Scanner *)allocate(type, 0); /* all zero */
     if (self == NULL)
         return NULL;
-    self->wants_custom_vars = custom_vars;
+    self->keeps_custom_vars = custom_vars;
     self->custom_vars_as_text = as_text;
-    if (!grow(self) || !add_known(self, known)) {
+    memcpy(self->seed, seed, sizeof self->seed);
+    if (!grow(self) || !add_declared(self, declared)) {
         Py_DECREF(self);
         return NULL;
     }
@@ -889,19 +1142,23 @@ scanner_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 }
 
 static PyMethodDef methods[] = {
-    {"lines", (PyCFunction)lines, METH_VARARGS, lines_doc},
+    {"encode", encode, METH_VARARGS, encode_doc},
+#ifndef NDEBUG
+    {"_hash", hash_name, METH_VARARGS, NULL},
+#endif
     {NULL, NULL, 0, NULL},
 };
 
 PyDoc_STRVAR(scanner_doc,
-"Scanner(known, custom_vars, as_text)\n--\n\n"
-"Turns the events of one stream into RECORD lines; learns unknown keys on the way.\n\n"
-"`known` has the role, types and types of items of each key that the catalog lists.");
+"Scanner(declared, custom_vars, as_text, seed)\n--\n\n"
+"Encodes the events of one stream as RECORD lines; registers undeclared keys on the way.\n\n"
+"`declared` has the role, types and item types of each key that the catalog lists. `seed` is of\n"
+"SEED_BYTES random bytes, for the hashes of keys.");
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)scanner_doc},
-    {Py_tp_new, scanner_new},
-    {Py_tp_dealloc, scanner_dealloc},
+    {Py_tp_new, (void *)scanner_new},
+    {Py_tp_dealloc, (void *)scanner_dealloc},
     {Py_tp_methods, methods},
     {0, NULL},
 };
@@ -913,25 +1170,56 @@ static PyType_Spec spec = {
     .slots = slots,
 };
 
+static const struct {
+    const char *name;
+    int value;
+} constants[] = {
+    {"KEPT", KEPT},
+    {"DROPPED", DROPPED},
+    {"STRING", STRING},
+    {"NUMBER", NUMBER},
+    {"INTEGER", INTEGER},
+    {"BOOLEAN", BOOLEAN},
+    {"NULL", NULL_VALUE},
+    {"ARRAY", ARRAY},
+    {"OBJECT", OBJECT},
+    {"DATE_TIME", DATE_TIME},
+    {"ITEMS", ITEMS},
+    {"ANYTHING", ANYTHING},
+    {"MAX_DEPTH", MAX_DEPTH},
+    {"MAX_REGISTERED_KEYS", MAX_REGISTERED_KEYS},
+    {"MAX_KEY_BYTES", MAX_KEY_BYTES},
+    {"SEED_BYTES", SEED_BYTES},
+};
+
 static int
 execute(PyObject *module)
 {
+    for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
+        if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)
+            return -1;
     PyObject *type = PyType_FromSpec(&spec);
     int failed = type == NULL || PyModule_AddObjectRef(module, "Scanner", type) < 0;
     Py_XDECREF(type);
     return failed ? -1 : 0;
 }
 
+static PyMethodDef functions[] = {
+    {"object_end", object_end, METH_VARARGS, object_end_doc},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyModuleDef_Slot module_slots[] = {
-    {Py_mod_exec, execute},
+    {Py_mod_exec, (void *)execute},
     {0, NULL},
 };
 
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "_native",
-    .m_doc = "The fast road's scanner; see native.py.",
+    .m_doc = "The compiled encoder; see native.py.",
     .m_size = 0,
+    .m_methods = functions,
     .m_slots = module_slots,
 };
 

@@ -1,9 +1,39 @@
 from collections.abc import Callable
 
+KEPT: int
+DROPPED: int
+
+STRING: int
+NUMBER: int
+INTEGER: int
+BOOLEAN: int
+NULL: int
+ARRAY: int
+OBJECT: int
+DATE_TIME: int
+ITEMS: int
+ANYTHING: int
+
+MAX_DEPTH: int
+MAX_REGISTERED_KEYS: int
+MAX_KEY_BYTES: int
+SEED_BYTES: int
+
 class Scanner:
     def __init__(
-        self, known: dict[str, tuple[int, int, int]], custom_vars: bool, as_text: bool
+        self,
+        declared: dict[str, tuple[int, int, int]],
+        custom_vars: bool,
+        as_text: bool,
+        seed: bytes,
     ) -> None: ...
-    def lines(
-        self, run: bytes, head: bytes, tail: bytes, plain: Callable[[bytes], bytes | None]
-    ) -> tuple[int, bytes, dict[str, int]] | None: ...
+    def encode(
+        self,
+        chunk: bytes,
+        prefix: bytes,
+        suffix: bytes,
+        fallback: Callable[[bytes], bytes | None],
+        max_events: int,
+    ) -> tuple[int, int, bytes, dict[str, int]] | None: ...
+
+def object_end(text: bytes, start: int) -> int: ...

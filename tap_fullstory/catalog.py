@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any, NoReturn
 
@@ -326,6 +326,16 @@ def _unmet_requests(stream: Stream, entry: _Entry, keys: list[str]) -> list[str]
     ]
 
 
+def _column(declared: ValueType, own: dict[str, Any] | None) -> ValueType:
+    """Return what a column takes: one of our numbers or booleans that a catalog declares as string
+    is one, since people do that to ids that are too long for their target.
+    """
+    if own is None or "string" not in declared.names or declared.date_time:
+        return declared
+    as_text = not value_type(own).names.isdisjoint(("number", "integer", "boolean"))
+    return replace(declared, as_text=as_text)
+
+
 def _selection(stream: Stream, entry: _Entry, config: Config) -> Selection:
     own = _schema(stream, config)["properties"]
     keys = _keys(stream, config)
@@ -345,7 +355,7 @@ def _selection(stream: Stream, entry: _Entry, config: Config) -> Selection:
         if name == stream.overflow or (name == EVENT_DIGEST and stream is EVENTS):
             continue
         if choice or (choice is None and not undecided):
-            columns[name] = value_type(schema)
+            columns[name] = _column(value_type(schema), own.get(name))
             properties[name] = {
                 key: value for key, value in schema.items() if key not in ("selected", "inclusion")
             }

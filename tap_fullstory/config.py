@@ -101,7 +101,10 @@ def config_warnings(raw: Mapping[str, Any], config: Config, now: datetime) -> li
     if unknown := sorted(set(raw) - set(_NAMES)):
         warnings.append(f"The config has unknown keys, which have no effect: {_named(unknown)}.")
     if config.workers > 1:
-        warnings.append("The setting workers has no effect: one process reads the bundles.")
+        warnings.append(
+            "workers in the config no longer does anything: remove it. One process makes records "
+            "faster than any target that we know of loads them."
+        )
     start, end = format_rfc3339(config.start_date), config.end_date
     if end is not None and config.start_date >= end:
         warnings.append(

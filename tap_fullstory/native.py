@@ -1,90 +1,103 @@
-"""The fast road where it is compiled: `_native.c` reads each event once and writes its line.
+"""The compiled encoder: `_native.c` reads each event once and writes its line.
 
 The compiled part is optional. Where it could not be built, or TAP_FULLSTORY_PURE_PYTHON is set to
-anything, typed.py does the same with msgspec, at two to three times the CPU.
+anything, records.py encodes event by event.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable, Mapping
 
-from tap_fullstory.columns import ValueType, needs_no_escape
-from tap_fullstory.messages import Frame
+from tap_fullstory.columns import ValueType
+from tap_fullstory.json_text import NestedTooDeeply, needs_no_escape
 
-if TYPE_CHECKING:
-    from tap_fullstory._native import Scanner
+try:
+    from tap_fullstory import _native
+except ImportError:
+    _IS_COMPILED = False
 else:
-    try:
-        from tap_fullstory._native import Scanner
-    except ImportError:
-        Scanner = None
-
-# As the enums in _native.c have them.
-KEPT, DROPPED = 0, 1
-STRING, NUMBER, INTEGER, BOOLEAN, NULL, ARRAY, OBJECT, DATE_TIME, ITEMS = (1 << i for i in range(9))
-ANYTHING = STRING | NUMBER | BOOLEAN | NULL | ARRAY | OBJECT
-_BY_NAME = {
-    "string": STRING,
-    "number": NUMBER,
-    "integer": INTEGER,
-    "boolean": BOOLEAN,
-    "null": NULL,
-    "array": ARRAY,
-    "object": OBJECT,
-}
+    _IS_COMPILED = True
 
 
 def is_available() -> bool:
-    """Whether there is a compiled scanner, and nobody has ruled it out."""
-    return Scanner is not None and not os.environ.get("TAP_FULLSTORY_PURE_PYTHON")
+    """Return whether there is a compiled encoder, and nobody has ruled it out."""
+    return _IS_COMPILED and not os.environ.get("TAP_FULLSTORY_PURE_PYTHON")
 
 
-class NativeRoad:
-    """Runs of events to RECORD lines by the compiled scanner.
+class NativeEncoder:
+    """Encodes chunks of events as RECORD lines with the compiled scanner.
 
-    `dropped` are known keys whose values nobody wants. `plain` makes the record of an event that
-    the scanner does not take, or None if it is no event.
+    `dropped` are declared keys whose values are not wanted. `fallback` makes the record of an event
+    that the scanner does not handle, or returns None if it is not valid.
     """
 
     def __init__(
         self,
         columns: Mapping[str, ValueType],
         dropped: frozenset[str],
-        plain: Callable[[bytes], bytes | None],
+        fallback: Callable[[bytes], bytes | None],
         *,
         custom_vars: bool,
         as_text: bool,
     ) -> None:
-        known = {name: (KEPT, *_types(column)) for name, column in columns.items()}
-        known.update(dict.fromkeys(dropped, (DROPPED, ANYTHING, 0)))
-        # The scanner compares keys as they stand; those with escapes it leaves to Python.
-        plain_keys = {name: row for name, row in known.items() if needs_no_escape(name)}
-        self._scanner = Scanner(plain_keys, custom_vars, as_text)
-        self._plain = plain
+        declared = {name: (_native.KEPT, *_types(column)) for name, column in columns.items()}
+        declared.update(dict.fromkeys(dropped, (_native.DROPPED, _native.ANYTHING, 0)))
+        # The scanner compares keys as bytes; those with escapes it leaves to the fallback.
+        unescaped = {name: row for name, row in declared.items() if needs_no_escape(name)}
+        seed = os.urandom(_native.SEED_BYTES)
+        self._scanner = _native.Scanner(unescaped, custom_vars, as_text, seed)
+        self._fallback = fallback
 
-    def lines(self, run: bytes, frame: Frame) -> tuple[int, bytes, Mapping[str, int]] | None:
-        """As records.Road has it."""
-        return self._scanner.lines(run, frame.head, frame.tail, self._plain)
+    def encode(
+        self, chunk: bytes, prefix: bytes, suffix: bytes, max_events: int = sys.maxsize
+    ) -> tuple[int, int, bytes, Mapping[str, int]] | None:
+        """Encode whole events at the start of `chunk`, separated by commas, at most `max_events`.
 
-    def learn(self, names: Iterable[str]) -> None:
-        """As records.Road has it; the scanner learns by itself."""
+        Return how many there are, the offset in `chunk` after the last of them, their lines, and
+        how often each undeclared key occurs in them; None if the chunk is not valid. The time it
+        takes depends on the events taken, not on the chunk.
+        """
+        return self._scanner.encode(chunk, prefix, suffix, self._fallback, max_events)
+
+
+def object_end(text: bytes, start: int) -> int | None:
+    """Return where the object or array ends that begins at `start`; None if it has not ended yet.
+
+    Raises NestedTooDeeply if it exceeds the limit.
+    """
+    try:
+        end = _native.object_end(text, start)
+    except ValueError:
+        raise NestedTooDeeply from None
+    return None if end < 0 else end
 
 
 def _types(column: ValueType) -> tuple[int, int]:
-    """What a column and the items of its arrays may be, for the scanner."""
-    if not column.names:
-        return ANYTHING, 0
-    types, items = 0, 0
+    """Return what a column and the items of its arrays may be, for the scanner."""
+    types, items = 0 if column.names else _native.ANYTHING, 0
     for name in column.names:
-        types |= _BY_NAME.get(name, 0)
+        types |= _type_bits().get(name, 0)
     if column.date_time:
-        types |= DATE_TIME
-    if column.properties:
-        types &= ~OBJECT  # its members have types of their own, which are left to Python
+        types |= _native.DATE_TIME
+    if column.properties or column.additional is not None:
+        types &= ~_native.OBJECT  # its members have types of their own: left to the fallback
     if column.items is not None:
         items, inner = _types(column.items)
-        nested = items & (ARRAY | ITEMS) or column.items.properties
-        types = types & ~ARRAY if nested or inner else types | ITEMS
+        typed_members = column.items.properties or column.items.additional is not None
+        nested = items & (_native.ARRAY | _native.ITEMS) or typed_members
+        types = types & ~_native.ARRAY if nested or inner else types | _native.ITEMS
     return types, items
+
+
+def _type_bits() -> dict[str, int]:
+    return {
+        "string": _native.STRING,
+        "number": _native.NUMBER,
+        "integer": _native.INTEGER,
+        "boolean": _native.BOOLEAN,
+        "null": _native.NULL,
+        "array": _native.ARRAY,
+        "object": _native.OBJECT,
+    }

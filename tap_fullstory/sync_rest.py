@@ -20,9 +20,11 @@ from singer import metrics
 from tap_fullstory import state as states
 from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
+from tap_fullstory.counts import format_counts
 from tap_fullstory.errors import AccessError, SourceError
-from tap_fullstory.messages import MessageWriter, record_frame
-from tap_fullstory.shape import RecordShaper, in_words, lifted, respelled
+from tap_fullstory.json_text import decode_string
+from tap_fullstory.messages import MessageWriter, record_envelope
+from tap_fullstory.shape import RestRecordBuilder, promoted, renamed
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import USERS, RestStream, Stream
@@ -37,7 +39,6 @@ T = TypeVar("T")
 _NULL = Raw(b"null")
 _ZERO = Raw(b"0")
 _list_of_objects = msgspec.json.Decoder(list[dict[str, Raw]] | None).decode
-_string = msgspec.json.Decoder(str).decode
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class RestSync:
         self._writer = writer
         self._signals = signals
         self._summary = summary or RunSummary()
-        self._shaper = RecordShaper(selection)
+        self._builder = RestRecordBuilder(selection)
         self._unidentified = 0
         self._truncated = 0
 
@@ -127,14 +128,16 @@ class RestSync:
         for page in self._interruptibly(pages(self._client, stream, request.params)):
             lines: list[bytes | Raw] = []
             for record in page:
-                added = {**request.added, **lifted(record, stream.promoted)}
+                added = {**request.added, **promoted(record, stream.promoted)}
                 version = _version(added, stream.replication_key) if request.bookmark else None
                 if version and bookmark and version[0] <= bookmark:
                     continue
                 if version and (newest is None or version > newest):
                     newest = version
-                lines.append(self._shaper.shape(record, added))
-            self._writer.records(record_frame(self._name, datetime.now(timezone.utc)).lines(lines))
+                lines.append(self._builder.build(record, added))
+            self._writer.records(
+                record_envelope(self._name, datetime.now(timezone.utc)).lines(lines)
+            )
             self._writer.flush_if_full()
             self._summary.records += len(lines)
             counter.increment(len(lines))
@@ -177,21 +180,21 @@ class RestSync:
 
     def _report(self) -> None:
         """Log what was not written as it came, by property and number, never by value."""
-        shaper = self._shaper
+        builder = self._builder
         odd = {
-            "do not fit their property's type and are null there": shaper.misfits,
-            "have keys that the schema does not list": shaper.unknown,
+            "do not fit their property's type and are null there": builder.type_mismatches,
+            "have keys that the schema does not declare": builder.undeclared,
         }
         for what, counts in odd.items():
-            if counts and shaper.overflow:
+            if counts and builder.overflow:
                 LOGGER.warning(
                     "%s: %d values %s; they are in %s: %s",
-                    self._name, counts.total(), what, shaper.overflow, in_words(counts),
+                    self._name, counts.total(), what, builder.overflow, format_counts(counts),
                 )  # fmt: skip
             elif counts:
                 LOGGER.info(
                     "%s: %d values %s; they were dropped, since the catalog deselects %s: %s",
-                    self._name, counts.total(), what, self._stream.overflow, in_words(counts),
+                    self._name, counts.total(), what, self._stream.overflow, format_counts(counts),
                 )  # fmt: skip
         if self._unidentified:
             LOGGER.warning(
@@ -218,7 +221,7 @@ def pages(client: Client, stream: RestStream, params: Mapping[str, str]) -> Iter
     while True:
         answer = client.read(stream.path, query, stream.name)
         if stream.aliases:
-            answer = respelled(answer, stream.aliases)
+            answer = renamed(answer, stream.aliases)
         yield _records(answer, stream)
         token = _next_token(answer, stream)
         if stream.paging is None or not token:
@@ -285,5 +288,4 @@ def _text(raw: Raw | None) -> str | None:
     """Return the text that a JSON value is; None if it is not text."""
     if raw is None or not bytes(raw).startswith(b'"'):
         return None
-    text: str = _string(raw)
-    return text
+    return decode_string(raw)

@@ -1,8 +1,8 @@
 """Fixtures for all tests."""
 
 import os
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -10,46 +10,83 @@ import pytest
 
 from tap_fullstory.native import is_available
 
-ENVIRONMENTS = Path(__file__).parent.parent / ".venvs"
+ENVIRONMENTS = Path(sys.prefix).parent  # beside the one that the tests run in
+
+# Most of their tests start the tap, or a target, or build something. `make check` leaves them out.
+SLOW_FILES = {
+    "test_backfill", "test_dist", "test_faults_file", "test_faults_wire", "test_individuals",
+    "test_kills", "test_loaders", "test_machine", "test_malformed", "test_meltano", "test_rest",
+    "test_sandbox", "test_secrets", "test_segment_export", "test_segment_resume", "test_selection",
+    "test_signals", "test_sync", "test_targets", "test_values", "test_workers",
+}  # fmt: skip
 
 
-@dataclass(frozen=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in SLOW_FILES:
+            item.add_marker("slow")
+
+
 class Commands:
-    """Programs in their own virtual environments, as `make test` installs them."""
+    """Programs in their own virtual environments, as `make test` installs them.
 
-    tap: Path
-    target_jsonl: Path
-    target_duckdb: Path
-    duckdb_python: Path
-    """A Python that can `import duckdb`, for reading what target-duckdb wrote."""
-    target_csv: Path
-    target_postgres: Path
-    target_stitch: Path
-    singer_check_tap: Path
-    """Reads a tap's output on stdin. Start it in a temporary folder: it leaves a folder there."""
+    One that cannot be had on this Python skips the test that asks for it.
+    """
+
+    @property
+    def tap(self) -> Path:
+        return _program("tap", "tap-fullstory")
+
+    @property
+    def target_jsonl(self) -> Path:
+        return _program("target-jsonl", "target-jsonl")
+
+    @property
+    def target_duckdb(self) -> Path:
+        return _program("target-duckdb", "target-duckdb")
+
+    @property
+    def duckdb_python(self) -> Path:
+        """A Python that can `import duckdb`, for reading what target-duckdb wrote."""
+        return self.target_duckdb.with_name("python")
+
+    @property
+    def target_csv(self) -> Path:
+        return _program("meltanolabs-target-csv", "target-csv")
+
+    @property
+    def target_postgres(self) -> Path:
+        return _program("meltanolabs-target-postgres", "target-postgres")
+
+    @property
+    def target_stitch(self) -> Path:
+        return _program("target-stitch", "target-stitch")
+
+    @property
+    def singer_check_tap(self) -> Path:
+        """Reads a tap's output on stdin, and leaves a folder where it is started."""
+        return _program("singer-tools", "singer-check-tap")
+
+
+def _program(environment: str, name: str) -> Path:
+    path = ENVIRONMENTS / environment / "bin" / name
+    if path.exists():
+        return path
+    # The stamp says that all of the requirements are installed: those that are for this Python.
+    if (ENVIRONMENTS / environment / ".stamp").exists():
+        version = ".".join(map(str, sys.version_info[:2]))
+        pytest.skip(f"no {name} for Python {version}: see requirements/{environment}.txt")
+    pytest.fail(f"{path} is not there: `make test` installs it", pytrace=False)
 
 
 @pytest.fixture(scope="session")
 def commands() -> Commands:
-    found = Commands(
-        tap=ENVIRONMENTS / "tap/bin/tap-fullstory",
-        target_jsonl=ENVIRONMENTS / "target-jsonl/bin/target-jsonl",
-        target_duckdb=ENVIRONMENTS / "target-duckdb/bin/target-duckdb",
-        duckdb_python=ENVIRONMENTS / "target-duckdb/bin/python",
-        target_csv=ENVIRONMENTS / "meltanolabs-target-csv/bin/target-csv",
-        target_postgres=ENVIRONMENTS / "meltanolabs-target-postgres/bin/target-postgres",
-        target_stitch=ENVIRONMENTS / "target-stitch/bin/target-stitch",
-        singer_check_tap=ENVIRONMENTS / "singer-tools/bin/singer-check-tap",
-    )
-    for path in vars(found).values():
-        if not path.exists():
-            pytest.fail(f"{path} is not there: `make test` installs it", pytrace=False)
-    return found
+    return Commands()
 
 
-@pytest.fixture(params=["native", "typed"], scope="module")
-def either_road(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The compiled fast road, then the one that stands in where nothing could be compiled."""
+@pytest.fixture(params=["native", "reference"], scope="module")
+def either_encoder(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The compiled encoder, then the reference encoder alone."""
     if request.param == "native":
         if not is_available():
             pytest.skip("tap_fullstory/_native.c has not been compiled")

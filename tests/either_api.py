@@ -59,7 +59,7 @@ class Api:
         return Sandbox(made, export_api=self.name, **{**usual, **options})
 
     def config(self, sandbox: Sandbox, **overrides: Any) -> Json:
-        """From the sandbox's oldest bundle to its newest one, those held back too."""
+        """From the sandbox's oldest bundle to its newest one, the unpublished included."""
         ends = [bundle.stop for bundle in sandbox.bundles]
         until = {"end_date": format_rfc3339(from_epoch(max(ends)))} if ends else {}
         return sandbox.config(**{**until, **overrides})

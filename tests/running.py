@@ -16,9 +16,18 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
+
+from tap_fullstory.catalog import select
+from tap_fullstory.client import Client
+from tap_fullstory.config import parse_config
+from tap_fullstory.messages import MessageWriter
+from tap_fullstory.signals import Signals
+from tap_fullstory.state import parse_state
+from tap_fullstory.sync import sync
 
 TAP = (sys.executable, "-m", "tap_fullstory")
 TIMEOUT = 60  # seconds: a run that hangs fails instead of holding up all others
@@ -138,6 +147,26 @@ def run_tap(
         assert run.messages, run.log
         assert run.messages[-1]["type"] == "STATE"
     return run
+
+
+def sync_at(
+    now: datetime, config: Json, catalog: Json | None = None, state: Json | None = None
+) -> Json:
+    """Sync in this process as the command would at `now`, and return the state after it.
+
+    For what follows from the time of a run: a tap that runs as a process has the system's time.
+    """
+    parsed = parse_config({**config, "workers": 1}, now, {})
+    selections = select(discover() if catalog is None else catalog, parsed)
+    with tempfile.TemporaryFile() as out:
+        with Client(parsed) as client:
+            writer = MessageWriter(out.fileno())
+            sync(parsed, selections, parse_state(state or {}), client, writer, Signals(), now)
+        out.seek(0)
+        *_, last = read_messages(out.read())
+    assert last["type"] == "STATE"
+    after: Json = last["value"]
+    return after
 
 
 @contextmanager

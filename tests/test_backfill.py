@@ -53,7 +53,7 @@ def test_the_shards_bring_every_event_once_and_hand_their_bookmark_over(commands
     folder.mkdir()
     with (
         server(found) as postgres,
-        Sandbox(generated_bundles(DAYS + 1, EVENTS), held_back=1) as sandbox,
+        Sandbox(generated_bundles(DAYS + 1, EVENTS), unpublished=1) as sandbox,
     ):
         config = sandbox.config()
         start = config.pop("start_date")

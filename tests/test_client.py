@@ -30,7 +30,7 @@ ONE = {"exports": [LISTED]}
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    now = datetime.now(timezone.utc)
+    now = datetime(2026, 6, 7, tzinfo=timezone.utc)
     with Client(parse_config({"api_key": KEY, "data_export_url": HOST}, now, {})) as client:
         yield client
 

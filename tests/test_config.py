@@ -167,7 +167,8 @@ def parsed(name: str, value: Any) -> Any:
 
 def cases(kind: str) -> list[Any]:
     return [
-        pytest.param(name, value, id=f"{name}-{value!r:.40}")
+        # A frozenset's repr is another one in each process, and tests run in several.
+        pytest.param(name, value, id=f"{name}-{value[0] if kind == 'good' else value!r:.40}")
         for name, expected in CONTRACT.items()
         for value in getattr(expected, kind)
     ]
@@ -293,7 +294,7 @@ def test_known_keys_are_not_warned_about():
         ({"start_date": "2026-06-01", "end_date": "2026-06-01"}, "not before end_date"),
         ({"start_date": "2026-06-02", "end_date": "2026-06-01"}, "not before end_date"),
         ({"start_date": "2026-06-03"}, "in the future"),
-        ({"workers": 2}, "workers has no effect"),
+        ({"workers": 2}, "workers in the config no longer does anything"),
         ({"api_key": "eu1.k", "api_url": "https://api.fullstory.com"}, "eu1. belongs to"),
         ({"api_key": "na1.k", "api_url": "https://api.eu1.fullstory.com"}, "na1. belongs to"),
     ],

@@ -293,7 +293,7 @@ def http_date(seconds: float) -> str:
         ("Wed, 21 Oct 99999 07:28:00 GMT", 1, 300),
         ("9" * 5000, 1, 300),
     ],
-    ids=str,
+    ids=lambda value: None if callable(value) else str(value),
 )
 def test_retry_after(http, requests_mock, waits, header, low, high):
     value = header() if isinstance(header, Callable) else header

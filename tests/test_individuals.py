@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from either_api import DATA_EXPORT, UNTIL, days, each_api, orders
-from running import discover, run_tap
+from running import discover, run_tap, sync_at
 
-from tap_fullstory.times import format_rfc3339, parse_rfc3339
+from tap_fullstory.times import format_rfc3339
 
 Json = dict[str, Any]
 DAY = timedelta(days=1)
@@ -82,25 +82,25 @@ def test_each_person_is_a_row_and_figures_are_of_their_whole_life(api):
 
 
 def test_a_run_orders_one_export_from_its_own_bookmark_to_the_delay():
-    now = datetime.now(timezone.utc)
+    now = UNTIL + timedelta(hours=9, minutes=59, seconds=59, microseconds=999_999)
     with DATA_EXPORT.sandbox() as sandbox:
         catalog = choosing("individuals")
         events = {"bundle_end": "2024-06-05T00:00:00Z"}
         state = {"bookmarks": {"events": events}}
-        first = run_tap(sandbox.config(export_delay_hours=2), catalog=catalog, state=state)
+        first = sync_at(now, sandbox.config(export_delay_hours=2), catalog, state)
         (order,) = orders(sandbox)
         assert order["type"] == "TYPE_INDIVIDUAL"
         assert order["timeRange"] == order["segmentTimeRange"]
         assert order["timeRange"]["start"] == sandbox.config()["start_date"]
-        end = parse_rfc3339(order["timeRange"]["end"])
-        assert timedelta(0) <= end - (now - timedelta(hours=2)) + timedelta(seconds=1) < DAY
-        assert first.state["bookmarks"] == {
+        assert order["timeRange"]["end"] == "2024-06-07T07:59:59Z"
+        assert first["bookmarks"] == {
             "events": events,
             "individuals": {"bundle_end": order["timeRange"]["end"]},
         }
-        run_tap(sandbox.config(export_delay_hours=1), catalog=catalog, state=first.state)
+        sync_at(now, sandbox.config(export_delay_hours=1), catalog, first)
         _, again = orders(sandbox)
         assert again["timeRange"]["start"] == order["timeRange"]["end"]
+        assert again["timeRange"]["end"] == "2024-06-07T08:59:59Z"
 
 
 def test_with_nothing_new_nothing_is_ordered():

@@ -27,7 +27,7 @@ PLACES = [
     (f"{P}.sync_export:fetch", 3, "before"),
     (f"{P}.progress:Progress.listed", 1, "after"),
     # one bundle, from spool to lines
-    (f"{P}.sync_export:record_frame", 2, "before"),
+    (f"{P}.sync_export:record_envelope", 2, "before"),
     (f"{P}.progress:Progress.begin", 2, "before"),
     (f"{P}.bundles.spool:unpack", 4, "before"),
     (f"{P}.events:crc32", 3, "before"),
@@ -45,14 +45,14 @@ PLACES = [
     # what is counted
     (f"{P}.progress:Progress.events", 2, "before"),
     (f"{P}.progress:Progress.events", 4, "after"),
-    (f"{P}.records:Tally.add", 2, "before"),
+    (f"{P}.records:EncodingStats.add", 2, "before"),
     ("singer.metrics:Counter.increment", 3, "before"),
     ("singer.metrics:Counter.increment", 4, "after"),
     ("singer.metrics:Counter._pop", 1, "before"),
     (f"{P}.signals:Signals.check", 6, "before"),
     # the end of a bundle
     (f"{P}.sync_export:report_bundle", 2, "before"),
-    (f"{P}.sync_export:add_counts", 1, "after"),
+    (f"{P}.counts:BoundedCounter.add_all", 1, "after"),
     (f"{P}.progress:Progress.end", 1, "before"),
     (f"{P}.progress:Progress.end", 2, "after"),
     (f"{P}.bundles.data_export:DataExport.release", 1, "before"),
@@ -67,7 +67,7 @@ PLACES = [
     (f"{P}.sync_export:ExportSync._after", 2, "before"),
     (f"{P}.sync_export:ExportSync._after", 2, "after"),
     # the end of the run
-    (f"{P}.sync_export:report_unlisted", 1, "before"),
+    (f"{P}.sync_export:report_undeclared", 1, "before"),
     (f"{P}.bundles.data_export:DataExport.close", 1, "before"),
     (f"{P}.summary:RunSummary._log", 1, "before"),
 ]  # fmt: skip

@@ -59,7 +59,6 @@ def sync_over_and_over(api: Api, number: int, deaths: int) -> Received:
                 sandbox,
                 checkpoint_events=CHECKPOINT,
                 prefetch_bundles=random.choice([0, 1, 3]),
-                workers=random.choice([1, 1, 2]),
             )
             with read_by_target(config, state=state) as target:
                 if received.deaths < deaths:

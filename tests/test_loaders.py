@@ -122,7 +122,7 @@ def test_target_postgres_gets_a_column_for_a_variable_that_is_promoted(
     starts = [FIRST, FIRST + day]
     bundles = [Bundle(str(start), start, start + day, [STRANGE]) for start in starts]
     schema = Schema(postgres, commands, tmp_path, "promoted")
-    with Sandbox(bundles, held_back=1) as sandbox:
+    with Sandbox(bundles, unpublished=1) as sandbox:
         state = schema.load(sandbox.config())
         assert "user_plan_str" not in schema.types()
 
@@ -207,7 +207,7 @@ def test_stitchs_target_takes_the_output(sandbox, commands, tmp_path):
 def test_every_setting_works_as_a_text(sandbox):
     """As Stitch sends them."""
     given = sandbox.config(
-        request_timeout=60, checkpoint_events=20, prefetch_bundles=0, workers=1, max_event_mb=1,
+        request_timeout=60, checkpoint_events=20, prefetch_bundles=0, max_event_mb=1,
         skip_bundles=[str(FIRST)], discover_custom_vars=False, event_digest=True,
     )  # fmt: skip
     texts = {

@@ -199,9 +199,8 @@ def test_a_spool_folder_that_cannot_be_one(folder, reason, tmp_path):
     with Sandbox([day_of(0, 20)], api_key=KEY) as sandbox:
         run = run_loudly(sandbox.config(spool_dir=folder.format(tmp_path)))
     assert run.code == 1
-    assert (
-        f"The spool folder {folder.format(tmp_path)} cannot hold a bundle: {reason}" in run.critical
-    )
+    shown = folder.format(tmp_path).replace("\0", r"\x00")
+    assert f"The spool folder {shown} cannot hold a bundle: {reason}" in run.critical
     assert "name another one as spool_dir" in run.critical
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 

@@ -40,7 +40,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(generated_bundles(3, 24), held_back=1) as sandbox:
+    with Sandbox(generated_bundles(3, 24), unpublished=1) as sandbox:
         yield sandbox
 
 

@@ -32,9 +32,12 @@ def test_catalog_json_is_what_discovery_prints():
     assert run_command("--discover").stdout == (ROOT / "catalog.json").read_bytes()
 
 
+NOW = datetime(2026, 6, 7, tzinfo=timezone.utc)
+
+
 def test_the_sample_config_needs_nothing_but_a_key(caplog):
     sample = json.loads((ROOT / "sample_config.json").read_text())
-    config = parse_config({**sample, "api_key": "na1.key"}, datetime.now(timezone.utc), {})
+    config = parse_config({**sample, "api_key": "na1.key"}, NOW, {})
     assert config.start_date.tzinfo is not None
     assert caplog.records == []
     assert set(sample) <= {setting.name for setting in SETTINGS}
@@ -71,6 +74,41 @@ def test_the_installed_tap_syncs_without_the_tools_for_tests(commands):
     with Sandbox() as sandbox:
         run = run_tap(sandbox.config(), executable=commands.tap)
     assert len(run.records) == 144
+
+
+# --- warnings ---
+
+BACKOFF_WARNS = "'asyncio.iscoroutinefunction' is deprecated and slated for removal in Python 3.16"
+
+
+def test_sync_with_warnings_as_errors():
+    """backoff's deprecation warning, on Python 3.14 and newer, reaches no user."""
+    with Sandbox() as sandbox:
+        run = run_tap(sandbox.config(), env={"PYTHONWARNINGS": "error::DeprecationWarning"})
+    assert len(run.records) == 144
+
+
+@pytest.mark.parametrize(
+    ("message", "module", "is_hidden"),
+    [
+        (BACKOFF_WARNS, "backoff._decorator", True),
+        (BACKOFF_WARNS, "backoff._async", True),
+        (BACKOFF_WARNS, "singer.utils", False),
+        (BACKOFF_WARNS, "tap_fullstory.http", False),
+        ("'asyncio.get_event_loop_policy' is deprecated", "backoff._decorator", False),
+    ],
+)
+def test_only_the_deprecation_warning_of_backoff_is_hidden(message, module, is_hidden):
+    program = (
+        "import contextlib, warnings\n"
+        "from tap_fullstory import main\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    main(['--version'])\n"
+        f"warnings.warn_explicit({message!r}, DeprecationWarning, 'f.py', 1, module={module!r})\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", program]
+    done = subprocess.run(command, capture_output=True, cwd="/")
+    assert (done.returncode == 0) == is_hidden, done.stderr.decode()
 
 
 # --- what is imported ---

@@ -12,6 +12,12 @@ from tap_fullstory.sandbox.faults import REST_ENDPOINTS
 from tap_fullstory.streams import STREAMS, RestStream
 
 SETTINGS = "/settings/recording/v1"
+EXPORT = {
+    "segmentId": "everyone",
+    "type": "TYPE_EVENT",
+    "format": "FORMAT_JSON",
+    "timeRange": {"start": "2026-06-06T00:00:00Z", "end": "2026-06-07T00:00:00Z"},
+}
 
 
 def get(sandbox: Sandbox, path: str, **parameters: Any) -> requests.Response:
@@ -120,13 +126,28 @@ def test_lists_of_v1_end_without_a_token(small):
     assert "created" not in get(small, "/segments/v1").json()["segments"][0]
 
 
-def test_roles(small):
+def test_roles():
     for role, status in (("USER", 403), ("ARCHITECT", 200), ("ADMIN", 200)):
         with Sandbox(role=role) as sandbox:
             assert get(sandbox, "/v2/users").status_code == status
             assert get(sandbox, f"{SETTINGS}/privacy/history").status_code == status
             assert get(sandbox, "/segments/v1").status_code == 200
             assert get(sandbox, "/me").json()["role"] == role
+            assert get(sandbox, "/api/v1/export/list", start=0).status_code == status
+            bundle = sandbox.bundles[0]
+            assert get(sandbox, "/api/v1/export/get", id=bundle.id).status_code == status
+            answer = requests.post(
+                f"{sandbox.url}/segments/v1/exports",
+                json=EXPORT,
+                headers={"Authorization": f"Basic {sandbox.api_key}"},
+                timeout=5,
+            )
+            assert answer.status_code == status
+            # Operations are open to all levels; results of exports are not.
+            assert get(sandbox, "/operations/v1").status_code == 200
+            assert get(sandbox, "/operations/v1/none").status_code == 404
+            results = get(sandbox, "/search/v1/exports/none/results")
+            assert results.status_code == (403 if role == "USER" else 404)
     with pytest.raises(ValueError, match="'x'"):
         Sandbox(role="x")
 

@@ -133,9 +133,9 @@ def test_an_empty_window_is_an_empty_array(exporter):
 
 
 def test_everyone_without_a_range_of_its_own_is_the_last_30_days(exporter):
-    now = datetime.now(timezone.utc).replace(microsecond=0)
+    now = UNTIL + timedelta(hours=14, minutes=5)
     old, recent = now - 40 * DAY, now - 20 * DAY
-    client = exporter([at(old, recent)])
+    client = exporter([at(old, recent)], clock=lambda: now)
     window = old, now - DAY
     assert len(client.rows(*window)) == 2
     assert [row["PageId"] for row in client.rows(*window, segmentTimeRange=None)] == [1]

@@ -18,7 +18,7 @@ from either_api import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from running import counted, discover, run_command, run_tap, selecting
+from running import counted, discover, run_command, run_tap, selecting, sync_at
 
 from tap_fullstory.bundles.segment_export import export_fields, windows
 from tap_fullstory.catalog import select
@@ -97,7 +97,7 @@ def test_a_start_at_the_end_of_time_is_no_window():
 
 
 def fields_of(**selected: bool) -> tuple[str, ...] | None:
-    config = parse_config({"api_key": "key"}, datetime.now(timezone.utc))
+    config = parse_config({"api_key": "key"}, UNTIL)
     catalog = selecting(discover(), **selected)
     catalog["streams"][0]["schema"]["properties"] |= {
         "user_plan_str": {"type": ["null", "string"]},
@@ -177,16 +177,21 @@ def test_segment_window_delay_and_end_are_settings():
         assert run.state["bookmarks"]["events"]["bundle_end"] == "2024-06-05T12:00:00Z"
 
 
-@pytest.mark.parametrize(("delay", "days_back"), [(24, 1), (48, 2)])
-def test_no_window_reaches_into_the_delay(delay, days_back):
-    now = datetime.now(timezone.utc)
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    with api.sandbox(days(4, until=midnight)) as sandbox:
-        run = run_tap(sandbox.config(export_delay_hours=delay))
-        expected = [format_rfc3339(midnight - days_back * DAY)]
-        if now.hour == 23:  # the test may have begun before midnight
-            expected.append(format_rfc3339(midnight - (days_back - 1) * DAY))
-        assert run.state["bookmarks"]["events"]["bundle_end"] in expected
+@pytest.mark.parametrize(
+    ("delay", "now", "end"),
+    [
+        (24, "2024-06-07T00:00:00Z", "2024-06-06T00:00:00Z"),
+        (24, "2024-06-07T23:59:59.999999Z", "2024-06-06T00:00:00Z"),
+        (24, "2024-06-06T23:59:59.999999Z", "2024-06-05T00:00:00Z"),
+        (48, "2024-06-07T12:00:00Z", "2024-06-05T00:00:00Z"),
+        (1, "2024-06-07T00:59:59Z", "2024-06-06T00:00:00Z"),
+    ],
+)
+def test_no_window_reaches_into_the_delay(delay, now, end):
+    with api.sandbox(days(4)) as sandbox:
+        state = sync_at(parse_rfc3339(now), sandbox.config(export_delay_hours=delay))
+        assert state["bookmarks"]["events"]["bundle_end"] == end
+        assert max(order["timeRange"]["end"] for order in orders(sandbox)) == end
 
 
 def test_the_end_of_a_window_is_excluded_so_that_the_next_one_has_it():

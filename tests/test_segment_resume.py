@@ -9,7 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -244,7 +244,7 @@ class Unfinished(Client):
     """A FullStory whose exports are never done; `waits` are the pauses between two looks."""
 
     def __init__(self) -> None:
-        super().__init__(parse_config({"api_key": "key"}, datetime.now(timezone.utc)))
+        super().__init__(parse_config({"api_key": "key"}, UNTIL))
         self.waits: list[float] = []
         self.cancelled: list[str] = []
         self.ordered = 0

@@ -207,13 +207,13 @@ def test_at_once_or_at_the_next_check(signals, number):
     interrupt(number)
     with pytest.raises(Interrupted) as ended:
         signals.check()
-    with pytest.raises(Interrupted), signals.waiting():
+    with pytest.raises(Interrupted), signals.interruptible():
         pytest.fail("waits after a signal")
     assert ended.value.exit_code == CODES[number]
 
 
 def test_at_once_where_it_waits(signals):
-    with signals.waiting(), pytest.raises(Interrupted):
+    with signals.interruptible(), pytest.raises(Interrupted):
         interrupt()
 
 
@@ -247,7 +247,7 @@ def test_a_position_deep_in_a_bundle_is_not_waited_for(signals, monkeypatch):
         def download_bundle(self, bundle: client.Bundle, sink: BinaryIO) -> None:
             sink.write(b"[]")
 
-    monkeypatch.setattr(SpooledBundle, "blocks", blocks)
+    monkeypatch.setattr(SpooledBundle, "chunks", blocks)
     now = datetime(2026, 7, 1, tzinfo=timezone.utc)
     config = parse_config({"api_key": "key"}, now, {})
     partial = {"id": "7", "events": 9, "bytes": 10**9, "crc32": 1}

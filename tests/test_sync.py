@@ -91,7 +91,7 @@ def test_60_bundles_over_pages_of_20_in_order_and_nothing_the_second_time():
 
 
 def test_a_later_run_brings_what_is_new():
-    with Sandbox(held_back=2) as sandbox:
+    with Sandbox(unpublished=2) as sandbox:
         *old, fifth, sixth = sandbox.bundles
         first = synced(sandbox)
         sandbox.publish()
@@ -226,7 +226,9 @@ def test_every_kind_of_file():
     assert run.logged("WARNING") == []
 
 
-@pytest.mark.parametrize("body", [b"[]", gzip.compress(b"[]"), b" [\n ]\n"])
+@pytest.mark.parametrize(
+    "body", [b"[]", gzip.compress(b"[]"), b" [\n ]\n"], ids=["plain", "gzip", "whitespace"]
+)
 def test_an_empty_bundle_moves_the_bookmark(body):
     with Sandbox([day(0, body)]) as sandbox:
         run = synced(sandbox)
@@ -354,3 +356,10 @@ def test_paths_with_a_tilde(tmp_path):
     assert run.code == 0, run.log
     assert len(run.records) == 2
     assert [path for path in Path(tmp_path).rglob("*") if path.is_file()] == []
+
+
+def test_workers_are_said_to_do_nothing() -> None:
+    with Sandbox([]) as sandbox:
+        assert not run_tap(sandbox.config(workers=1)).logged("WARNING")
+        (warning,) = run_tap(sandbox.config(workers="2")).logged("WARNING")
+    assert "workers in the config no longer does anything" in warning

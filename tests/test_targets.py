@@ -46,14 +46,14 @@ def sandbox() -> Iterator[Sandbox]:
     bodies = [
         list(generate_events(FIRST, FIRST + DAY, 144)),
         [STRANGE, MISFITS],
-        list(generate_events(FIRST + 2 * DAY, FIRST + 3 * DAY, 24)),
+        list(generate_events(FIRST + 2 * DAY, FIRST + 3 * DAY, 24, number=2)),
     ]
     starts = [FIRST + number * DAY for number in range(3)]
     bundles = [
         Bundle(str(start), start, start + DAY, body)
         for start, body in zip(starts, bodies, strict=True)
     ]
-    with Sandbox(bundles, held_back=1) as sandbox:
+    with Sandbox(bundles, unpublished=1) as sandbox:
         yield sandbox
 
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from .account import LEVELS
 from .bundles import COMPRESSIONS, LAYOUTS, generated_bundles
 from .faults import FAULT_SYNTAX, parse_fault
-from .rest import LEVELS
 from .server import DEFAULT_KEY, EXPORT_APIS, Sandbox
 
 
@@ -45,7 +45,7 @@ def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
         port=options.port,
         layout=options.layout,
         compression=options.compression,
-        held_back=options.held_back,
+        unpublished=options.unpublished,
         redirect=options.redirect,
         get_limit=options.get_limit,
         role=options.role,
@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tap_fullstory.sandbox",
         description="Serves FullStory's Data Export, Segment Export and REST APIs on loopback over "
         "generated events, and prints the config with which the tap finds them. POST "
-        "/sandbox/publish lists one more of the bundles that --held-back keeps back. POST "
+        "/sandbox/publish lists the oldest bundle that --unpublished leaves out. POST "
         "/sandbox/settings/KIND, with a JSON object of what changes, makes a new version of "
         "settings such as `blocking`.",
         epilog=FAULT_SYNTAX,
@@ -82,11 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--events", type=whole_number, default=24, metavar="N",
         help="events in each bundle; default: %(default)s")
     add("--seed", type=int, default=0,
-        help="the same seed and --until give the same events; default: %(default)s")
+        help="the same seed gives the same events on every day, but for their dates; "
+        "default: %(default)s")
     add("--until", type=date, metavar="DATE",
         help="end of the newest bundle, in UTC unless it says otherwise; default: the last UTC "
         "midnight at least 24 hours ago")
-    add("--held-back", type=whole_number, default=0, metavar="N",
+    add("--unpublished", type=whole_number, default=0, metavar="N",
         help="list the newest N bundles only when told to (POST /sandbox/publish); "
         "default: %(default)s")
     add("--layout", choices=LAYOUTS, default=LAYOUTS[0],
@@ -124,8 +125,8 @@ def whole_number(text: str) -> int:
 
 
 def date(text: str) -> datetime:
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 knows no Z
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    time = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 refuses Z
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
 def _fault(text: str) -> object:

@@ -59,22 +59,32 @@ class BundleFile:
     etag: str
 
 
-def last_settled_midnight(now: datetime | None = None) -> datetime:
-    """The last UTC midnight at least 24 hours ago, by when FullStory's events have settled
-    (help.fullstory.com/hc/en-us/articles/360020829273).
+def utc_now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def last_midnight(time: datetime) -> datetime:
+    """Return the UTC midnight with which the day of `time` (aware, in any zone) begins."""
+    return time.astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def last_settled_midnight(now: datetime) -> datetime:
+    """Return the last UTC midnight at least 24 hours before `now` (aware, in any zone), by when
+    FullStory's events have settled (help.fullstory.com/hc/en-us/articles/360020829273).
     """
-    day_ago = (now or datetime.now(timezone.utc)) - timedelta(days=1)
-    return day_ago.replace(hour=0, minute=0, second=0, microsecond=0)
+    return last_midnight(now) - timedelta(days=1)
 
 
 def generated_bundles(
     count: int = 6, events: int = 24, *, seed: int = 0, until: datetime | None = None
 ) -> list[Bundle]:
-    """`count` bundles of a day and `events` events each, end to end, oldest first.
+    """Return `count` bundles of a day and `events` events each, end to end, oldest first.
 
-    The newest ends at `until` (UTC-aware; None is last_settled_midnight()).
+    The newest ends at `until` (aware; None is the last settled midnight). It sets dates and
+    nothing else: all other values follow from `events`, `seed` and a bundle's number, 0 for the
+    oldest.
     """
-    stop = int((until or last_settled_midnight()).timestamp())
+    stop = int((until or last_settled_midnight(utc_now())).timestamp())
     bundles = []
     for number in range(count):
         start = stop - (count - number) * DAY
@@ -91,10 +101,10 @@ class _Slot:
     making: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Shelf:
-    """The bundles on offer, and those held back. Thread-safe.
+class BundleStore:
+    """The published bundles, and those still to be published. Thread-safe.
 
-    The newest `held_back` bundles exist for nobody until published.
+    The newest `unpublished` bundles are neither listed nor downloaded until published.
     """
 
     def __init__(
@@ -104,7 +114,7 @@ class Shelf:
         *,
         layout: str = "lines",
         compression: str = "content-type",
-        held_back: int = 0,
+        unpublished: int = 0,
     ) -> None:
         if layout not in LAYOUTS:
             raise ValueError(f"layout is {layout!r}, not one of {', '.join(LAYOUTS)}")
@@ -116,8 +126,8 @@ class Shelf:
         self._lock = threading.Lock()
         self._files_made = 0
         slots = [_Slot(bundle) for bundle in sorted(bundles, key=_by_end)]
-        self._held = slots[max(0, len(slots) - held_back) :]
-        self._slots = slots[: len(slots) - len(self._held)]
+        self._unpublished = slots[max(0, len(slots) - unpublished) :]
+        self._slots = slots[: len(slots) - len(self._unpublished)]
 
     def listed(self) -> list[Bundle]:
         """Oldest first."""
@@ -125,29 +135,31 @@ class Shelf:
             return [slot.bundle for slot in self._slots]
 
     def everything(self) -> list[Bundle]:
-        """Those held back too, oldest first."""
+        """All bundles, the unpublished included, oldest first."""
         with self._lock:
-            return sorted((slot.bundle for slot in self._slots + self._held), key=_by_end)
+            return sorted((slot.bundle for slot in self._slots + self._unpublished), key=_by_end)
 
     def publish(self, bundle: Bundle | None = None) -> Bundle | None:
-        """Puts `bundle` on offer, in place of one with its id if there is one (FullStory may
-        rebuild a bundle); None is the oldest of those held back. Returns what was published, None
-        if nothing is held back.
+        """Publish `bundle`, replacing one with the same id (FullStory may rebuild a bundle), or
+        the oldest unpublished one if it is None. Return what was published; None if there was
+        nothing to publish.
         """
         with self._lock:
             if bundle is None:
-                if not self._held:
+                if not self._unpublished:
                     return None
-                slot = self._held.pop(0)
+                slot = self._unpublished.pop(0)
             else:
                 slot = _Slot(bundle)
-            self._held = [old for old in self._held if old.bundle.id != slot.bundle.id]
+            self._unpublished = [
+                old for old in self._unpublished if old.bundle.id != slot.bundle.id
+            ]
             others = [old for old in self._slots if old.bundle.id != slot.bundle.id]
             self._slots = sorted([*others, slot], key=lambda slot: _by_end(slot.bundle))
             return slot.bundle
 
     def file(self, bundle_id: str) -> BundleFile | None:
-        """The bundle's file, made now if it is the first time; None if no such bundle is on offer.
+        """The bundle's file, made now if it is the first time; None if no such bundle is published.
 
         A body of bytes or a path is looked at afresh each time.
         """
@@ -164,7 +176,7 @@ class Shelf:
             return slot.file
 
     def make(self, name: str, events: Iterable[Mapping[str, Any]]) -> BundleFile:
-        """A file of these events, in the shelf's layout and compression."""
+        """A file of these events, in the store's layout and compression."""
         with self._lock:
             self._files_made += 1
             path = self._folder / f"{self._files_made}.bundle"

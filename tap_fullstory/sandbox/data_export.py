@@ -16,7 +16,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .bundles import Bundle, BundleFile, Shelf
+from .account import Account
+from .bundles import Bundle, BundleFile, BundleStore
 from .routes import Match, Route
 from .wire import Answer, Request, error_answer, json_answer
 
@@ -48,29 +49,35 @@ class Throttle:
 
 
 class DataExport:
-    """`serve` turns a bundle's file into the answer: the file itself, or where it lies."""
+    """`serve` turns a bundle's file into the answer: the file itself, or where it lies. All calls
+    need the level ARCHITECT.
+    """
 
     def __init__(
         self,
-        shelf: Shelf,
+        store: BundleStore,
         serve: Callable[[Request, str, BundleFile], Answer],
         throttle: Throttle,
+        account: Account,
         *,
         list_style: str,
         inclusive_list: bool,
     ) -> None:
         if list_style not in LIST_STYLES:
             raise ValueError(f"list_style is {list_style!r}, not of {', '.join(LIST_STYLES)}")
-        self._shelf = shelf
+        self._store = store
         self._serve = serve
         self._throttle = throttle
+        self._account = account
         self._list_style = list_style
         self._inclusive_list = inclusive_list
 
     def routes(self) -> list[Route]:
+        listing = self._account.require("ARCHITECT", self.list)
+        get = self._account.require("ARCHITECT", self.get)
         return [
-            Route("list", ("GET", "POST"), "/api/v1/export/list", self.list),
-            Route("get", ("GET", "POST"), "/api/v1/export/get", self.get, _bundle_asked_for),
+            Route("list", ("GET", "POST"), "/api/v1/export/list", listing),
+            Route("get", ("GET", "POST"), "/api/v1/export/get", get, _bundle_asked_for),
         ]
 
     def list(self, request: Request, match: Match) -> Answer:
@@ -81,7 +88,7 @@ class DataExport:
             return error_answer(400, "bad_request", f"start is not Unix seconds: {error}")
         bundles = [
             bundle
-            for bundle in self._shelf.listed()
+            for bundle in self._store.listed()
             if bundle.stop > start or (self._inclusive_list and bundle.stop == start)
         ]
         exports = [self._listed(bundle) for bundle in bundles[:PAGE_SIZE]]
@@ -96,7 +103,7 @@ class DataExport:
         if wait:
             headers = {"Retry-After": str(wait)}
             return error_answer(429, "too_many_requests", "downloads are limited", headers)
-        file = self._shelf.file(bundle_id)
+        file = self._store.file(bundle_id)
         if file is None:
             return error_answer(404, "resource_not_found", f"there is no bundle {bundle_id}")
         return self._serve(request, bundle_id, file)

@@ -33,6 +33,8 @@ class GeneratedEvents:
 
     Iterating makes them one by one, the same ones each time. `number` counts a sandbox's bundles
     from 0, the oldest, which holds the example session (EXAMPLE_USER_ID, EXAMPLE_SESSION_ID).
+    `start` only moves the events in time: periods of equal length with the same `count`, `seed`
+    and `number` hold the same events but for their dates.
     """
 
     start: int
@@ -42,7 +44,7 @@ class GeneratedEvents:
     number: int = 0
 
     def __iter__(self) -> Iterator[Event]:
-        rng = Random(f"events/{self.seed}/{self.start}/{self.stop}")
+        rng = Random(f"bundle/{self.seed}/{self.number}")
         return shuffled(islice(self._sessions(rng), self.count), rng, _NEIGHBOURHOOD)
 
     def _sessions(self, rng: Random) -> Iterator[Event]:

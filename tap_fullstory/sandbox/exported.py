@@ -86,17 +86,17 @@ def individuals_between(
 ) -> Iterator[Fields]:
     """One row for each person with an event in the period; what is counted is lifetime."""
     active = {event.get("IndvId") for event in events_between(bundles, start, end)}
-    lives: dict[Any, _Life] = {}
+    stats: dict[Any, PersonStats] = {}
     ever = datetime.min.replace(tzinfo=timezone.utc), datetime.max.replace(tzinfo=timezone.utc)
     for event in events_between(bundles, *ever):
         if event.get("IndvId") in active:
-            lives.setdefault(event.get("IndvId"), _Life()).add(event)
-    for life in lives.values():
-        yield _restricted(life.row(), fields) if fields else life.row()
+            stats.setdefault(event.get("IndvId"), PersonStats()).add(event)
+    for person in stats.values():
+        yield _restricted(person.row(), fields) if fields else person.row()
 
 
-class _Life:
-    """All that is known of one person."""
+class PersonStats:
+    """What the events tell about one person."""
 
     def __init__(self) -> None:
         self.last: Mapping[str, Any] = {}

@@ -107,12 +107,12 @@ class Fault:
         if self.end not in ends:
             raise ValueError(f"end of {self.kind} is {self.end!r}, not of {', '.join(ends)}")
 
-    def spoils(self) -> bool:
-        """Whether what was asked for is broken from now on, and the usual answer tells so."""
+    def invalidates(self) -> bool:
+        """Whether what was asked for is invalid from now on, as the usual answer then says."""
         return self.kind in ("expired", "failed")
 
     def alters(self) -> bool:
-        """Whether it spoils the usual answer (`altered`) or comes `instead` of it."""
+        """Whether the usual answer is sent `altered`; if not, another is sent `instead`."""
         return self.kind in ("cut", "chunked", "stall", "slow", "flip", "truncate")
 
     def altered(self, answer: Answer) -> Answer:

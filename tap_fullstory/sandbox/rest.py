@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from .bundles import Bundle, Shelf
+from .account import Account
+from .bundles import Bundle, BundleStore
 from .listings import (
     OPERATIONS,
     SEGMENTS,
@@ -21,12 +22,11 @@ from .listings import (
     user,
 )
 from .people import Person
-from .routes import Match, Route
+from .routes import Handler, Match, Route
 from .settings import KINDS, PLATFORMS, WITH_PLATFORM, Settings, moment
 from .steps import Fields
 from .wire import Answer, Request, error_answer, json_answer
 
-LEVELS = ("USER", "ARCHITECT", "ADMIN")  # roles, each of which may do what those before it may
 USERS_A_PAGE = 10
 MOST_A_PAGE = 100
 _SESSIONS = 20  # unless `limit` asks for more
@@ -43,30 +43,28 @@ STREAMS = {
 _CAMEL, _SNAKE = "nextPaginationToken", "next_pagination_token"
 _SPELLING = {"blocking": _CAMEL, "domain": _SNAKE, "geo": _CAMEL, "features": _SNAKE}
 
-_Handler = Callable[[Request, Match], Answer]
-
 
 class _RefusedError(Exception):
     """The request is one that the documentation does not allow."""
 
 
 class RestApis:
-    """`everybody` are the users, `shelf` holds the events that tell their sessions, `role` is the
-    key's level, `most_a_page` caps what a list answers whatever `limit` asks for.
+    """`everybody` are the users, `store` holds the events that tell their sessions, `account` tells
+    the key's level, `most_a_page` caps what a list answers whatever `limit` asks for.
     """
 
     def __init__(
         self,
         everybody: Sequence[Person],
-        shelf: Shelf,
+        store: BundleStore,
         settings: Settings,
-        role: str,
+        account: Account,
         most_a_page: int = MOST_A_PAGE,
     ) -> None:
         self._everybody = everybody
-        self._shelf = shelf
+        self._store = store
         self._settings = settings
-        self._role = role
+        self._account = account
         self._most = most_a_page
         self._told_by: list[Bundle] = []
         self._sessions: dict[int, list[Fields]] = {}
@@ -106,7 +104,7 @@ class RestApis:
         given = _only(request, "uid", "email", "limit", "session_uid")
         if not {"uid", "email"} & set(given):
             raise _RefusedError("uid, email or session_uid is required")
-        listed = self._shelf.listed()
+        listed = self._store.listed()
         if listed != self._told_by:  # reading all events takes a while where they are many
             self._sessions, self._told_by = sessions(listed), listed
         found = [
@@ -182,16 +180,14 @@ class RestApis:
             raise _RefusedError(f"limit is not from 1 to {MOST_A_PAGE}")
         return min(limit, self._most)
 
-    def _route(self, name: str, path: str, level: str, answer: _Handler) -> Route:
+    def _route(self, name: str, path: str, level: str, answer: Handler) -> Route:
         def guarded(request: Request, match: Match) -> Answer:
-            if LEVELS.index(self._role) < LEVELS.index(level):
-                return error_answer(403, "forbidden", f"this needs a key of the role {level}")
             try:
                 return answer(request, match)
             except (_RefusedError, ValueError) as error:
                 return error_answer(400, "bad_request", str(error))
 
-        return Route(name, ("GET",), path, guarded)
+        return Route(name, ("GET",), path, self._account.require(level, guarded))
 
 
 def _only(request: Request, *names: str) -> dict[str, str]:

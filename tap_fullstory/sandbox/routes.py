@@ -11,6 +11,8 @@ from .wire import Answer, Request
 Match = re.Match[str]
 """Of a request's path with its route's pattern: the groups are the path's variables."""
 
+Handler = Callable[[Request, Match], Answer]
+
 
 def _none(request: Request, match: Match) -> str | None:
     return None
@@ -18,17 +20,17 @@ def _none(request: Request, match: Match) -> str | None:
 
 @dataclass(frozen=True)
 class Route:
-    """`name` is what faults call it, `path` a regular expression for the whole path, `bundle` the
-    id of the bundle that a request is about. `spoil` breaks for
-    good what a request asks for.
+    """`name` is what faults call it, `path` a regular expression for the whole path, `bundle`
+    returns the id of the bundle that a request is about. `invalidate` makes what a request asks
+    for unavailable for good.
     """
 
     name: str
     methods: tuple[str, ...]
     path: str
-    answer: Callable[[Request, Match], Answer]
+    answer: Handler
     bundle: Callable[[Request, Match], str | None] = _none
-    spoil: Callable[[Request, Match], None] | None = None
+    invalidate: Callable[[Request, Match], None] | None = None
 
 
 def find(routes: Iterable[Route], request: Request) -> tuple[Route, Match] | None:

@@ -19,7 +19,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from .bundles import Bundle, BundleFile, Shelf
+from .account import Account
+from .bundles import Bundle, BundleFile, BundleStore, last_midnight
 from .events import shuffled
 from .exported import (
     EVENT_FIELDS,
@@ -75,8 +76,8 @@ class _Export:
 
 class SegmentExports:
     """`locate` gives a fresh signed address of a file. An operation is PENDING `pending_polls`
-    times. With `reorder` each export of a window has its rows in another order. `role` is the
-    key's level: a USER may not export.
+    times. With `reorder` each export of a window has its rows in another order. To create an
+    export and to get its results takes the level ARCHITECT; its operation is open to all.
 
     A bundle whose body is a file as it is, bytes or a path, is what an export of exactly its period
     answers, whatever it is.
@@ -84,18 +85,20 @@ class SegmentExports:
 
     def __init__(
         self,
-        shelf: Shelf,
+        store: BundleStore,
         locate: Callable[[str, BundleFile], str],
         *,
         pending_polls: int,
         reorder: bool,
-        role: str,
+        account: Account,
+        clock: Callable[[], datetime],
     ) -> None:
-        self._shelf = shelf
+        self._store = store
         self._locate = locate
         self._pending_polls = pending_polls
         self._reorder = reorder
-        self._forbidden = role == "USER"
+        self._clock = clock
+        self._account = account
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
         self._by_operation: dict[str, _Export] = {}
@@ -103,17 +106,17 @@ class SegmentExports:
 
     def routes(self) -> list[Route]:
         results = "/search/v1/exports/([^/]+)/results"
+        create = self._account.require("ARCHITECT", self.create)
+        get = self._account.require("ARCHITECT", self.results)
         return [
-            Route("create", ("POST",), "/segments/v1/exports", self.create, self._ordered),
+            Route("create", ("POST",), "/segments/v1/exports", create, self._ordered),
             Route("operation", ("GET",), _EXPORT, self.operation, self._bundle, self._fail),
             Route("cancel", ("POST",), f"{_EXPORT}/cancel", self.cancel, self._bundle),
-            Route("results", ("GET",), results, self.results, self._bundle, self._expire),
+            Route("results", ("GET",), results, get, self._bundle, self._expire),
         ]
 
     def create(self, request: Request, match: Match) -> Answer:
-        if self._forbidden:
-            return error_answer(403, "forbidden", "this needs a key of the level Architect")
-        now = datetime.now(timezone.utc)
+        now = self._clock()
         try:
             order = _order(json.loads(request.body), now)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -149,12 +152,12 @@ class SegmentExports:
         export = self._by_result.get(match[1])
         if export is None or export.expired or export.file is None:
             return error_answer(404, "resource_not_found", "no such export, or it has expired")
-        until = datetime.now(timezone.utc) + timedelta(minutes=5)
+        until = self._clock() + timedelta(minutes=5)
         location = self._locate(export.bundle, export.file)
         return json_answer(200, {"location": location, "expires": _nine_decimals(until)})
 
     def _finish(self, export: _Export) -> None:
-        export.finished = datetime.now(timezone.utc)
+        export.finished = self._clock()
         try:
             export.file = self._made(export)
         except (ValueError, OSError, EOFError) as error:
@@ -167,24 +170,24 @@ class SegmentExports:
         start, end = order.start, order.end
         exactly = self._exactly(order)
         if exactly and order.kind == "TYPE_EVENT" and isinstance(exactly.body, (bytes, Path)):
-            file = self._shelf.file(exactly.id)
+            file = self._store.file(exactly.id)
             if file is not None:
                 return file
-        bundles = self._shelf.listed()
+        bundles = self._store.listed()
         rows: Any
         if order.kind == "TYPE_EVENT":
             found = events_between(bundles, start, end)
             rows = (as_segment_export(event, order.fields) for event in found)
         else:
             rows = individuals_between(bundles, start, end, order.fields)
-        rng = Random(f"export/{export.number if self._reorder else start}")
-        return self._shelf.make(export.operation_id, shuffled(rows, rng, _ROWS_MIXED))
+        rng = Random(f"export/{export.number if self._reorder else 0}")
+        return self._store.make(export.operation_id, shuffled(rows, rng, _ROWS_MIXED))
 
     def _described(self, export: _Export) -> dict[str, Any]:
         done = export.state == "COMPLETED"
         finished, results = export.finished, None
         if done and finished:
-            expires = (finished + _KEPT).isoformat().replace("+00:00", "Z")
+            expires = _six_decimals(finished + _KEPT)
             results = {"searchExportId": export.result_id, "expires": expires}
         waits = self._pending_polls
         return {
@@ -195,8 +198,8 @@ class SegmentExports:
             # 100 before it is COMPLETED, as it may be at FullStory.
             "estimatePctComplete": 100 if done or not waits else 100 - 100 * export.polls // waits,
             "step": "" if done else "writing",
-            "createdAt": export.created.isoformat().replace("+00:00", "Z"),
-            "finishedAt": finished.isoformat().replace("+00:00", "Z") if finished else None,
+            "createdAt": _six_decimals(export.created),
+            "finishedAt": _six_decimals(finished) if finished else None,
             "details": None,
             "results": results,
         }
@@ -204,7 +207,7 @@ class SegmentExports:
     def _exactly(self, order: _Order) -> Bundle | None:
         """The bundle of exactly the period of an order, if there is one."""
         start, end = order.start.timestamp(), order.end.timestamp()
-        for bundle in self._shelf.listed():
+        for bundle in self._store.listed():
             if bundle.start == start and bundle.stop == end:
                 return bundle
         return None
@@ -215,7 +218,7 @@ class SegmentExports:
 
     def _ordered(self, request: Request, match: Match) -> str | None:
         try:
-            return self._bundle_of(_order(json.loads(request.body), datetime.now(timezone.utc)))
+            return self._bundle_of(_order(json.loads(request.body), self._clock()))
         except (ValueError, TypeError, KeyError, AttributeError):
             return None
 
@@ -243,7 +246,8 @@ def _order(document: Mapping[str, Any], now: datetime) -> _Order:
     if "segmentTimeRange" in document:
         first, last = _span(document["segmentTimeRange"], now)
     else:
-        first, last = now - timedelta(days=EVERYONE_DAYS), now
+        # Whole days, or the time of day would decide which of the sandbox's bundles are in it.
+        first, last = last_midnight(now) - timedelta(days=EVERYONE_DAYS), now
     if not document["segmentId"] or start >= end:
         raise ValueError("segmentId and timeRange")
     fields = tuple(document.get("fields") or ())
@@ -271,9 +275,14 @@ def _moment(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
 
-def _nine_decimals(moment: datetime) -> str:
+def _six_decimals(time: datetime) -> str:
+    utc = time.astimezone(timezone.utc).replace(tzinfo=None)
+    return utc.isoformat(timespec="microseconds") + "Z"
+
+
+def _nine_decimals(time: datetime) -> str:
     """As the example of get-export-results has it, which not every parser takes."""
-    return f"{moment:%Y-%m-%dT%H:%M:%S.%f}123Z"
+    return _six_decimals(time).replace("Z", "123Z")
 
 
 def _id(of: str, number: int) -> str:

@@ -12,14 +12,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .account import Account
-from .bundles import Bundle, BundleFile, Shelf, generated_bundles, last_settled_midnight
+from .account import LEVELS, Account
+from .bundles import (
+    Bundle,
+    BundleFile,
+    BundleStore,
+    generated_bundles,
+    last_settled_midnight,
+    utc_now,
+)
 from .data_export import DataExport, Throttle
 from .events import GeneratedEvents
 from .faults import Fault, Faults, parse_fault
 from .files import FileServer, Storage
 from .people import people
-from .rest import LEVELS, MOST_A_PAGE, RestApis
+from .rest import MOST_A_PAGE, RestApis
 from .routes import Match, Route, find
 from .segment_export import SegmentExports
 from .settings import PLATFORMS, Settings
@@ -42,7 +49,7 @@ class Sandbox:
     is any that is free. The other options:
 
     - `layout`, `compression`: how events become files, see LAYOUTS and COMPRESSIONS;
-    - `held_back`: so many of the newest bundles wait for `publish()`;
+    - `unpublished`: how many of the newest bundles are listed only after `publish()`;
     - `redirect`: `get` sends to a signed address at a second origin, the storage host, which
       refuses requests that carry an Authorization header;
     - `get_limit`: downloads in `get_limit_seconds` (FullStory: 2 in 60); None for no limit;
@@ -53,6 +60,7 @@ class Sandbox:
     - `most_a_page`: caps what a page of the REST lists holds, save that of users, which holds ten;
     - `export_api`: which of EXPORT_APIS `config()` chooses; both are served, over the same events;
     - `pending_polls`, `reorder`: see SegmentExports;
+    - `clock`: returns the time (aware) that the account's dates follow from;
     - `log`: called with a line for each request, which names no key.
 
     Raises ValueError if an option has no such value, OSError if the port is taken.
@@ -66,7 +74,7 @@ class Sandbox:
         port: int = 0,
         layout: str = "lines",
         compression: str = "content-type",
-        held_back: int = 0,
+        unpublished: int = 0,
         redirect: bool = False,
         get_limit: int | None = None,
         get_limit_seconds: float = 60,
@@ -80,6 +88,7 @@ class Sandbox:
         role: str = "ARCHITECT",
         most_a_page: int = MOST_A_PAGE,
         faults: Iterable[Fault | str] = (),
+        clock: Callable[[], datetime] = utc_now,
         log: Callable[[str], None] | None = None,
     ) -> None:
         if role not in LEVELS:
@@ -88,38 +97,45 @@ class Sandbox:
             raise ValueError(f"export_api is {export_api!r}, not one of {', '.join(EXPORT_APIS)}")
         self.api_key = api_key
         self.export_api = export_api
+        self._clock = clock
         self._lock = threading.Lock()
         self._requests: list[Request] = []
         self._faults = Faults()
         for fault in faults:
             self.fault(fault)
         with ExitStack() as resources:
-            folder = tempfile.TemporaryDirectory(
-                prefix="tap-fullstory-sandbox-", ignore_cleanup_errors=True
+            folder = resources.enter_context(
+                tempfile.TemporaryDirectory(
+                    prefix="tap-fullstory-sandbox-", ignore_cleanup_errors=True
+                )
             )
-            self._shelf = Shelf(
-                generated_bundles() if bundles is None else bundles,
-                Path(resources.enter_context(folder)),
+            self._store = BundleStore(
+                generated_bundles(until=last_settled_midnight(clock()))
+                if bundles is None
+                else bundles,
+                Path(folder),
                 layout=layout,
                 compression=compression,
-                held_back=held_back,
+                unpublished=unpublished,
             )
             self._redirect = redirect
             self._files = FileServer(ranges=ranges, changing_etag=changing_etag)
             self._storage = Storage(self._files)
+            account = Account(role)
             data_export = DataExport(
-                self._shelf,
+                self._store,
                 self._serve,
                 Throttle(get_limit, get_limit_seconds),
+                account,
                 list_style=list_style,
                 inclusive_list=inclusive_list,
             )
-            self._settings = Settings()
+            self._settings = Settings(clock)
             rest = RestApis(
-                people(_seed(self._shelf.everything())),
-                self._shelf,
+                people(_seed(self._store.everything())),
+                self._store,
                 self._settings,
-                role,
+                account,
                 most_a_page,
             )
             self._control = [
@@ -127,17 +143,18 @@ class Sandbox:
                 Route("settings", ("POST",), r"/sandbox/settings/([a-z]+)", self._change),
             ]
             exports = SegmentExports(
-                self._shelf,
+                self._store,
                 lambda bundle_id, file: self._storage.location(self.storage_url, bundle_id, file),
                 pending_polls=pending_polls,
                 reorder=reorder,
-                role=role,
+                account=account,
+                clock=clock,
             )
             self._routes = {
                 "api": [
                     *data_export.routes(),
                     *exports.routes(),
-                    *Account(role).routes(),
+                    *account.routes(),
                     *rest.routes(),
                 ],
                 "storage": self._storage.routes(),
@@ -175,8 +192,8 @@ class Sandbox:
 
     @property
     def bundles(self) -> list[Bundle]:
-        """Those held back too, oldest first."""
-        return self._shelf.everything()
+        """All bundles, the unpublished included, oldest first."""
+        return self._store.everything()
 
     @property
     def requests(self) -> list[Request]:
@@ -190,7 +207,7 @@ class Sandbox:
         start = datetime.fromtimestamp(bundles[0].start, timezone.utc) if bundles else None
         return {
             "api_key": self.api_key,
-            "start_date": f"{start or last_settled_midnight():%Y-%m-%dT%H:%M:%SZ}",
+            "start_date": f"{start or last_settled_midnight(self._clock()):%Y-%m-%dT%H:%M:%SZ}",
             "data_export_url": self.url,
             "api_url": self.url,
             **({} if self.export_api == EXPORT_APIS[0] else {"export_api": self.export_api}),
@@ -198,10 +215,10 @@ class Sandbox:
         }
 
     def publish(self, bundle: Bundle | None = None) -> Bundle | None:
-        """Puts one more bundle on offer: the oldest of those held back, or the given one, which
-        takes the place of one with the same id. Returns it, or None if none was held back.
+        """Publish the oldest unpublished bundle, or the given one, which replaces one with the
+        same id. Return it, or None if there was nothing to publish.
         """
-        return self._shelf.publish(bundle)
+        return self._store.publish(bundle)
 
     def change_settings(self, kind: str, platform: str = "web", **changes: Any) -> Fields:
         """Makes a new version of the settings of a kind (the last part of their path, such as
@@ -229,8 +246,8 @@ class Sandbox:
         fault = self._faults.take(route.name, route.bundle(request, match))
         if fault is None:
             return self._answer(request, route, match)
-        if fault.spoils() and route.spoil:
-            route.spoil(request, match)
+        if fault.invalidates() and route.invalidate:
+            route.invalidate(request, match)
             return self._answer(request, route, match)
         if fault.alters():
             return fault.altered(self._answer(request, route, match))
@@ -251,7 +268,7 @@ class Sandbox:
     def _publish(self, request: Request, match: Match) -> Answer:
         published = self.publish()
         if published is None:
-            return error_answer(409, "nothing_held_back", "all bundles are listed already")
+            return error_answer(409, "nothing_unpublished", "all bundles are published already")
         return json_answer(200, {"published": published.id})
 
     def _change(self, request: Request, match: Match) -> Answer:

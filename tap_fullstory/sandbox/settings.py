@@ -7,7 +7,7 @@ and features one a platform; histories newest first.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -135,7 +135,8 @@ _CHANGES: Mapping[tuple[str, str], tuple[Fields, ...]] = {
 class Settings:
     """All kinds of settings with their versions. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
         self._lock = threading.Lock()
         self._versions: dict[tuple[str, str], list[Fields]] = {key: [] for key in _CHANGES}
         for (kind, platform), changes in _CHANGES.items():
@@ -150,14 +151,14 @@ class Settings:
     def change(
         self, kind: str, platform: str, changes: Mapping[str, Any], at: datetime | None = None
     ) -> Fields:
-        """Make another version, `at` that moment (None: now), and return it.
+        """Make another version, dated `at` (None: now), and return it.
 
         Never in the same millisecond as the one before it, since page tokens tell them apart by it.
         Raises ValueError if there are no such settings.
         """
         if (kind, platform) not in _CHANGES:
             raise ValueError(f"there are no settings {kind} for {platform}")
-        when = at or datetime.now(timezone.utc)
+        when = (at or self._clock()).astimezone(timezone.utc)
         with self._lock:
             versions = self._versions[kind, platform]
             before = versions[-1] if versions else {}
