@@ -16,9 +16,9 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from isal.isal_zlib import crc32
 
-from tap_fullstory import native
-from tap_fullstory.bundles.unpack import CHUNK_BYTES
+from tap_fullstory.bundle import CHUNK_BYTES
 from tap_fullstory.json_text import MAX_DEPTH, WHITESPACE, NestedTooDeeply, NestingScanner
+from tap_fullstory.records import native
 
 # An event begins with a key. In text that holds JSON itself, logged by somebody's page, the quotes
 # are escaped and do not look like this.

@@ -29,9 +29,10 @@ from strategies import (
     strange_events,
 )
 
-from tap_fullstory import json_text, native
-from tap_fullstory.bundles.unpack import CHUNK_BYTES
-from tap_fullstory.events import ChecksumMismatch, Position
+from tap_fullstory import json_text
+from tap_fullstory.bundle import CHUNK_BYTES
+from tap_fullstory.records import native
+from tap_fullstory.records.reader import ChecksumMismatch, Position
 
 outside_strings = json_text._outside_strings
 
