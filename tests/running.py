@@ -21,12 +21,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tap_fullstory.interrupts import Interrupts
-
 from tap_fullstory.catalog import select
 from tap_fullstory.client import Client
 from tap_fullstory.config import parse_config
 from tap_fullstory.messages import MessageWriter
+from tap_fullstory.signals import Signals
 from tap_fullstory.state import parse_state
 from tap_fullstory.sync import sync
 
@@ -162,7 +161,7 @@ def sync_at(
     with tempfile.TemporaryFile() as out:
         with Client(parsed) as client:
             writer = MessageWriter(out.fileno())
-            sync(parsed, selections, parse_state(state or {}), client, writer, Interrupts(), now)
+            sync(parsed, selections, parse_state(state or {}), client, writer, Signals(), now)
         out.seek(0)
         *_, last = read_messages(out.read())
     assert last["type"] == "STATE"
