@@ -545,11 +545,11 @@ is_date_time(Text at, size_t length)
     int hour = digits(at + 11, 2), minute = digits(at + 14, 2), second = digits(at + 17, 2);
     if (at[4] != '-' || at[7] != '-' || (at[10] | 0x20) != 't' || at[13] != ':' || at[16] != ':')
         return 0;
-    if (year < 0 || month < 1 || month > 12 || day < 1 || day > days[month - 1])
+    if (year < 1 || month < 1 || month > 12 || day < 1 || day > days[month - 1])
         return 0;
     if (month == 2 && day == 29 && (year % 4 != 0 || (year % 100 == 0 && year % 400 != 0)))
         return 0;
-    if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60)
+    if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59)
         return 0;
     at += 19;
     if (*at == '.') {
@@ -609,12 +609,10 @@ check_value(Scanner *self, Text *at, Text end, int types, int depth)
         return INVALID;
     if (!(types & type))
         return FALLBACK;
-    if (type == STRING && types & DATE_TIME) {
-        assert(*at - start >= 2);
-        size_t length = (size_t)(*at - start) - 2; /* without the quotes */
-        if (!is_date_time(start + 1, length))
-            return length == 0 && types & NULL_VALUE ? NULLED : FALLBACK;
-    }
+    size_t length = (size_t)(*at - start);
+    assert(type != STRING || length >= 2); /* the quotes */
+    if (type == STRING && types & DATE_TIME && !is_date_time(start + 1, length - 2))
+        return length == 2 && types & NULL_VALUE ? NULLED : FALLBACK;
     return FITS;
 }
 
@@ -650,8 +648,13 @@ check_items(Scanner *self, Text *at, Text end, int types)
 static inline Fit
 check_member(Scanner *self, Text *at, Text end, const Key *key)
 {
-    if (key == NULL || key->role != KEPT)
-        return (*at = value_end(self, *at, end, 1)) == NULL ? INVALID : FITS;
+    if (key == NULL || key->role != KEPT) {
+        if (*at < end && **at == '"') /* most are strings: worth being inlined */
+            *at = string_end(*at + 1, end);
+        else
+            *at = value_end(self, *at, end, 1);
+        return *at == NULL ? INVALID : FITS;
+    }
     if (key->types & ITEMS && key->types & ARRAY && *at < end && **at == '[')
         return check_items(self, at, end, key->items);
     return check_value(self, at, end, key->types, 1);
@@ -832,17 +835,16 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
     while (more) {
         if (at == end || *at != '"')
             return NOT_VALID;
-        Text name = at++;
-        Outcome outcome = read_key(self, &at, end, key, &key);
+        Text name = at, name_end = at + 1;
+        Outcome outcome = read_key(self, &name_end, end, key, &key);
         if (outcome != WRITTEN)
             return outcome;
-        Text name_end = at;
         if (key == NULL || key->last_event == self->event)
             needs_fallback = 1;
         else
             key->last_event = self->event;
 
-        at = skip_whitespace(self, at, end);
+        at = skip_whitespace(self, name_end, end);
         if (at == end || *at != ':')
             return NOT_VALID;
         at = skip_whitespace(self, at + 1, end);

@@ -12,6 +12,20 @@ from tap_fullstory.native import is_available
 
 ENVIRONMENTS = Path(sys.prefix).parent  # beside the one that the tests run in
 
+# Most of their tests start the tap, or a target, or build something. `make check` leaves them out.
+SLOW_FILES = {
+    "test_backfill", "test_dist", "test_faults_file", "test_faults_wire", "test_individuals",
+    "test_kills", "test_loaders", "test_machine", "test_malformed", "test_meltano", "test_rest",
+    "test_sandbox", "test_secrets", "test_segment_export", "test_segment_resume", "test_selection",
+    "test_signals", "test_sync", "test_targets", "test_values", "test_workers",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.stem in SLOW_FILES:
+            item.add_marker("slow")
+
 
 class Commands:
     """Programs in their own virtual environments, as `make test` installs them.
@@ -70,9 +84,9 @@ def commands() -> Commands:
     return Commands()
 
 
-@pytest.fixture(params=["native", "typed"], scope="module")
-def either_road(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The compiled fast road, then the one that stands in where nothing could be compiled."""
+@pytest.fixture(params=["native", "reference"], scope="module")
+def either_encoder(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The compiled encoder, then the reference encoder alone."""
     if request.param == "native":
         if not is_available():
             pytest.skip("tap_fullstory/_native.c has not been compiled")

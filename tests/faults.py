@@ -343,7 +343,7 @@ def instead(text: bytes) -> Callable[[list[bytes]], bytes]:
 
 FILE_EVENTS = 150
 GOOD = 90
-_NO_EVENT = "holds something that is no event"
+_NOT_EVENT = "holds an element that is not an event object"
 
 UNPROVEN = [
     FileFault("bit-flip", lambda items: flipped(packed(items), 2000), "damaged gzip member"),
@@ -375,12 +375,12 @@ UNPROVEN = [
 ]  # fmt: skip
 
 MALFORMED = [
-    FileFault("number", instead(b"17"), _NO_EVENT, GOOD),
-    FileFault("null", instead(b"null"), _NO_EVENT, GOOD),
-    FileFault("text", instead(f'"{TEXT}"'.encode()), _NO_EVENT, GOOD),
-    FileFault("array", instead(b'[{"EventType":"click"}]'), _NO_EVENT, GOOD),
-    FileFault("first", lambda items: packed([b"null", *items]), _NO_EVENT, 0),
-    FileFault("last", lambda items: packed([*items, b"null"]), _NO_EVENT, FILE_EVENTS, False),
+    FileFault("number", instead(b"17"), _NOT_EVENT, GOOD),
+    FileFault("null", instead(b"null"), _NOT_EVENT, GOOD),
+    FileFault("text", instead(f'"{TEXT}"'.encode()), _NOT_EVENT, GOOD),
+    FileFault("array", instead(b'[{"EventType":"click"}]'), _NOT_EVENT, GOOD),
+    FileFault("first", lambda items: packed([b"null", *items]), _NOT_EVENT, 0),
+    FileFault("last", lambda items: packed([*items, b"null"]), _NOT_EVENT, FILE_EVENTS, False),
     FileFault(
         "broken", instead(f'{{"EventTargetText":"{TEXT}","PageUrl":}}'.encode()), "broken", GOOD
     ),
@@ -400,7 +400,7 @@ MALFORMED = [
         "no-utf-8-in-an-unknown-key", instead(b'{"evt_x_str":"\xff","evt_y":1}'), "UTF-8", GOOD
     ),
     FileFault("too-deep", instead(b'{"evt_x":' + b"[" * 99_999 + b"]" * 99_999 + b"}"), "", GOOD),
-    FileFault("two-commas", instead(b""), _NO_EVENT, GOOD),
+    FileFault("two-commas", instead(b""), _NOT_EVENT, GOOD),
     FileFault(
         "no-comma",
         lambda items: packed([*items[:GOOD], b" ".join(items[GOOD:])]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,10 @@ ROOT = Path(__file__).parent.parent
 COMPILED = "tap_fullstory/_native.abi3.so"
 NO_COMPILER = {"CC": "/bin/false"}
 REQUIRED = {"TAP_FULLSTORY_REQUIRE_NATIVE": "1"}
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
 
 
 def copy_of_source(folder: Path) -> Path:
@@ -163,6 +168,16 @@ def test_free_threaded_python_cannot_build_a_required_compiled_part(
     done = build_wheel(source, tmp_path / "out", free_threaded | REQUIRED)
     assert done.returncode != 0
     assert b"free-threaded" in done.stdout + done.stderr
+
+
+def test_every_supported_python_is_run_by_ci_and_named() -> None:
+    """The classifiers in setup.py are the list; the other places follow it."""
+    pythons = re.findall(r"Programming Language :: Python :: (3\.\d+)", read("setup.py"))
+    quoted = ", ".join(f'"{version}"' for version in pythons)
+    assert f"python: [{quoted}]" in read(".circleci/config.yml")
+    for name in ("README.md", "CONTRIBUTING.md", "Makefile"):
+        named = set(re.findall(r"Python\s+(3\.\d+)\s+to\s+(3\.\d+)", read(name)))
+        assert (pythons[0], pythons[-1]) in named, name
 
 
 def test_the_source_archive_has_what_its_readers_look_for(built: Path) -> None:
