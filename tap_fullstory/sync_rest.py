@@ -226,7 +226,7 @@ def pages(client: Client, stream: RestStream, params: Mapping[str, str]) -> Iter
                 "it again; if it stays so, ask FullStory support about it."
             )
         seen.add(token)
-        query.update(dict.fromkeys(stream.paging.parameters, token))
+        query[stream.paging.parameter] = token
 
 
 def _records(answer: Record, stream: RestStream) -> list[Record]:
