@@ -55,10 +55,10 @@ class Stream:
 @dataclass(frozen=True)
 class Paging:
     """How a list continues: the next page's token is in the answer under one of `tokens`, and is
-    sent back under all of `parameters`. An empty or missing token ends the list.
+    sent back as `parameter`. An empty or missing token ends the list.
     """
 
-    parameters: tuple[str, ...]
+    parameter: str
     tokens: tuple[str, ...]
 
 
@@ -93,10 +93,10 @@ class RestStream(Stream):
 
 # The schemas of the documentation have the one name of the token, its examples the other.
 _TOKENS = ("nextPaginationToken", "next_pagination_token")
-_V1_PAGING = Paging(("paginationToken",), _TOKENS)
-# "List Endpoints" has pagination_token in its table of parameters, and paginationToken in its text.
-_WEBHOOK_PAGING = Paging(("pagination_token", "paginationToken"), _TOKENS)
-_V2_PAGING = Paging(("page_token",), ("next_page_token",))
+_V1_PAGING = Paging("paginationToken", _TOKENS)
+# The parameter in the table of "List Endpoints"; its text calls it paginationToken.
+_WEBHOOK_PAGING = Paging("pagination_token", _TOKENS)
+_V2_PAGING = Paging("page_token", ("next_page_token",))
 _LIMIT = 100  # the most that segments, histories, webhooks and operations allow
 # "List Sessions" documents the parameter and its default, 20, but no maximum.
 _NEWEST_SESSIONS = 100

@@ -24,7 +24,7 @@ from tap_fullstory.counts import format_counts
 from tap_fullstory.errors import AccessError, SourceError
 from tap_fullstory.json_text import decode_string
 from tap_fullstory.messages import MessageWriter, record_envelope
-from tap_fullstory.shape import RestRecordBuilder, promoted, renamed
+from tap_fullstory.records.rest import RestRecordBuilder, promoted, renamed
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import USERS, RestStream, Stream
@@ -233,7 +233,7 @@ def pages(client: Client, stream: RestStream, params: Mapping[str, str]) -> Iter
                 "tries again; if this goes on, ask FullStory support about it."
             )
         seen.add(token)
-        query.update(dict.fromkeys(stream.paging.parameters, token))
+        query[stream.paging.parameter] = token
 
 
 def first_page(client: Client, stream: RestStream) -> list[Record]:

@@ -30,10 +30,10 @@ PLACES = [
     (f"{P}.sync_export:record_envelope", 2, "before"),
     (f"{P}.progress:Progress.begin", 2, "before"),
     (f"{P}.bundles.spool:unpack", 4, "before"),
-    (f"{P}.events:crc32", 3, "before"),
-    (f"{P}.events:crc32", 12, "after"),
-    (f"{P}.records:RecordEncoder.encode", 3, "before"),
-    (f"{P}.records:RecordEncoder.encode", 5, "after"),
+    (f"{P}.records.reader:crc32", 3, "before"),
+    (f"{P}.records.reader:crc32", 12, "after"),
+    (f"{P}.records.encoder:RecordEncoder.encode", 3, "before"),
+    (f"{P}.records.encoder:RecordEncoder.encode", 5, "after"),
     # lines to the output
     (f"{P}.messages:MessageWriter.records", 2, "before"),
     (f"{P}.messages:MessageWriter.flush_if_full", 2, "before"),
@@ -45,7 +45,7 @@ PLACES = [
     # what is counted
     (f"{P}.progress:Progress.events", 2, "before"),
     (f"{P}.progress:Progress.events", 4, "after"),
-    (f"{P}.records:EncodingStats.add", 2, "before"),
+    (f"{P}.records.encoder:EncodingStats.add", 2, "before"),
     ("singer.metrics:Counter.increment", 3, "before"),
     ("singer.metrics:Counter.increment", 4, "after"),
     ("singer.metrics:Counter._pop", 1, "before"),
