@@ -24,6 +24,8 @@ def fail():
         raise RuntimeError("can't start new thread")
     if kind == "ImportError":
         raise ImportError("libc.so: failed to map segment from shared object")
+    if kind == "SystemError":
+        raise SystemError("initialization of _ssl raised unreported exception")
     raise OSError(getattr(errno, kind), os.strerror(getattr(errno, kind)))
 
 
@@ -47,8 +49,8 @@ def raising_at(
 ) -> dict[str, str]:
     """Return the environment in which the call of `place` (module:name) with this number raises.
 
-    `kind` is MemoryError, thread, ImportError or the name of an errno; `when` is before or after
-    the call.
+    `kind` is MemoryError, thread, ImportError, SystemError or the name of an errno; `when` is
+    before or after the call.
     """
     (folder / "sitecustomize.py").write_text(_SITECUSTOMIZE)
     return {"PYTHONPATH": str(folder), "RAISE_AT": f"{place}|{when}|{call}|{kind}"}

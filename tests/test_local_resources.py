@@ -29,6 +29,7 @@ def sandbox() -> Any:
 KINDS = [
     ("MemoryError", "run out of memory (MemoryError)"),
     ("ImportError", "run out of memory (a library could not be loaded)"),
+    ("SystemError", "run out of memory (a library could not be initialized)"),
     ("ENOMEM", "run out of memory (Cannot allocate memory)"),
     ("EMFILE", "ulimit -n"),
     ("ENFILE", "fs.file-max"),
@@ -115,6 +116,7 @@ def test_a_line_that_logging_has_no_memory_for_goes_out_all_the_same(tmp_path):
 @pytest.mark.parametrize(
     "error",
     [ValueError("no memory"), ImportError("No module named x"), RuntimeError("boom"),
+     SystemError("bad argument to internal function"),
      FileNotFoundError(2, "No such file"), OSError("no errno"), KeyError("x")],
     ids=repr,
 )  # fmt: skip
