@@ -24,10 +24,11 @@ from tap_fullstory import _parser as tap_parser
 from tap_fullstory import errors
 from tap_fullstory.about import about
 from tap_fullstory.catalog import discover
-from tap_fullstory.config import SETTINGS, parse_config
+from tap_fullstory.config import parse_config
 from tap_fullstory.errors import Interrupted, TapError
 from tap_fullstory.sandbox import Sandbox, generated_bundles
 from tap_fullstory.sandbox.__main__ import _parser as sandbox_parser
+from tap_fullstory.settings import SETTINGS
 from tap_fullstory.state import parse_state
 from tap_fullstory.streams import STREAMS, Stream
 
@@ -58,7 +59,8 @@ def test_every_flag_of_the_sandbox_that_is_named_exists():
 
 def test_every_exit_code_is_there():
     codes = {0, *(error.exit_code for error in vars(errors).values() if _is_error(error))}
-    codes |= {Interrupted(number).exit_code for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    codes |= {Interrupted(number).exit_code for number in signals}
     rows = [line for line in SECTIONS["Command line"].splitlines() if re.match(r"\| `\d", line)]
     assert {int(code) for row in rows for code in re.findall(r"`(\d+)`", row)} == codes
 
@@ -121,7 +123,8 @@ def fits(pattern: str, text: str) -> bool:
 
 CODE = [
     ast.parse(path.read_text(encoding="utf-8"))
-    for path in Path(tap_fullstory.__file__).parent.glob("*.py")
+    for path in Path(tap_fullstory.__file__).parent.rglob("*.py")
+    if "sandbox" not in path.parts
 ]
 LISTED = [
     pattern
