@@ -545,11 +545,11 @@ is_date_time(Text at, size_t length)
     int hour = digits(at + 11, 2), minute = digits(at + 14, 2), second = digits(at + 17, 2);
     if (at[4] != '-' || at[7] != '-' || (at[10] | 0x20) != 't' || at[13] != ':' || at[16] != ':')
         return 0;
-    if (year < 0 || month < 1 || month > 12 || day < 1 || day > days[month - 1])
+    if (year < 1 || month < 1 || month > 12 || day < 1 || day > days[month - 1])
         return 0;
     if (month == 2 && day == 29 && (year % 4 != 0 || (year % 100 == 0 && year % 400 != 0)))
         return 0;
-    if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 60)
+    if (hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59)
         return 0;
     at += 19;
     if (*at == '.') {

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any
 
@@ -162,6 +162,16 @@ def _choice(choices: dict[str, Any], schema: dict[str, Any]) -> bool | None:
     return None
 
 
+def _column(declared: ValueType, own: dict[str, Any] | None) -> ValueType:
+    """Return what a column takes: one of our numbers or booleans that a catalog declares as string
+    is one, since people do that to ids that are too long for their target.
+    """
+    if own is None or "string" not in declared.names or declared.date_time:
+        return declared
+    as_text = not value_type(own).names.isdisjoint(("number", "integer", "boolean"))
+    return replace(declared, as_text=as_text)
+
+
 def _selection(
     row: Stream, entry: dict[str, Any], choices: dict[Any, Any], config: Config
 ) -> Selection:
@@ -181,7 +191,7 @@ def _selection(
         elif name == EVENT_DIGEST and row is EVENTS:
             continue
         elif choice or (choice is None and not (row.overflow == CUSTOM_VARS and is_custom(name))):
-            columns[name] = value_type(schema)
+            columns[name] = _column(value_type(schema), own.get(name))
             properties[name] = {
                 key: value for key, value in schema.items() if key not in ("selected", "inclusion")
             }

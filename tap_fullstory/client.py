@@ -22,12 +22,11 @@ from tap_fullstory.config import Config
 from tap_fullstory.errors import SourceError
 from tap_fullstory.http.session import EXCERPT_CHARS, HttpSession
 from tap_fullstory.http.urls import redact_url
-from tap_fullstory.records import repair_surrogates
+from tap_fullstory.json_text import decode_members, repair_surrogates
 from tap_fullstory.times import from_epoch
 
 LOGGER = logging.getLogger(__name__)
 
-_decode_raw_members = msgspec.json.Decoder(dict[str, Raw]).decode
 PAGE_BUNDLES = 20  # "at most 20 results", List Event Exports
 # What an expired operation or export answers is not documented; FullStory keeps them for about a
 # week, by the example of "Get Operation".
@@ -195,13 +194,13 @@ def _text(answer: Any, name: str, url: str) -> str:
 def _decode_members(body: bytes) -> dict[str, Raw]:
     body.decode()  # raw values are not checked for UTF-8
     try:
-        return _decode_raw_members(body)
+        return decode_members(body)
     except msgspec.DecodeError:
         repaired, repairs = repair_surrogates(body)
         if not repairs:
             raise
         LOGGER.warning("%d half surrogate pairs in an answer became U+FFFD", repairs)
-        return _decode_raw_members(repaired)
+        return decode_members(repaired)
 
 
 def _bundle(item: Mapping[str, Any]) -> Bundle:

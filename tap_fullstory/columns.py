@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-import msgspec
+from tap_fullstory.json_text import (
+    decode_items,
+    decode_members,
+    decode_string,
+    encode,
+    without_line_breaks,
+)
+from tap_fullstory.times import is_date_time
 
-from tap_fullstory.times import is_rfc3339
-
-# What decoding raises by itself: broken JSON, a value that does not fit, no UTF-8, nested too deep.
-DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _INTEGER = re.compile(rb"-?[0-9]+")
 # Python refuses to read integers of more digits (sys.int_info.default_max_str_digits), and so would
-# most targets; a short text such as 1e999999999 must not be written out into one.
+# most targets. A short text such as 1e999999999 must not be written out into one, nor a decimal of
+# megabytes be converted to see whether it is an integer.
 MAX_DIGITS = 4300
-_ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_STRING = msgspec.json.Decoder(str)
 _KINDS = {
     ord('"'): "string",
     ord("{"): "object",
@@ -32,96 +33,126 @@ _KINDS = {
     ord("t"): "boolean",
     ord("f"): "boolean",
     ord("n"): "null",
+    **dict.fromkeys(b"-0123456789", "number"),
 }
 
 
 @dataclass(frozen=True)
 class ValueType:
-    """A JSON schema's `type`, `format: date-time`, `items` and `properties`; no names at all take
-    any value. Members of an object that `properties` does not name take any value too.
+    """A JSON schema's `type`, `format: date-time`, `items`, `properties` and
+    `additionalProperties`; without names, a value of any type.
+
+    With `as_text`, numbers and booleans become strings of their JSON text.
     """
 
     names: frozenset[str]
     date_time: bool = False
     items: ValueType | None = None
     properties: Mapping[str, ValueType] | None = None
+    additional: ValueType | None = None
+    as_text: bool = False
 
     @property
     def nullable(self) -> bool:
         return not self.names or "null" in self.names
 
-    def fit(self, value: bytes) -> bytes | None:
-        """`value`, one JSON value without blanks around it, as this type takes it.
+    @property
+    def passed_on(self) -> frozenset[int]:
+        """The first bytes of values that fit whatever follows, and go out as they came."""
+        found = set()
+        for first, kind in _KINDS.items():
+            looked_into = (
+                (kind == "string" and self.date_time)
+                or (kind == "array" and self.items is not None)
+                or (kind == "object" and self._has_typed_members)
+            )
+            if (not self.names or kind in self.names) and not looked_into:
+                found.add(first)
+        return frozenset(found)
 
-        That is the value itself, save for a decimal such as `1.0` where only integers are taken (it
-        becomes the integer), an empty date-time (it becomes null), and blanks between the tokens of
-        objects and arrays (they may go, line breaks always do). None if it is a misfit.
+    def coerce(self, value: bytes) -> bytes | None:
+        """Return `value`, one JSON value without whitespace around it, as this type takes it.
+
+        That is the value itself, except for a decimal such as `1.0` where only integers are taken
+        (it becomes the integer), an empty date-time (it becomes null), and whitespace between the
+        tokens of objects and arrays (it may go, line breaks always do). None if the value is of
+        another type.
         """
-        kind = _KINDS.get(value[0], "number")
-        if not self.names:
-            return without_line_breaks(value)
-        if kind == "number":
-            if "number" in self.names:
-                return value
-            return _as_integer(value) if "integer" in self.names else None
-        if kind not in self.names:
-            return None
+        # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
+        kind = _KINDS[value[0]]
+        if self.names and kind not in self.names:
+            coerced = None
+            if kind == "number" and "integer" in self.names:
+                coerced = _as_integer(value)
+            if coerced is None and self.as_text and kind in ("number", "boolean"):
+                coerced = b'"%b"' % value
+            return coerced
         if kind == "string" and self.date_time:
-            text = _STRING.decode(value)
-            if not text and self.nullable:
-                return b"null"
-            return value if is_rfc3339(text) else None
+            return self._as_date_time(value)
         if kind == "array" and self.items is not None:
-            fitted = [self.items.fit(bytes(item)) for item in _ARRAY.decode(value)]
-            kept = [item for item in fitted if item is not None]
-            return b"[" + b",".join(kept) + b"]" if len(kept) == len(fitted) else None
-        if kind == "object" and self.properties:
-            return _fit_members(value, self.properties)
+            items = []
+            for raw in decode_items(value):
+                item = self.items.coerce(bytes(raw))
+                if item is None:
+                    return None
+                items.append(item)
+            return b"[%b]" % b",".join(items)
+        if kind == "object" and self._has_typed_members:
+            members = []
+            known = self.properties or {}
+            for name, raw in decode_members(value).items():
+                column = known.get(name, self.additional)
+                value = bytes(raw)
+                member = without_line_breaks(value) if column is None else column.coerce(value)
+                if member is None:
+                    return None
+                members.append(b"%b:%b" % (encode(name), member))
+            return b"{%b}" % b",".join(members)
         return without_line_breaks(value) if kind in ("object", "array") else value
+
+    @property
+    def _has_typed_members(self) -> bool:
+        return bool(self.properties) or self.additional is not None
+
+    def _as_date_time(self, value: bytes) -> bytes | None:
+        if value == b'""' and self.nullable:
+            return b"null"
+        return value if is_date_time(decode_string(value)) else None
+
+
+ANY_TYPE = ValueType(frozenset())
+NO_TYPE = ValueType(frozenset({"nothing"}))  # for members that a schema rules out
 
 
 def value_type(schema: Mapping[str, Any]) -> ValueType:
-    """The type that a property's JSON schema describes."""
+    """Return the type that a property's JSON schema describes."""
+    # Calls itself once a level, as above.
     given = schema.get("type")
-    names = frozenset([given] if isinstance(given, str) else given or [])
-    items = schema.get("items")
-    properties = schema.get("properties") or {}
+    properties = {}
+    for name, inner in (schema.get("properties") or {}).items():
+        properties[name] = value_type(inner)
+    inner_types = []
+    for keyword in ("items", "additionalProperties"):
+        inner = schema.get(keyword)
+        typed = value_type(inner) if isinstance(inner, dict) else ANY_TYPE
+        inner_types.append(None if typed == ANY_TYPE else typed)
+    items, additional = inner_types
+    if schema.get("additionalProperties") is False:
+        additional = NO_TYPE
     return ValueType(
-        names,
+        frozenset([given] if isinstance(given, str) else given or []),
         date_time=schema.get("format") == "date-time",
-        items=value_type(items) if isinstance(items, dict) and items.get("type") else None,
-        properties={name: value_type(inner) for name, inner in properties.items()} or None,
+        items=items,
+        properties=properties or None,
+        additional=additional,
     )
-
-
-def without_line_breaks(json_text: bytes) -> bytes:
-    """The same JSON on one line: JSON strings hold no raw line breaks, so they all are blanks."""
-    return json_text.translate(None, b"\r\n")
-
-
-def needs_no_escape(text: str) -> bool:
-    """Whether a JSON string of `text` may hold it as it is."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair
-        return False
-    return not any(character in '"\\' or character < " " for character in text)
-
-
-def _fit_members(value: bytes, properties: Mapping[str, ValueType]) -> bytes | None:
-    members = []
-    for name, raw in _OBJECT.decode(value).items():
-        known = properties.get(name)
-        fitted = without_line_breaks(bytes(raw)) if known is None else known.fit(bytes(raw))
-        if fitted is None:
-            return None
-        members.append(msgspec.json.encode(name) + b":" + fitted)
-    return b"{" + b",".join(members) + b"}"
 
 
 def _as_integer(number: bytes) -> bytes | None:
     if _INTEGER.fullmatch(number):
         return number
+    if len(number) > MAX_DIGITS:
+        return None
     try:
         sign, digits, exponent = Decimal(number.decode()).as_tuple()
     except InvalidOperation:  # an exponent of some twenty digits

@@ -11,7 +11,7 @@ import errno
 import io
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,10 +25,10 @@ from tap_fullstory.bundles.sources import ExportSource, open_source
 from tap_fullstory.bundles.unpack import TruncatedFile, unpack
 from tap_fullstory.catalog import CUSTOM_PREFIXES, is_custom, select
 from tap_fullstory.client import Client
-from tap_fullstory.columns import DECODE_ERRORS
 from tap_fullstory.config import Config
 from tap_fullstory.events import EventReader, Malformed
 from tap_fullstory.http.download import SinkError
+from tap_fullstory.json_text import DECODE_ERRORS, check_depth
 from tap_fullstory.state import with_bundle_end
 from tap_fullstory.streams import CUSTOM_VARS, EVENTS
 
@@ -167,19 +167,18 @@ def count_variables(file: BinaryIO, max_events: int, max_event_bytes: int) -> Sa
     @dataclass(frozen=True)
     class Counted:
         events: int
+        consumed: int
         names: list[str]
         malformed: int | None = None
 
-    def parse(run: bytes) -> Counted | None:
-        try:
-            found = _keys(b"[" + run + b"]")
-        except DECODE_ERRORS:
-            return None
-        return Counted(len(found), [name for event in found for name in event if is_custom(name)])
+    def parse(chunk: bytes) -> Iterator[Counted]:
+        with suppress(*DECODE_ERRORS):
+            check_depth(chunk)
+            found = _keys(b"[%b]" % chunk)[: max_events - events]
+            names = [name for event in found for name in event if is_custom(name)]
+            yield Counted(len(found), len(chunk), names)
 
-    reader = EventReader(
-        unpack(file), parse, max_event_bytes=max_event_bytes, max_events=max_events
-    )
+    reader = EventReader(unpack(file), parse, max_event_bytes=max_event_bytes)
     try:
         for batch, _ in reader:
             events += batch.events

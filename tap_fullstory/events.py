@@ -1,31 +1,38 @@
-"""Unpacked bytes to runs of whole events, with the position of each.
+"""Unpacked bytes to chunks of whole events, with the position of each.
 
 The bytes are cut where an event seems to end, `}` `,` `{`, near the end of what has been read, and
-the run before the cut is given to a JSON parser between `[` and `]`. If it parses, the cut was
-real: a parser that has consumed the run and takes the `]` for the array's stands at depth 0,
-outside any string. If not, the seeming end was inside a nested value, or the JSON is broken; then
-the events are told apart one by one, by counting brackets outside strings.
+the chunk before the cut is given to a JSON parser. If that gets to the cut, it was real. If not,
+the seeming end was inside a nested value, or the JSON is not valid; then the events are told apart
+one by one, by counting brackets outside strings.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, Literal, Protocol, TypeVar
 
 from isal.isal_zlib import crc32
 
-from tap_fullstory.bundles.unpack import CHUNK_BYTES, JSON_WHITESPACE
+from tap_fullstory import native
+from tap_fullstory.bundles.unpack import CHUNK_BYTES
+from tap_fullstory.json_text import MAX_DEPTH, WHITESPACE, NestedTooDeeply, NestingScanner
 
 # An event begins with a key. In text that holds JSON itself, logged by somebody's page, the quotes
 # are escaped and do not look like this.
 _BETWEEN_EVENTS = re.compile(rb'\}[ \t\n\r]*,[ \t\n\r]*(?=\{[ \t\n\r]*")')
+_WHITESPACE = re.compile(rb"[ \t\n\r]*")
+_SEPARATOR = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")
 _COMMA = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*(?=\{)")
-_MARK = re.compile(rb'["{}\[\]]')
-NO_EVENT = "holds something that is no event, or no UTF-8, or nested too deep,"
-NO_JSON = "holds broken JSON"
-QUOTE, BACKSLASH, OPENING = ord('"'), ord("\\"), b"{["
+# A chunk, so that its lines take little memory; one larger event makes a chunk of its own.
+MAX_CHUNK_BYTES = 4 * CHUNK_BYTES
+NOT_EVENT = "holds an element that is not an event object, or is not UTF-8,"
+NOT_JSON = "holds an event that is not valid JSON"
+NOT_ENDED = "holds an event that does not end, or is larger than max_event_mb allows,"
+TOO_LARGE = "holds an event that is larger than max_event_mb allows,"
+TOO_DEEP = f"holds an event nested deeper than {MAX_DEPTH} levels"
 
 
 @dataclass(frozen=True)
@@ -40,22 +47,29 @@ class Position:
 
 
 class Parsed(Protocol):
-    """What a parser makes of a run of events."""
+    """What a parser makes of some events of a chunk, in turn."""
 
     @property
     def events(self) -> int:
-        """How many events it covers: all of the run, or those before a malformed one."""
+        """How many events it covers."""
+
+    @property
+    def consumed(self) -> int:
+        """The offset in the chunk after the last of them."""
 
     @property
     def malformed(self) -> int | None:
-        """Where in the run an element is no event; None if all are."""
+        """The offset in the chunk of the element after them, if that is valid JSON and not an
+        event; otherwise None.
+        """
 
 
 P = TypeVar("P", bound=Parsed)
 
 
 class Malformed(Exception):
-    """Something that is no event where an event should be, `offset` unpacked bytes from the start.
+    """Raised for something that is not an event where an event should be, `offset` unpacked bytes
+    from the start.
 
     Its text says what, and quotes nothing.
     """
@@ -65,30 +79,32 @@ class Malformed(Exception):
         self.offset = offset
 
 
-class PositionLost(Exception):
-    """The bytes before a position are not those that it was taken from."""
+class ChecksumMismatch(Exception):
+    """Raised when the bytes before a position are not those that it was taken from."""
 
 
 class EventReader(Generic[P]):
     """Reads the events of one bundle, from its start or from a position inside it.
 
-    `blocks` are the unpacked bytes from the bundle's start. `parse` takes a run, events parted by
-    commas, and gives None if that is not what it is. No batch covers more than `max_events`; an
-    event of more than `max_event_bytes` is malformed.
+    `blocks` are the unpacked bytes from the bundle's start. `parse` takes a chunk, events separated
+    by commas, and yields what it makes of it as far as that is valid JSON. An event of more than
+    `max_event_bytes` is malformed. `check` is called every few milliseconds while no batch comes,
+    and may raise.
     """
 
     def __init__(
         self,
         blocks: Iterator[bytes],
-        parse: Callable[[bytes], P | None],
+        parse: Callable[[bytes], Iterable[P]],
         max_event_bytes: int,
-        max_events: int,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._blocks = blocks
         self._parse = parse
         self._max_event_bytes = max_event_bytes
-        self._max_events = max_events
+        self._check = check
         self._buffer = b""
+        self._start = 0  # in the buffer: where the position is
         self._position = Position()
         self._malformed: Malformed | None = None
         self._after_event = False
@@ -97,219 +113,216 @@ class EventReader(Generic[P]):
     def skip_to(self, position: Position) -> None:
         """Go on from `position` instead of the start, without parsing what lies before it.
 
-        Raises PositionLost if the bytes before it are others than they were.
+        Raises ChecksumMismatch if the bytes before it are others than they were.
         """
         last = b""
         while self._position.bytes < position.bytes:
-            if not self._buffer and not self._read():
+            if self._start == len(self._buffer) and not self._read():
                 break
-            size = min(len(self._buffer), position.bytes - self._position.bytes)
-            last = self._buffer[:size].rstrip(JSON_WHITESPACE)[-1:] or last
-            self._consume(size)
+            size = min(self._unread(), position.bytes - self._position.bytes)
+            skipped = self._buffer[self._start : self._start + size]
+            last = skipped.rstrip(WHITESPACE)[-1:] or last
+            self._consume(self._start + size)
         if (self._position.bytes, self._position.crc32) != (position.bytes, position.crc32):
-            raise PositionLost
+            raise ChecksumMismatch
         self._position = position
         self._after_event = last == b"}"
 
-    @property
-    def position(self) -> Position:
-        """Where the next event is, or the array's end."""
-        return self._position
-
-    @property
-    def malformed(self) -> Malformed | None:
-        """What cannot be read on, once that has been met."""
-        return self._malformed
-
     def __iter__(self) -> Iterator[tuple[P, Position]]:
-        """Each batch with the position after it.
+        """Yield each batch with the position after it.
 
-        Raises Malformed where something is no event, once all events before it have been yielded.
+        Raises Malformed where something is not an event, once all events before it have been
+        yielded.
         """
-        more = self.open()
+        more = self._open()
         while more:
-            if len(self._buffer) < CHUNK_BYTES:
+            if self._unread() < CHUNK_BYTES:
                 self._read()
-            batch = self._next_run()
-            if batch is None:
-                batch, more = self._next_events()
-            if batch is not None and batch.events:
-                yield batch, self._position
-            if self._malformed:
-                more = False
+            cut = self._last_cut()
+            if cut is None or not (yield from self._take_chunk(*cut)):
+                more = not self._malformed and self._at_next_event()
+                more = more and (yield from self._take_told_apart())
         if self._malformed:
             raise self._malformed
 
-    def advance(self, text: bytes | memoryview, events: int) -> None:
-        """Move the position past what was taken off."""
-        before = self._position
-        self._position = Position(
-            before.events + events, before.bytes + len(text), crc32(text, before.crc32)
-        )
-
-    def _next_run(self) -> P | None:
-        """The run up to the last place in the buffer that looks like an event's end."""
-        cut = self._last_cut()
-        if cut is None or cut[0] > self._max_event_bytes:
-            return None
-        end, following = cut
-        batch = self._parse(self._buffer[:end])
-        if batch is None or batch.events > self._max_events:
-            return None
-        if batch.malformed is not None:
-            self._fail(NO_EVENT, batch.malformed)
-            following = batch.malformed
-        self._consume(following, batch.events)
-        return batch
+    def _take_chunk(self, end: int, following: int) -> Generator[tuple[P, Position], None, bool]:
+        """Yield the events up to `end` in the buffer, and go on to `following`; or as far as they
+        are valid JSON. Return whether that is all of them.
+        """
+        first = self._start
+        chunk = self._buffer[first:end]
+        for batch in self._parse(chunk):
+            self._check()
+            after = following
+            if batch.malformed is not None:
+                after = first + batch.malformed
+                self._fail(NOT_EVENT, after)
+            elif batch.consumed < len(chunk):
+                after = first + batch.consumed
+                separator = _SEPARATOR.match(self._buffer, after)
+                self._after_event = separator is None
+                after = separator.end() if separator else after
+            self._consume(after, batch.events)
+            if batch.events:
+                yield batch, self._position
+        return self._start == following and not self._malformed
 
     def _last_cut(self) -> tuple[int, int] | None:
-        """Where the run ends, after a `}`, and where the event after it starts."""
+        """Return where the chunk ends, after a `}`, and where the event after it starts; None if
+        there is no such place, or if an event in the chunk may be too large.
+        """
         separator = self._separator
-        end = self._buffer.rfind(separator) if separator else -1
+        limit = self._start + MAX_CHUNK_BYTES
+        end = self._buffer.rfind(separator, self._start, limit) if separator else -1
         if end < 0:
-            for match in _BETWEEN_EVENTS.finditer(self._buffer):
-                end = match.start()
-                # What parts two events here parts them all: looking for the same bytes is quick.
-                separator = match.group() + b"{"
+            end, separator = self._last_separator()
             if end < 0:
                 return None
+            # What separates two events here separates them all: looking for the same bytes is
+            # quick.
             self._separator = separator
+        if end + 1 - self._start > self._max_event_bytes:
+            return None
         return end + 1, end + len(separator) - 1
 
-    def _next_events(self) -> tuple[P | None, bool]:
-        """The events that end in the buffer, told apart one by one, and whether more follow."""
+    def _last_separator(self) -> tuple[int, bytes]:
+        """Return where the last separator of events begins, and it; -1 if there is none."""
+        found = -1, b""
+        limit = self._start + MAX_CHUNK_BYTES
+        for match in _BETWEEN_EVENTS.finditer(self._buffer, self._start, limit):
+            found = match.start(), match.group() + b"{"
+        return found
+
+    def _take_told_apart(self) -> Generator[tuple[P, Position], None, bool]:
+        """Yield the events that end in the buffer, told apart one by one; return whether more
+        follow.
+        """
         spans = self._whole_events()
-        while not spans:
-            if len(self._buffer) > self._max_event_bytes or not self._read():
-                self._fail(
-                    "holds an event that does not end, or is larger than max_event_mb allows,"
-                )
-                return None, False
-            spans = self._whole_events()
-        good = 0
-        for start, end in spans:
-            if end - start > self._max_event_bytes:
-                self._fail("holds an event that is larger than max_event_mb allows,", start)
-                break
-            if self._parse(self._buffer[start:end]) is None:
-                self._fail(NO_JSON, start)
-                break
-            good = end
-        batch = self._parse(self._buffer[:good]) if good else None
-        if batch is None:
-            return None, False if self._malformed else self._fail(NO_JSON)
-        if batch.malformed is not None:
-            self._fail(NO_EVENT, batch.malformed)
-        if self._malformed:
-            self._consume(self._malformed.offset - self._position.bytes, batch.events)
-            return batch, False
-        self._consume(good, batch.events)
-        return batch, self._step()
+        if not spans:
+            return False
+        end = spans[-1][1]
+        if not (yield from self._take_chunk(end, end)):
+            for start, end in spans:
+                if self._malformed:
+                    return False
+                if start < self._start:
+                    continue
+                self._consume(start)
+                if not (yield from self._take_chunk(end, end)) and not self._malformed:
+                    return self._fail(NOT_JSON, start)
+        return self._step()
 
     def _whole_events(self) -> list[tuple[int, int]]:
-        """Where the events at the buffer's start begin and end, at most `max_events` of them."""
-        spans: list[tuple[int, int]] = []
-        start: int | None = 0
-        while start is not None and len(spans) < self._max_events:
-            end = _object_end(self._buffer, start)
-            if end is None:
+        """Return where the events begin and end that end in the buffer, about MAX_CHUNK_BYTES of
+        them; none, and the first is malformed, if it does not end, is too large or too deep.
+        """
+        find_end = self._end_finder(self._start)
+        try:
+            while (end := find_end(self._buffer)) is None:
+                moved = self._start > 0
+                if self._unread() > self._max_event_bytes or not self._read():
+                    self._fail(NOT_ENDED)
+                    return []
+                if moved:
+                    find_end = self._end_finder(0)
+        except NestedTooDeeply:
+            self._fail(TOO_DEEP)
+            return []
+        if end - self._start > self._max_event_bytes:
+            self._fail(TOO_LARGE)
+            return []
+        spans = [(self._start, end)]
+        while end - self._start < MAX_CHUNK_BYTES and (comma := _COMMA.match(self._buffer, end)):
+            start = comma.end()
+            try:
+                next_end = self._end_finder(start)(self._buffer)
+            except NestedTooDeeply:
                 break
+            if next_end is None or next_end - start > self._max_event_bytes:
+                break
+            end = next_end
             spans.append((start, end))
-            comma = _COMMA.match(self._buffer, end)
-            start = comma.end() if comma else None
         return spans
 
-    def open(self) -> bool:
-        """Go to the next event's `{`; False if there is none."""
+    def _end_finder(self, start: int) -> Callable[[bytes], int | None]:
+        """Return a function that tells where the object ends that begins at `start`; None if it has
+        not ended yet.
+        """
+        if native.is_available():
+            return partial(native.object_end, start=start)
+        return partial(NestingScanner(start).object_end, check=self._check)
+
+    def _open(self) -> bool:
+        """Go to the next event's `{`; return False if there is none."""
         if self._position.bytes:
-            # Where a run stopped at a comma missing or too many, this one has to stop as well.
-            after_event, self._after_event = self._after_event, False
-            return self._step() if after_event else self._at_event()
+            return self._at_next_event()
         if self._next_char() != b"[":
             return self._fail("does not begin with a bracket")
-        self._consume(1)
+        self._consume(self._start + 1)
         return self._close() if self._next_char() == b"]" else self._at_event()
 
     def _step(self) -> bool:
-        """Go over what parts two events, to the next one's `{`; False where none follows."""
+        """Go over what separates two events to the next one's `{`; return False if none follows."""
         char = self._next_char()
         if char == b"]":
             return self._close()
         if char != b",":
             return self._fail("has no comma after an event")
-        self._consume(1)
+        self._consume(self._start + 1)
         return self._at_event()
 
+    def _at_next_event(self) -> bool:
+        """Go to the next event's `{` from before it, or from the end of the last one, where a comma
+        is missing or something else than an event follows it.
+        """
+        after_event, self._after_event = self._after_event, False
+        return self._step() if after_event else self._at_event()
+
     def _at_event(self) -> bool:
-        return self._next_char() == b"{" or self._fail(NO_EVENT)
+        return self._next_char() == b"{" or self._fail(NOT_EVENT)
 
     def _close(self) -> bool:
         """Look at what follows the array's end; the position stays before that."""
         self._after_event = True
-        rest = self._buffer[1:].lstrip(JSON_WHITESPACE)
+        rest = self._buffer[self._start + 1 :].lstrip(WHITESPACE)
         while not rest:
             block = next(self._blocks, b"")
             if not block:
                 return False
-            rest = block.lstrip(JSON_WHITESPACE)
+            rest = block.lstrip(WHITESPACE)
         return self._fail("goes on after the array's end")
 
     def _next_char(self) -> bytes:
-        """The next byte that is no blank, still to be consumed; empty at the end of the blocks."""
+        """Return the next byte that is not whitespace, still to be consumed; empty at the end."""
         while True:
-            inked = self._buffer.lstrip(JSON_WHITESPACE)
-            self._consume(len(self._buffer) - len(inked))
-            if inked or not self._read():
-                return self._buffer[:1]
+            self._consume(_WHITESPACE.match(self._buffer, self._start).end())  # type: ignore[union-attr]
+            if self._unread() or not self._read():
+                return self._buffer[self._start : self._start + 1]
 
-    def _fail(self, what: str, at: int = 0) -> Literal[False]:
-        """Note that something `at` bytes into the buffer cannot be read on."""
-        self._malformed = Malformed(what, self._position.bytes + at)
+    def _fail(self, what: str, at: int | None = None) -> Literal[False]:
+        """Note that what is at `at` in the buffer, or at the position, cannot be read on."""
+        ahead = 0 if at is None else at - self._start
+        self._malformed = Malformed(what, self._position.bytes + ahead)
         return False
 
+    def _unread(self) -> int:
+        return len(self._buffer) - self._start
+
     def _read(self) -> bool:
-        """Read on, to at least twice of what is there; False at the end."""
-        blocks = [self._buffer]
-        missing = max(len(self._buffer), 1)
+        """Read on, to at least twice of what is there; return False at the end."""
+        blocks = [self._buffer[self._start :]]
+        missing = max(self._unread(), 1)
         while missing > 0 and (block := next(self._blocks, b"")):
+            self._check()
             blocks.append(block)
             missing -= len(block)
-        self._buffer = b"".join(blocks)
+        self._buffer, self._start = b"".join(blocks), 0
         return len(blocks) > 1
 
-    def _consume(self, size: int, events: int = 0) -> None:
-        self.advance(memoryview(self._buffer)[:size], events)
-        self._buffer = self._buffer[size:]
-
-
-def _object_end(text: bytes, start: int) -> int | None:
-    """Where the object that starts at `start` ends, by brackets outside strings; None if it has not
-    ended yet.
-    """
-    depth = 0
-    mark = _MARK.search(text, start)
-    while mark:
-        at = mark.start()
-        if text[at] == QUOTE:
-            string_end = _string_end(text, at + 1)
-            if string_end is None:
-                return None
-            mark = _MARK.search(text, string_end)
-            continue
-        depth += 1 if text[at] in OPENING else -1
-        if depth == 0:
-            return at + 1
-        mark = _MARK.search(text, at + 1)
-    return None
-
-
-def _string_end(text: bytes, start: int) -> int | None:
-    """Where the string ends whose first character is at `start`."""
-    while (quote := text.find(b'"', start)) >= 0:
-        escapes = quote
-        while text[escapes - 1] == BACKSLASH and escapes > start:
-            escapes -= 1
-        if (quote - escapes) % 2 == 0:
-            return quote + 1
-        start = quote + 1
-    return None
+    def _consume(self, end: int, events: int = 0) -> None:
+        """Move the position to `end` in the buffer."""
+        before, taken = self._position, memoryview(self._buffer)[self._start : end]
+        self._position = Position(
+            before.events + events, before.bytes + len(taken), crc32(taken, before.crc32)
+        )
+        self._start = end

@@ -16,8 +16,6 @@ from msgspec import Raw
 # recurse, and what they do where Python's stack ends differs between its versions: so text is
 # checked before they get it.
 MAX_DEPTH = 500
-# What decoding raises: not valid JSON, a value of another type, not UTF-8.
-DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError)
 WHITESPACE = b" \t\n\r"
 # How much is scanned at a time: little at first, since most objects are small.
 MIN_PIECE_BYTES, MAX_PIECE_BYTES = 1024, 64 * 1024
@@ -27,13 +25,10 @@ decode_items = msgspec.json.Decoder(list[Raw]).decode
 decode_string = msgspec.json.Decoder(str).decode
 encode = msgspec.json.Encoder().encode
 
-# Escapes in turn, so that an escaped backslash before a "u" is not taken for the start of one: a
-# whole pair, half of one, or any other.
-_ESCAPE = re.compile(
-    rb"\\(?:u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}"
-    rb"|(?P<half>u[Dd][89A-Fa-f][0-9A-Fa-f]{2})|.)",
-    re.DOTALL,
-)
+# What looks like one half of a surrogate pair, or two; an even number of backslashes before it are
+# escaped backslashes.
+_SURROGATES = re.compile(rb"(\\+)(u[Dd][89A-Fa-f][0-9A-Fa-f]{2})(\\u[Dd][C-Fc-f][0-9A-Fa-f]{2})?")
+_HIGH = frozenset(b"89ABab")
 _MARK = re.compile(rb'\\.|["{}\[\]]', re.DOTALL)
 # Brackets as signed bytes: a level more, a level less.
 _OPEN, _CLOSE = b"\x01", b"\xff"
@@ -48,6 +43,10 @@ class NestedTooDeeply(ValueError):
         super().__init__(f"nested deeper than {MAX_DEPTH} levels")
 
 
+# What decoding raises: not valid JSON, a value of another type, not UTF-8, too deep.
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, NestedTooDeeply)
+
+
 def check_depth(text: bytes) -> None:
     """Raise NestedTooDeeply if `text` has more than MAX_DEPTH levels of objects and arrays.
 
@@ -57,16 +56,19 @@ def check_depth(text: bytes) -> None:
         raise NestedTooDeeply
 
 
-def nesting_depth_exceeds(text: bytes, limit: int) -> bool:
+def nesting_depth_exceeds(
+    text: bytes, limit: int, check: Callable[[], None] = lambda: None
+) -> bool:
     """Return whether `text` opens more than `limit` objects and arrays within each other.
 
-    Looks at text that is not valid JSON at least as far as a decoder does.
+    Looks at text that is not valid JSON at least as far as a decoder does. `check` is called all
+    along, and may raise.
     """
     if text.count(b"{") + text.count(b"[") <= limit:
         return False
     scanner = NestingScanner(limit=limit)
     try:
-        scanner.scan(text)
+        scanner.scan(text, check)
     except NestedTooDeeply:
         return True
     return False
@@ -86,9 +88,13 @@ class NestingScanner:
         self._in_string = False
         self._piece_bytes = MIN_PIECE_BYTES
 
-    def scan(self, text: bytes) -> None:
-        """Go on to the end of `text`. Raises NestedTooDeeply if that exceeds the limit."""
+    def scan(self, text: bytes, check: Callable[[], None] = lambda: None) -> None:
+        """Go on to the end of `text`, with `check` between pieces.
+
+        Raises NestedTooDeeply if the limit is exceeded.
+        """
         while piece := self._piece(text):
+            check()
             self._take(piece, *_outside_strings(piece, self._in_string))
 
     def object_end(self, text: bytes, check: Callable[[], None] = lambda: None) -> int | None:
@@ -159,11 +165,14 @@ def repair_surrogates(json_text: bytes) -> tuple[bytes, int]:
 
     def repair(match: re.Match[bytes]) -> bytes:
         nonlocal repairs
-        half = match["half"]
-        repairs += half is not None
-        return match[0] if half is None else rb"\ufffd"
+        backslashes, first, second = match.groups(b"")
+        is_escape = len(backslashes) % 2 == 1
+        if is_escape and second and first[2] in _HIGH:
+            return match[0]
+        repairs += is_escape + bool(second)
+        return backslashes + (b"ufffd" if is_escape else first) + (rb"\ufffd" if second else b"")
 
-    return _ESCAPE.sub(repair, json_text), repairs
+    return _SURROGATES.sub(repair, json_text), repairs
 
 
 def without_line_breaks(json_text: bytes) -> bytes:

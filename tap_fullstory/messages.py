@@ -15,37 +15,37 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from tap_fullstory.columns import without_line_breaks
 from tap_fullstory.errors import TargetError
+from tap_fullstory.json_text import without_line_breaks
 
 WRITE_BYTES = 256 * 1024
 _MOST_AT_ONCE = 64  # pieces in one call; the systems' limits are 1024 and more
 
 
 @dataclass(frozen=True)
-class Frame:
+class RecordEnvelope:
     """What makes a RECORD message of a record: the bytes before it, and those after it with the
     line break.
     """
 
-    head: bytes
-    tail: bytes
+    prefix: bytes
+    suffix: bytes
 
     def lines(self, records: list[bytes | Raw]) -> bytes:
-        """One line for each record; line breaks between the tokens of a record go."""
+        """Return one line for each record; line breaks between the tokens of a record go."""
         if not records:
             return b""
         together = b"".join(records)
         if b"\n" in together or b"\r" in together:
             records = [without_line_breaks(bytes(record)) for record in records]
-        return b"".join((self.head, (self.tail + self.head).join(records), self.tail))
+        return b"".join((self.prefix, (self.suffix + self.prefix).join(records), self.suffix))
 
 
-def record_frame(stream: str, time_extracted: datetime) -> Frame:
-    """The frame of a stream's records that were extracted at a moment, in UTC."""
+def record_envelope(stream: str, time_extracted: datetime) -> RecordEnvelope:
+    """Return the envelope of a stream's records that were extracted at a time in UTC."""
     name = msgspec.json.encode(stream)
     when = time_extracted.strftime("%Y-%m-%dT%H:%M:%S.%fZ").encode()
-    return Frame(
+    return RecordEnvelope(
         b'{"type":"RECORD","stream":' + name + b',"record":',
         b',"time_extracted":"' + when + b'"}\n',
     )

@@ -1,17 +1,17 @@
 """The compiled encoder: `_native.c` reads each event once and writes its line.
 
 The compiled part is optional. Where it could not be built, or TAP_FULLSTORY_PURE_PYTHON is set to
-anything, typed.py does the same with msgspec, at two to three times the CPU.
+anything, records.py encodes event by event.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
-from tap_fullstory.columns import ValueType, needs_no_escape
-from tap_fullstory.messages import Frame
+from tap_fullstory.columns import ValueType
+from tap_fullstory.json_text import NestedTooDeeply, needs_no_escape
 
 try:
     from tap_fullstory import _native
@@ -61,29 +61,32 @@ class NativeEncoder:
         """
         return self._scanner.encode(chunk, prefix, suffix, self._fallback, max_events)
 
-    def lines(self, run: bytes, frame: Frame) -> tuple[int, bytes, Mapping[str, int]] | None:
-        """As records.Road has it."""
-        found = self.encode(run, frame.head, frame.tail)
-        return None if found is None else (found[0], *found[2:])
 
-    def learn(self, names: Iterable[str]) -> None:
-        """As records.Road has it; the scanner registers keys by itself."""
+def object_end(text: bytes, start: int) -> int | None:
+    """Return where the object or array ends that begins at `start`; None if it has not ended yet.
+
+    Raises NestedTooDeeply if it exceeds the limit.
+    """
+    try:
+        end = _native.object_end(text, start)
+    except ValueError:
+        raise NestedTooDeeply from None
+    return None if end < 0 else end
 
 
 def _types(column: ValueType) -> tuple[int, int]:
     """Return what a column and the items of its arrays may be, for the scanner."""
-    if not column.names:
-        return _native.ANYTHING, 0
-    types, items = 0, 0
+    types, items = 0 if column.names else _native.ANYTHING, 0
     for name in column.names:
         types |= _type_bits().get(name, 0)
     if column.date_time:
         types |= _native.DATE_TIME
-    if column.properties:
+    if column.properties or column.additional is not None:
         types &= ~_native.OBJECT  # its members have types of their own: left to the fallback
     if column.items is not None:
         items, inner = _types(column.items)
-        nested = items & (_native.ARRAY | _native.ITEMS) or column.items.properties
+        typed_members = column.items.properties or column.items.additional is not None
+        nested = items & (_native.ARRAY | _native.ITEMS) or typed_members
         types = types & ~_native.ARRAY if nested or inner else types | _native.ITEMS
     return types, items
 

@@ -1,264 +1,368 @@
-"""Runs of events to RECORD lines: the plain road, which says what is right, event by event.
+"""Chunks of events to RECORD lines: the reference encoder, which says what is right.
 
-Most events never get here: the fast road, native.py or typed.py, proves them right as they are.
+Most events never get here: where it was compiled, the native encoder writes their lines, and hands
+over what it does not handle.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple
 
 import msgspec
 from msgspec import Raw
 
 from tap_fullstory.catalog import CUSTOM_VARS, EVENT_DIGEST, Selection
-from tap_fullstory.columns import DECODE_ERRORS, without_line_breaks
-from tap_fullstory.messages import Frame
+from tap_fullstory.columns import ValueType
+from tap_fullstory.counts import MAX_NAME_LENGTH, BoundedCounter
+from tap_fullstory.json_text import (
+    DECODE_ERRORS,
+    MAX_DEPTH,
+    WHITESPACE,
+    check_depth,
+    decode_items,
+    decode_members,
+    decode_string,
+    encode,
+    nesting_depth_exceeds,
+    repair_surrogates,
+    without_line_breaks,
+)
+from tap_fullstory.messages import RecordEnvelope
 from tap_fullstory.native import NativeEncoder, is_available
 from tap_fullstory.times import parse_rfc3339
-from tap_fullstory.typed import TypedRoad, add_member
+
+MAX_REMEMBERED_KEYS = 10_000  # undeclared names whose JSON is remembered
+# Date-times remembered as good: the events of a session and of a page repeat its start.
+MAX_REMEMBERED_DATE_TIMES = 20_000
+MAX_REMEMBERED_DATE_TIME = 64  # bytes, with the quotes; FullStory writes at most 32
+
+EVENT_BYTES = 4096  # more than most events have
 
 _CUSTOM_VARS_KEY = f'"{CUSTOM_VARS}":'.encode()
+_SEPARATOR = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")
 _BETWEEN = re.compile(rb"[ \t\n\r,]*")
-_BLANKS = re.compile(rb'("[^"\\]*(?:\\.[^"\\]*)*")|[ \t\n\r]+', re.DOTALL)
-# Escapes in turn, so that an escaped backslash before a "u" is no mistaken beginning: a whole pair,
-# half of one, or any other.
-_ESCAPE = re.compile(
-    rb"\\(?:u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}"
-    rb"|(?P<half>u[Dd][89A-Fa-f][0-9A-Fa-f]{2})|.)",
-    re.DOTALL,
-)
-
-_BARE = Frame(b"", b"")  # makes no message of a record
-
-_split = msgspec.json.Decoder(list[Raw]).decode
-_members = msgspec.json.Decoder(dict[str, Raw]).decode
-_string = msgspec.json.Decoder(str).decode
-_encode = msgspec.json.Encoder().encode
 
 
 @dataclass
-class Tally:
+class EncodingStats:
     """What happened to values on the way, by column; never the values themselves.
 
-    `misfits` went to CustomVars and left null behind; `dropped` went nowhere, since CustomVars is
-    deselected; `unknown` are the keys which the catalog does not list; `repaired` counts halves of
-    surrogate pairs; `too_early` were left out.
+    `type_mismatches` went to CustomVars and left null behind; `dropped` went nowhere, since
+    CustomVars is deselected; `undeclared` are the keys which the catalog does not list; `repaired`
+    counts halves of surrogate pairs; `before_bookmark` are the events left out.
     """
 
-    misfits: dict[str, int] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
-    unknown: dict[str, int] = field(default_factory=dict)
+    type_mismatches: BoundedCounter = field(default_factory=BoundedCounter)
+    dropped: BoundedCounter = field(default_factory=BoundedCounter)
+    undeclared: BoundedCounter = field(default_factory=BoundedCounter)
     repaired: int = 0
-    too_early: int = 0
+    before_bookmark: int = 0
 
-    def add(self, other: Tally) -> None:
+    def add(self, other: EncodingStats) -> None:
         """Add what `other` counted."""
-        add_counts(self.misfits, other.misfits)
-        add_counts(self.dropped, other.dropped)
-        add_counts(self.unknown, other.unknown)
+        self.type_mismatches.add_all(other.type_mismatches)
+        self.dropped.add_all(other.dropped)
+        self.undeclared.add_all(other.undeclared)
         self.repaired += other.repaired
-        self.too_early += other.too_early
+        self.before_bookmark += other.before_bookmark
 
 
-def add_counts(counts: dict[str, int], more: Mapping[str, int]) -> None:
-    """Add to `counts`. Counter.update takes several times as long over a few names."""
-    for name, count in more.items():
-        counts[name] = counts.get(name, 0) + count
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A run of events as RECORD lines; `events` and `malformed` as events.Parsed has them."""
+class Batch(NamedTuple):
+    """Events of a chunk as RECORD lines; `events`, `consumed` and `malformed` as events.Parsed has
+    them.
+    """
 
     events: int
+    consumed: int
     lines: bytes
     malformed: int | None
-    tally: Tally
-
-
-class Road(Protocol):
-    """A quick way from events to their RECORD lines."""
-
-    def lines(self, run: bytes, frame: Frame) -> tuple[int, bytes, Mapping[str, int]] | None:
-        """How many events a run has, their lines, and how often each unknown key occurs in it;
-        None if the road cannot take the run.
-        """
-
-    def learn(self, names: Iterable[str]) -> None:
-        """Take the keys of an event, which this road could not take, for known from now on."""
+    stats: EncodingStats
 
 
 class RecordEncoder:
-    """Turns the events of one stream into RECORD lines; learns its custom variables on the way."""
+    """Turns the events of one stream into RECORD lines.
 
-    def __init__(self, selection: Selection, *, text_custom_vars: bool, digest: bool) -> None:
-        self._columns = selection.columns
+    `check` is called all along, and may raise.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        *,
+        text_custom_vars: bool,
+        digest: bool,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self._dropped = selection.dropped
         self._custom_vars = selection.custom_vars
         self._text_custom_vars = text_custom_vars
         self._digest = digest
-        self._tally = Tally()  # of the run in hand
-        self._road: Road
+        self._check = check
+        self._good_date_times: set[bytes] = set()
+        # For each column its key as JSON, the first bytes of values that pass, a test for others
+        # that do, and its type, which is slower and knows all.
+        self._columns = {
+            name: (encode(name) + b":", column.passed_on, self._quick_test(column), column)
+            for name, column in selection.columns.items()
+        }
+        self._undeclared_keys: dict[str, bytes] = {}
+        self._stats = EncodingStats()  # of the batch in hand
+        self._native: NativeEncoder | None = None
         if is_available():
-            self._road = NativeEncoder(
-                self._columns,
+            self._native = NativeEncoder(
+                selection.columns,
                 self._dropped,
-                self._plain_or_none,
+                self._record_or_none,
                 custom_vars=self._custom_vars,
                 as_text=text_custom_vars,
             )
-        else:
-            self._road = TypedRoad(self._columns, self._dropped, self._write_custom)
 
-    def encode(self, run: bytes, frame: Frame, since: datetime | None = None) -> Batch | None:
-        """The lines of a run: events parted by commas. None if it is no such JSON.
+    def encode(
+        self,
+        chunk: bytes,
+        envelope: RecordEnvelope,
+        since: datetime | None = None,
+        max_events: int = sys.maxsize,
+    ) -> Iterator[Batch]:
+        """Yield the lines of a chunk: events separated by commas, at most `max_events` at a time.
 
-        Events whose EventStart lies before `since` are left out and counted.
+        Stops where the chunk is not valid JSON, or before; what has been yielded is right all the
+        same. Events whose EventStart lies before `since` are left out
+        and counted.
         """
-        self._tally = Tally()
-        if since is None and not self._digest:
-            fast = self._road.lines(run, frame)
-            if fast is not None:
-                events, lines, unknown = fast
-                self._count_unknown(unknown)
-                return Batch(events, lines, None, self._tally)
-            self._tally = Tally()
-        events_json = b"[" + run + b"]"
-        try:
-            elements = _split(events_json)
-        except DECODE_ERRORS:
-            events_json, self._tally.repaired = repair_surrogates(events_json)
-            try:
-                elements = _split(events_json)
-            except DECODE_ERRORS:
-                return None
-        return self._one_by_one(run, elements, frame, since)
-
-    def _one_by_one(
-        self, run: bytes, elements: list[Raw], frame: Frame, since: datetime | None
-    ) -> Batch:
-        records: list[bytes | Raw] = []
-        keys: dict[str, None] = {}
-        malformed: int | None = None
-        done, end = len(elements), 0
-        for index, element in enumerate(elements):
-            start = _BETWEEN.match(run, end).end()  # type: ignore[union-attr]
-            end = start + len(bytes(element))
-            event = bytes(element)
-            fast = self._road.lines(event, _BARE) if since is None else None
-            if fast is not None:
-                record = fast[1]
-                self._count_unknown(fast[2])
-            else:
-                try:
-                    members = _members_of(event)
-                    if since is not None and _starts_before(members, since):
-                        self._tally.too_early += 1
-                        continue
-                    record = self._plain(members)
-                    keys.update(dict.fromkeys(members))
-                except DECODE_ERRORS:
-                    malformed, done = start, index
-                    if self._tally.repaired:  # those of the events that stay behind do not count
-                        self._tally.repaired = repair_surrogates(run[:start])[1]
+        start = 0
+        if self._native is not None and since is None and not self._digest:
+            while start < len(chunk):
+                # Copying the rest for each of many small batches would take longer than encoding.
+                piece = chunk[start : start + max_events * EVENT_BYTES]
+                found = self._encode_native(self._native, piece, envelope, max_events)
+                if found is None and start + len(piece) < len(chunk):
+                    found = self._encode_native(self._native, chunk[start:], envelope, max_events)
+                if found is None:
                     break
-            if self._digest:
-                record = add_member(record, _digest_member(run[start:end]))
-            records.append(record)
-        self._road.learn(keys)
-        return Batch(done, frame.lines(records), malformed, self._tally)
+                events, consumed, lines, undeclared = found
+                self._count_undeclared(undeclared)
+                end = start + consumed
+                yield Batch(events, end, lines, None, self._stats)
+                separator = _SEPARATOR.match(chunk, end)
+                if separator is None:
+                    return  # the chunk's end, or a comma is missing
+                start = separator.end()
+        if start < len(chunk):
+            yield from self._encode_one_by_one(chunk, start, envelope, since, max_events)
 
-    def _plain_or_none(self, event: bytes) -> bytes | None:
-        """The record of an event that the fast road does not take; None if it is no event."""
+    def _encode_native(
+        self, native: NativeEncoder, chunk: bytes, envelope: RecordEnvelope, max_events: int
+    ) -> tuple[int, int, bytes, Mapping[str, int]] | None:
+        self._stats = EncodingStats()
+        return native.encode(chunk, envelope.prefix, envelope.suffix, max_events)
+
+    def _encode_one_by_one(
+        self,
+        chunk: bytes,
+        start: int,
+        envelope: RecordEnvelope,
+        since: datetime | None,
+        max_events: int,
+    ) -> Iterator[Batch]:
+        text = chunk[start:]
+        elements = self._split(text)
+        repaired = False
+        if elements is None:
+            text, repairs = repair_surrogates(text)
+            elements = self._split(text) if repairs else None
+            repaired = True
+        if elements is None:
+            return
+        end = start
+        events = 0
+        records: list[bytes | Raw] = []
+        self._stats = EncodingStats()
+        for element in elements:
+            self._check()
+            start = _after_separator(chunk, end)
+            if events == max_events:
+                yield Batch(events, end, envelope.lines(records), None, self._stats)
+                events, records, self._stats = 0, [], EncodingStats()
+            event = bytes(element)
+            try:
+                record = self._record(event, since)
+            except DECODE_ERRORS:
+                yield Batch(events, end, envelope.lines(records), start, self._stats)
+                return
+            events += 1
+            end = start + len(event)
+            original = chunk[start:end] if repaired else event
+            if repaired:
+                self._stats.repaired += repair_surrogates(original)[1]
+            if record is None:
+                self._stats.before_bookmark += 1
+                continue
+            if self._digest:
+                record = _add_member(record, _digest_member(original))
+            records.append(record)
+        yield Batch(events, end, envelope.lines(records), None, self._stats)
+
+    def _split(self, chunk: bytes) -> list[Raw] | None:
+        """Return the elements of a chunk; None if it is not valid JSON, or nested too deeply."""
+        if nesting_depth_exceeds(chunk, MAX_DEPTH, self._check):
+            return None
         try:
-            return self._plain(_members_of(event))
+            return decode_items(b"[%b]" % chunk)
         except DECODE_ERRORS:
             return None
 
-    def _plain(self, members: dict[str, Raw]) -> bytes:
-        """The record of one event: the meaning of the catalog, spelt out."""
+    def _record(self, event: bytes, since: datetime | None) -> bytes | None:
+        """Return the record of one event; None if it lies before `since`.
+
+        Raises one of DECODE_ERRORS if it is not an event.
+        """
+        if since is None and self._native is not None:
+            found = self._native.encode(event, b"", b"")
+            if found is not None:
+                self._count_undeclared(found[3])
+                return found[2]
+        members = _members(event)
+        if since is not None and _starts_before(members, since):
+            return None
+        return self._encode_members(members)
+
+    def _record_or_none(self, event: bytes) -> bytes | None:
+        """Return the record of an event that the native encoder does not handle; None if it is not
+        an event.
+        """
+        try:
+            check_depth(event)
+            return self._encode_members(_members(event))
+        except DECODE_ERRORS:
+            return None
+
+    def _encode_members(self, members: Mapping[str, Raw]) -> bytes:
+        """Return the record of one event: the meaning of the catalog, spelled out."""
         kept: list[bytes] = []
         custom: list[bytes] = []
-        unknown: dict[str, int] = {}
-        for name, raw in members.items():
-            key, value = _encode(name) + b":", bytes(raw)
-            column = self._columns.get(name)
-            if column is not None:
-                fitted = column.fit(value)
-                if fitted is None:
-                    tally = self._tally
-                    counts = tally.misfits if self._custom_vars else tally.dropped
-                    add_counts(counts, {name: 1})
-                    custom.append(key + value)
-                    fitted = b"null" if column.nullable else None
-                if fitted is not None:
-                    kept.append(key + fitted)
+        columns = self._columns
+        for name, value in zip(members, map(bytes, members.values()), strict=True):
+            declared = columns.get(name)
+            if declared is not None:
+                key, passed_on, passes, column = declared
+                if value[0] in passed_on or passes(value):
+                    kept.append(key + value)
+                else:
+                    self._coerce(name, key, value, column, kept, custom)
             elif name not in self._dropped:
-                unknown[name] = 1
-                custom.append(key + value)
-        self._count_unknown(unknown)
-        custom_vars = self._write_custom(b"{" + b",".join(custom) + b"}")
-        return add_member(b"{" + b",".join(kept) + b"}", custom_vars)
+                self._stats.undeclared.add(name)
+                if self._custom_vars:
+                    custom.append(self._undeclared_key(name) + value)
+                else:
+                    self._stats.dropped.add(name)
+        record = b"{%b}" % b",".join(kept)
+        return _add_member(record, self._custom_vars_member(custom)) if custom else record
 
-    def _write_custom(self, value: bytes) -> bytes:
-        """The member CustomVars of a record; nothing if it is empty or not wanted."""
-        if value == b"{}" or not self._custom_vars:
-            return b""
+    def _coerce(
+        self,
+        name: str,
+        key: bytes,
+        value: bytes,
+        column: ValueType,
+        kept: list[bytes],
+        custom: list[bytes],
+    ) -> None:
+        coerced = column.coerce(value)
+        if coerced is None:
+            if self._custom_vars:
+                self._stats.type_mismatches.add(name)
+                custom.append(key + value)
+            else:
+                self._stats.dropped.add(name)
+            coerced = b"null" if column.nullable else None
+        if coerced is not None:
+            kept.append(key + coerced)
+        if coerced == value and column.date_time and len(value) <= MAX_REMEMBERED_DATE_TIME:
+            if len(self._good_date_times) == MAX_REMEMBERED_DATE_TIMES:
+                self._good_date_times.clear()
+            self._good_date_times.add(value)
+
+    def _quick_test(self, column: ValueType) -> Callable[[bytes], bool]:
+        """Return a test that some values pass which fit `column` as they are."""
+        if "integer" in column.names and not column.date_time:
+            return bytes.isdigit
+        return self._good_date_times.__contains__ if column.date_time else _never
+
+    def _undeclared_key(self, name: str) -> bytes:
+        key = self._undeclared_keys.get(name)
+        if key is None:
+            key = encode(name) + b":"
+            if len(self._undeclared_keys) < MAX_REMEMBERED_KEYS and len(name) <= MAX_NAME_LENGTH:
+                self._undeclared_keys[name] = key
+        return key
+
+    def _custom_vars_member(self, members: list[bytes]) -> bytes:
+        value = b"{%b}" % b",".join(members)
         if self._text_custom_vars:
-            value = _encode(without_line_breaks(value).decode())
+            value = encode(without_line_breaks(value).decode())
         return _CUSTOM_VARS_KEY + value
 
-    def _count_unknown(self, unknown: Mapping[str, int]) -> None:
-        add_counts(self._tally.unknown, unknown)
-        if not self._custom_vars:
-            add_counts(self._tally.dropped, unknown)
-
-
-def repair_surrogates(json_text: bytes) -> tuple[bytes, int]:
-    """JSON with every half surrogate pair, written as an escape, turned into U+FFFD; and how many.
-
-    FullStory cuts long texts, and cuts pairs with them. The length stays as it was.
-    """
-    repairs = 0
-
-    def repair(match: re.Match[bytes]) -> bytes:
-        nonlocal repairs
-        half = match["half"]
-        repairs += half is not None
-        return match[0] if half is None else rb"\ufffd"
-
-    return _ESCAPE.sub(repair, json_text), repairs
+    def _count_undeclared(self, undeclared: Mapping[str, int]) -> None:
+        if undeclared:
+            self._stats.undeclared.add_all(undeclared)
+            if not self._custom_vars:
+                self._stats.dropped.add_all(undeclared)
 
 
 def event_digest(event: bytes) -> str:
-    """BLAKE2b-128, in hexadecimal, of an event's bytes without the blanks between its tokens."""
+    """Return BLAKE2b-128, in hexadecimal, of an event without the whitespace between its tokens."""
     try:
         compact = msgspec.json.format(event, indent=-1)
     except DECODE_ERRORS:  # half a surrogate pair, which counts as it came
-        compact = _BLANKS.sub(rb"\1", event)
+        compact = _without_whitespace(event)
     return hashlib.blake2b(compact, digest_size=16).hexdigest()
+
+
+def _without_whitespace(json_text: bytes) -> bytes:
+    """Return the same JSON without whitespace between tokens, all tokens as they are spelled."""
+    # Without escapes each quote begins or ends a string; raw control characters are not in JSON.
+    parts = json_text.replace(rb"\\", b"\x00").replace(rb"\"", b"\x01").split(b'"')
+    parts[::2] = [part.translate(None, WHITESPACE) for part in parts[::2]]
+    return b'"'.join(parts).replace(b"\x01", rb"\"").replace(b"\x00", rb"\\")
 
 
 def _digest_member(event: bytes) -> bytes:
     return f'"{EVENT_DIGEST}":"{event_digest(event)}"'.encode()
 
 
-def _members_of(event: bytes) -> dict[str, Raw]:
-    """Raises one of DECODE_ERRORS if it is no event: no object, or no UTF-8, at which msgspec does
-    not look in values that it leaves raw.
+def _add_member(record: bytes, member: bytes) -> bytes:
+    """Return `record`, a JSON object without whitespace around it, with one more member."""
+    members = record[:-1].rstrip()
+    return members + (b"," if len(members) > 1 else b"") + member + b"}"
+
+
+def _never(_: bytes) -> bool:
+    return False
+
+
+def _after_separator(chunk: bytes, end: int) -> int:
+    return _BETWEEN.match(chunk, end).end()  # type: ignore[union-attr]
+
+
+def _members(event: bytes) -> dict[str, Raw]:
+    """Raises one of DECODE_ERRORS if it is not an event: not an object, or not UTF-8, at which
+    msgspec does not look in values that it leaves raw.
     """
-    event.decode()
-    return _members(event)
+    if not event.isascii():
+        event.decode()
+    return decode_members(event)
 
 
-def _starts_before(members: dict[str, Raw], since: datetime) -> bool:
-    """Whether the event lies before `since`; no if it does not say when it was."""
+def _starts_before(members: Mapping[str, Raw], since: datetime) -> bool:
+    """Return whether the event lies before `since`; False if it does not say when it was."""
     try:
-        return parse_rfc3339(_string(bytes(members["EventStart"]))) < since
+        return parse_rfc3339(decode_string(members["EventStart"])) < since
     except (KeyError, ValueError, msgspec.MsgspecError):
         return False

@@ -3,57 +3,68 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 
 from tap_fullstory.bundle import Bundle
 from tap_fullstory.catalog import is_custom
-from tap_fullstory.records import Tally
-from tap_fullstory.shape import in_words
+from tap_fullstory.counts import BoundedCounter, format_counts
+from tap_fullstory.records import EncodingStats
 
 LOGGER = logging.getLogger(__name__)
 
 
-def report_bundle(tally: Tally, bundle: Bundle) -> None:
-    """Say what did not go out as it came, by column and number, never by value."""
+def report_bundle(stats: EncodingStats, bundle: Bundle) -> None:
+    """Log what did not go out as it came, by column and number, never by value."""
     where = f"Bundle {bundle.id} ({bundle.period})"
-    misfits, dropped = Counter(tally.misfits), Counter(tally.dropped)
-    if misfits:
+    if mismatches := stats.type_mismatches:
         LOGGER.warning(
-            "%s: %d values do not fit their column's type; they are null there and stand in "
-            "CustomVars: %s", where, misfits.total(), in_words(misfits),
+            "%s: %d values do not fit their column's type; they are null there and are in "
+            "CustomVars: %s", where, mismatches.total(), format_counts(mismatches),
         )  # fmt: skip
-    if tally.repaired:
+    if stats.repaired:
         LOGGER.warning(
-            "%s: %d halves of surrogate pairs, left where a text was cut, became U+FFFD",
-            where, tally.repaired,
+            "%s: %d half surrogate pairs, left where a text was cut, became U+FFFD",
+            where, stats.repaired,
         )  # fmt: skip
-    if dropped:
+    if stats.dropped:
         LOGGER.info(
             "%s: %d values that do not fit their column, or of keys that the catalog does not "
-            "list, were dropped, since CustomVars is deselected: %s",
-            where, dropped.total(), in_words(dropped),
+            "declare, were dropped, since CustomVars is deselected: %s",
+            where, stats.dropped.total(), format_counts(stats.dropped),
         )  # fmt: skip
-    if tally.too_early:
-        LOGGER.info("%s: %d events from before the bookmark were left out", where, tally.too_early)
+    if stats.before_bookmark:
+        LOGGER.info(
+            "%s: %d events from before the bookmark were left out", where, stats.before_bookmark
+        )
 
 
-def report_unlisted(stream: str, unlisted: Mapping[str, int], custom_vars: bool) -> None:
-    """Say at a run's end which keys came that the catalog does not list, so that people discover
+def report_undeclared(stream: str, undeclared: BoundedCounter, custom_vars: bool) -> None:
+    """Log at a run's end which keys came that the catalog does not declare, so that people discover
     again, and developers add a column.
     """
-    variables = Counter({name: n for name, n in unlisted.items() if is_custom(name)})
-    fields = Counter({name: n for name, n in unlisted.items() if not is_custom(name)})
-    fate = "stand in CustomVars" if custom_vars else "were dropped, since CustomVars is deselected"
-    if variables:
+    fate = "are in CustomVars" if custom_vars else "were dropped, since CustomVars is deselected"
+    if variables := _those(undeclared, is_custom):
         LOGGER.info(
-            "%s: %d custom variables %s that the catalog does not list: %s. "
+            "%s: %s custom variables %s that the catalog does not declare: %s. "
             "--discover with discover_custom_vars lists them as columns to select",
-            stream, len(variables), fate, in_words(variables),
+            stream, _how_many(variables), fate, format_counts(variables),
         )  # fmt: skip
-    if fields:
+    if fields := _those(undeclared, lambda name: not is_custom(name)):
         LOGGER.warning(
-            "%s: %d fields %s that the catalog does not list: %s. Discover again, perhaps with a "
-            "newer version of this tap; if FullStory has added a field that it does not know yet, "
-            "please report it", stream, len(fields), fate, in_words(fields),
+            "%s: %s fields %s that the catalog does not declare: %s. Discover again, perhaps with "
+            "a newer version of this tap; if FullStory has added a field that it does not know "
+            "yet, please report it", stream, _how_many(fields), fate, format_counts(fields),
         )  # fmt: skip
+
+
+def _those(counts: BoundedCounter, wanted: Callable[[str], bool]) -> BoundedCounter:
+    found = BoundedCounter()
+    for name, count in counts.items():
+        if wanted(name):
+            found.add(name, count)
+    found.others = counts.others if found else 0
+    return found
+
+
+def _how_many(counts: BoundedCounter) -> str:
+    return f"more than {len(counts)}" if counts.others else str(len(counts))

@@ -6,26 +6,21 @@ and a key that no property is for go to the stream's overflow property, `extra`,
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 
-import msgspec
 from msgspec import Raw
 
 from tap_fullstory.catalog import Selection
+from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import SourceError
-
-MAX_NAME = 100  # characters of a name that a log line shows
-
-_encode = msgspec.json.Encoder().encode
-_members_of = msgspec.json.Decoder(dict[str, Raw]).decode
-_items_of = msgspec.json.Decoder(list[Raw]).decode
+from tap_fullstory.json_text import decode_items, decode_members, encode
 
 
-class RecordShaper:
-    """Shapes the records of one stream, and counts by property what did not fit; never the values.
+class RestRecordBuilder:
+    """Builds the records of one stream, and counts by property what did not fit; never the values.
 
-    `misfits` and `unknown` went to the property `overflow`, or nowhere if that is None: deselected.
+    `type_mismatches` and `undeclared` went to the property `overflow`, or nowhere if that is None:
+    deselected.
     """
 
     def __init__(self, selection: Selection) -> None:
@@ -34,11 +29,11 @@ class RecordShaper:
         self._columns = selection.columns
         self._dropped = selection.dropped
         self.overflow = selection.row.overflow if selection.custom_vars else None
-        self.misfits: Counter[str] = Counter()
-        self.unknown: Counter[str] = Counter()
+        self.type_mismatches = BoundedCounter()
+        self.undeclared = BoundedCounter()
 
-    def shape(self, members: Mapping[str, Raw], added: Mapping[str, Raw]) -> bytes:
-        """The record of `added`, and of `members` as FullStory sent them.
+    def build(self, members: Mapping[str, Raw], added: Mapping[str, Raw]) -> bytes:
+        """Return the record of `added`, and of `members` as FullStory sent them.
 
         Raises SourceError if it would lack a key property.
         """
@@ -53,17 +48,17 @@ class RecordShaper:
             value, column = bytes(raw), self._columns.get(name)
             if column is None:
                 if name not in self._dropped:
-                    self.unknown[name] += 1
+                    self.undeclared.add(name)
                     extra[name] = value
                 continue
-            fitted = column.fit(value)
-            if fitted is None:
-                self.misfits[name] += 1
+            coerced = column.coerce(value)
+            if coerced is None:
+                self.type_mismatches.add(name)
                 extra[name] = value
-            if fitted is not None or column.nullable:
-                kept[name] = fitted or b"null"
+            if coerced is not None or column.nullable:
+                kept[name] = coerced or b"null"
         for name, raw in displaced.items():
-            self.unknown[name] += 1
+            self.undeclared.add(name)
             extra[name] = bytes(raw)
         for key in self._keys:
             if key not in kept:
@@ -77,39 +72,38 @@ class RecordShaper:
         return _object(kept)
 
 
-def in_words(counts: Counter[str]) -> str:
-    """The most frequent names with their numbers, on one line whatever the names."""
-    named = ((name if name.isprintable() else ascii(name), n) for name, n in counts.most_common(20))
-    return ", ".join(f"{name[:MAX_NAME]} ({count})" for name, count in named)
-
-
-def lifted(members: Mapping[str, Raw], names: tuple[str, ...]) -> dict[str, Raw]:
-    """The members `names` of `metadata`, as far as they are there."""
+def promoted(members: Mapping[str, Raw], names: tuple[str, ...]) -> dict[str, Raw]:
+    """Return the members `names` of `metadata` that are there."""
     if not names or not bytes(members.get("metadata", b"")).startswith(b"{"):
         return {}
-    metadata = _members_of(members["metadata"])
+    metadata = decode_members(members["metadata"])
     return {name: metadata[name] for name in names if name in metadata}
 
 
-def respelled(members: Mapping[str, Raw], spellings: Mapping[str, str]) -> dict[str, Raw]:
-    """`members` and all within them by the names that `spellings` gives, save where a member has
-    that name already.
+def renamed(members: Mapping[str, Raw], aliases: Mapping[str, str]) -> dict[str, Raw]:
+    """Return `members` and all within them by the names that `aliases` gives, except where a member
+    has that name already.
     """
-    result = {}
-    for name, raw in members.items():
-        other = spellings.get(name, name)
-        result[name if other in members else other] = _respelled_value(raw, spellings)
-    return result
+    return decode_members(_renamed_within(Raw(encode(members)), aliases))
 
 
-def _respelled_value(raw: Raw, spellings: Mapping[str, str]) -> Raw:
+def _renamed_within(raw: Raw, aliases: Mapping[str, str]) -> Raw:
+    # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
     value = bytes(raw)
-    if value.startswith(b"{"):
-        return Raw(_encode(respelled(_members_of(value), spellings)))
     if value.startswith(b"["):
-        return Raw(_encode([_respelled_value(item, spellings) for item in _items_of(value)]))
-    return raw
+        items = []
+        for item in decode_items(value):
+            items.append(_renamed_within(item, aliases))  # noqa: PERF401 - a frame less
+        return Raw(encode(items))
+    if not value.startswith(b"{"):
+        return raw
+    members = decode_members(value)
+    result = {}
+    for name, member in members.items():
+        alias = aliases.get(name, name)
+        result[name if alias in members else alias] = _renamed_within(member, aliases)
+    return Raw(encode(result))
 
 
 def _object(members: Mapping[str, bytes]) -> bytes:
-    return b"{" + b",".join(_encode(name) + b":" + value for name, value in members.items()) + b"}"
+    return b"{" + b",".join(encode(name) + b":" + value for name, value in members.items()) + b"}"

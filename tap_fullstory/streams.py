@@ -68,8 +68,8 @@ class RestStream(Stream):
 
     `records` names the member of an answer that lists the records; None: the answer is the only
     one. `limit` is the page size to ask for. With `platforms` the stream is read for each in turn,
-    and each record gets the property `platform`. `lifted` are members of a record's `metadata` that
-    it gets at its top. `spellings` turns names that the documentation uses too into those of the
+    and each record gets the property `platform`. `promoted` are members of a record's `metadata`
+    that it gets at its top. `aliases` turns names that the documentation uses too into those of the
     schema. With `of_users` the stream is read for each identified user in turn, and each record
     gets the properties `user_id` and `uid`.
     """
@@ -79,8 +79,8 @@ class RestStream(Stream):
     paging: Paging | None = None
     limit: int | None = None
     platforms: tuple[str, ...] = ()
-    lifted: tuple[str, ...] = ()
-    spellings: Mapping[str, str] = field(default_factory=dict)
+    promoted: tuple[str, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
     of_users: bool = False
 
     @property
@@ -115,7 +115,7 @@ def _settings(name: str, path: str, level: str = STANDARD, *platforms: str) -> l
     calls = "1 call a platform" if platforms else "1 call"
     of_platform = ("platform",) if platforms else ()
     current = RestStream(
-        name, path, level, calls, of_platform, platforms=platforms, lifted=(LAST_UPDATED,)
+        name, path, level, calls, of_platform, platforms=platforms, promoted=(LAST_UPDATED,)
     )
     history = RestStream(
         f"{name}_history",
@@ -128,7 +128,7 @@ def _settings(name: str, path: str, level: str = STANDARD, *platforms: str) -> l
         paging=_V1_PAGING,
         limit=_LIMIT,
         platforms=platforms,
-        lifted=(LAST_UPDATED,),
+        promoted=(LAST_UPDATED,),
     )
     return [current, history]
 
@@ -193,7 +193,7 @@ STREAMS: tuple[Stream, ...] = (
         records="endpoints",
         paging=_WEBHOOK_PAGING,
         limit=_LIMIT,
-        spellings=_WEBHOOK_SPELLINGS,
+        aliases=_WEBHOOK_SPELLINGS,
     ),
     RestStream(
         "webhook_event_types",
@@ -202,7 +202,7 @@ STREAMS: tuple[Stream, ...] = (
         "1 call",
         ("eventName",),
         records="eventDefs",
-        spellings=_WEBHOOK_SPELLINGS,
+        aliases=_WEBHOOK_SPELLINGS,
     ),
     RestStream(
         "operations",

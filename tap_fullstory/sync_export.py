@@ -23,13 +23,14 @@ from tap_fullstory.bundles.spool import Fetched, SpooledBundle, fetch, prefetch
 from tap_fullstory.bundles.unpack import TruncatedFile
 from tap_fullstory.catalog import EVENT_DIGEST, Selection
 from tap_fullstory.config import Config
+from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import BundleError, TargetError
-from tap_fullstory.events import EventReader, Malformed, Position, PositionLost
-from tap_fullstory.messages import MessageWriter, record_frame
+from tap_fullstory.events import ChecksumMismatch, EventReader, Malformed, Position
+from tap_fullstory.messages import MessageWriter, record_envelope
 from tap_fullstory.native import is_available
 from tap_fullstory.progress import Progress
-from tap_fullstory.records import Batch, RecordEncoder, Tally, add_counts
-from tap_fullstory.report import report_bundle, report_unlisted
+from tap_fullstory.records import Batch, EncodingStats, RecordEncoder
+from tap_fullstory.report import report_bundle, report_undeclared
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import Partial, State
 from tap_fullstory.times import format_rfc3339
@@ -59,8 +60,9 @@ class ExportSync:
             selection,
             text_custom_vars=config.custom_vars_format == "string",
             digest=EVENT_DIGEST in selection.schema["properties"],
+            check=signals.check,
         )
-        self._unlisted: dict[str, int] = {}
+        self._undeclared = BoundedCounter()
 
     def run(self, state: State, now: datetime) -> State:
         """Emit the bundles that end after the bookmark; return the state after the last."""
@@ -96,7 +98,7 @@ class ExportSync:
                     bookmark = states.bundle_end(state, self._name)
                     self._source.release(bundle)
             finally:
-                report_unlisted(self._stream, self._unlisted, self._custom_vars)
+                report_undeclared(self._stream, self._undeclared, self._custom_vars)
         return state
 
     def _wait_for(self, fetched: Iterator[Fetched], state: State) -> Fetched | None:
@@ -131,10 +133,15 @@ class ExportSync:
         """
         bundle, started = spooled.bundle, time.monotonic()
         bookmark = states.bundle_end(state, self._name)
-        frame = record_frame(self._stream, spooled.fetched_at)
-        parse = partial(self._encoder.encode, frame=frame, since=bundle.emitted_before)
+        envelope = record_envelope(self._stream, spooled.fetched_at)
+        parse = partial(
+            self._encoder.encode,
+            envelope=envelope,
+            since=bundle.emitted_before,
+            max_events=self._config.checkpoint_events,
+        )
         reader, position = self._reader(spooled, parse, states.partial(state, self._name))
-        first, tally, unsaved = position, Tally(), 0
+        first, stats, unsaved = position, EncodingStats(), 0
         self._progress.begin(bundle)
 
         def checkpoint() -> None:
@@ -155,8 +162,8 @@ class ExportSync:
                 self._writer.records(batch.lines)
                 position, unsaved = after_batch, unsaved + batch.events
                 self._progress.events(batch.events)
-                tally.add(batch.tally)
-                counter.increment(batch.events - batch.tally.too_early)
+                stats.add(batch.stats)
+                counter.increment(batch.events - batch.stats.before_bookmark)
                 self._signals.check()
         except TargetError:
             raise
@@ -168,8 +175,8 @@ class ExportSync:
             raise
         finally:
             gc.enable()
-            report_bundle(tally, bundle)
-            add_counts(self._unlisted, tally.unknown)
+            report_bundle(stats, bundle)
+            self._undeclared.add_all(stats.undeclared)
         if not bundle.advances_bookmark:
             checkpoint()
         seconds = time.monotonic() - started
@@ -185,7 +192,7 @@ class ExportSync:
                 spooled.chunks(),
                 parse,
                 max_event_bytes=self._config.max_event_mb * 1024 * 1024,
-                max_events=self._config.checkpoint_events,
+                check=self._signals.check,
             )
 
         reader = from_start()
@@ -197,7 +204,7 @@ class ExportSync:
                 # Gigabytes, perhaps, and nothing is written meanwhile.
                 with self._signals.interruptible():
                     reader.skip_to(position)
-            except PositionLost:
+            except ChecksumMismatch:
                 pass
             else:
                 LOGGER.info(

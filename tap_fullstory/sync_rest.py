@@ -20,9 +20,11 @@ from singer import metrics
 from tap_fullstory import state as states
 from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
+from tap_fullstory.counts import format_counts
 from tap_fullstory.errors import AccessError, SourceError
-from tap_fullstory.messages import MessageWriter, record_frame
-from tap_fullstory.shape import RecordShaper, in_words, lifted, respelled
+from tap_fullstory.json_text import decode_string
+from tap_fullstory.messages import MessageWriter, record_envelope
+from tap_fullstory.shape import RestRecordBuilder, promoted, renamed
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import USERS, RestStream, Stream
@@ -35,7 +37,6 @@ T = TypeVar("T")
 
 _NULL = Raw(b"null")
 _list_of_objects = msgspec.json.Decoder(list[dict[str, Raw]] | None).decode
-_string = msgspec.json.Decoder(str).decode
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class RestSync:
         self._client = client
         self._writer = writer
         self._signals = signals
-        self._shaper = RecordShaper(selection)
+        self._builder = RestRecordBuilder(selection)
         self._nameless = 0
         self._full = 0
 
@@ -122,14 +123,16 @@ class RestSync:
         for page in self._waiting(pages(self._client, stream, part.params)):
             lines: list[bytes | Raw] = []
             for record in page:
-                added = {**part.added, **lifted(record, stream.lifted)}
+                added = {**part.added, **promoted(record, stream.promoted)}
                 version = _version(added, stream.replication_key) if part.bookmark else None
                 if version and bookmark and version[0] <= bookmark:
                     continue
                 if version and (newest is None or version > newest):
                     newest = version
-                lines.append(self._shaper.shape(record, added))
-            self._writer.records(record_frame(self._name, datetime.now(timezone.utc)).lines(lines))
+                lines.append(self._builder.build(record, added))
+            self._writer.records(
+                record_envelope(self._name, datetime.now(timezone.utc)).lines(lines)
+            )
             counter.increment(len(lines))
             self._full += stream.of_users and len(page) == stream.limit
             if len(lines) < len(page):
@@ -170,21 +173,21 @@ class RestSync:
 
     def _report(self) -> None:
         """Say what did not go out as it came, by property and number, never by value."""
-        shaper = self._shaper
+        builder = self._builder
         odd = {
-            "do not fit their property's type and are null there": shaper.misfits,
-            "have keys that the schema does not know": shaper.unknown,
+            "do not fit their property's type and are null there": builder.type_mismatches,
+            "have keys that the schema does not declare": builder.undeclared,
         }
         for what, counts in odd.items():
-            if counts and shaper.overflow:
+            if counts and builder.overflow:
                 LOGGER.warning(
                     "%s: %d values %s; they stand in %s: %s",
-                    self._name, counts.total(), what, shaper.overflow, in_words(counts),
+                    self._name, counts.total(), what, builder.overflow, format_counts(counts),
                 )  # fmt: skip
             elif counts:
                 LOGGER.info(
                     "%s: %d values %s; they were dropped, since the catalog deselects %s: %s",
-                    self._name, counts.total(), what, self._stream.overflow, in_words(counts),
+                    self._name, counts.total(), what, self._stream.overflow, format_counts(counts),
                 )  # fmt: skip
         if self._nameless:
             LOGGER.warning(
@@ -210,8 +213,8 @@ def pages(client: Client, stream: RestStream, params: Mapping[str, str]) -> Iter
     seen: set[str] = set()
     while True:
         answer = client.read(stream.path, query, stream.name)
-        if stream.spellings:
-            answer = respelled(answer, stream.spellings)
+        if stream.aliases:
+            answer = renamed(answer, stream.aliases)
         yield _records(answer, stream)
         token = _next_token(answer, stream)
         if stream.paging is None or not token:
@@ -269,5 +272,4 @@ def _text(raw: Raw | None) -> str | None:
     """The text that a JSON value is; None if it is none."""
     if raw is None or not bytes(raw).startswith(b'"'):
         return None
-    text: str = _string(raw)
-    return text
+    return decode_string(raw)

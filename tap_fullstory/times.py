@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 from calendar import monthrange
-from collections.abc import Collection
 from datetime import datetime, timedelta, timezone
-
-import msgspec
 
 # RFC 3339, section 5.6; "T" and "Z" may be lower case there, a leap second is allowed, and a blank
 # instead of the "T" is a convention between applications that nobody agreed on here.
@@ -16,34 +13,17 @@ _DATE_TIME = re.compile(
     r"[Tt]([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60)(?:\.([0-9]+))?"
     r"(?:[Zz]|([+-])([01][0-9]|2[0-3]):([0-5][0-9]))"
 )
-# What is left of "2018-01-04T20:07:11.191Z" if every digit is a zero.
-_MILLISECONDS_UTC = b"0000-00-00T00:00:00.000Z"
-_TO_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
-def is_rfc3339(text: str) -> bool:
-    """Whether `text` is an RFC 3339 date-time, the day of the month included."""
+def is_date_time(text: str) -> bool:
+    """Return whether `text` is an RFC 3339 date-time, the day of the month included, that targets
+    can store: not in the year 0000, not in a leap second.
+    """
     match = _DATE_TIME.fullmatch(text)
-    if match is None:
+    if match is None or match[1] == "0000" or match[6] == "60":
         return False
     day = int(match[3])
-    # monthrange knows no year 0, which is a leap year as 2000 is.
-    return day <= 28 or day <= monthrange(int(match[1]) or 2000, int(match[2]))[1]
-
-
-def all_rfc3339(texts: Collection[str]) -> bool:
-    """Whether every one of `texts` is an RFC 3339 date-time; quick where they are as FullStory
-    writes them, in UTC with milliseconds.
-    """
-    together = "\n".join(texts).encode("utf-8", "replace")
-    if together.translate(_TO_ZEROS) == b"\n".join([_MILLISECONDS_UTC] * len(texts)):
-        try:
-            msgspec.convert(list(texts), list[datetime])
-        except msgspec.ValidationError:  # a leap second, or no such day
-            pass
-        else:
-            return True
-    return all(map(is_rfc3339, texts))
+    return day <= 28 or day <= monthrange(int(match[1]), int(match[2]))[1]
 
 
 def parse_rfc3339(text: str) -> datetime:

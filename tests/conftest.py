@@ -84,9 +84,9 @@ def commands() -> Commands:
     return Commands()
 
 
-@pytest.fixture(params=["native", "typed"], scope="module")
-def either_road(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The compiled fast road, then the one that stands in where nothing could be compiled."""
+@pytest.fixture(params=["native", "reference"], scope="module")
+def either_encoder(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The compiled encoder, then the reference encoder alone."""
     if request.param == "native":
         if not is_available():
             pytest.skip("tap_fullstory/_native.c has not been compiled")

@@ -1,4 +1,4 @@
-"""Runs of events through a RecordEncoder, by either road, and their lines read back."""
+"""Chunks of events through a RecordEncoder, native or reference, and their lines read back."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from strategies import COLUMNS, UNKNOWN, spelt
 
 from tap_fullstory.catalog import Selection
 from tap_fullstory.columns import ValueType
-from tap_fullstory.messages import record_frame
-from tap_fullstory.records import Batch, RecordEncoder, Tally
+from tap_fullstory.messages import record_envelope
+from tap_fullstory.records import Batch, EncodingStats, RecordEncoder
 
 FETCHED_AT = datetime(2026, 6, 2, 12, 0, 0, 7, tzinfo=timezone.utc)
-FRAME = record_frame("events", FETCHED_AT)
+ENVELOPE = record_envelope("events", FETCHED_AT)
 PROMOTED = [name for name in COLUMNS if name.startswith(("user_", "evt_"))]
 
 
@@ -61,7 +61,7 @@ SELECTIONS = {
     "nothing": selection({}, frozenset(COLUMNS), custom_vars=False),
 }
 ALL_COLUMNS = SELECTIONS["all columns"]
-# An encoder that has read this knows every key that strategies.py has, and can take the fast road.
+# An encoder that has read this has registered every key that strategies.py has.
 EVERY_KEY = ",".join(f"{spelt(name, 0)}:null" for name in [*COLUMNS, *UNKNOWN]).join("{}").encode()
 
 
@@ -71,12 +71,19 @@ def encoder(
     return RecordEncoder(chosen, text_custom_vars=text_custom_vars, digest=digest)
 
 
-def encode_plainly(
-    encode: RecordEncoder, run: bytes, since: datetime | None = None
+def encoded(encode: RecordEncoder, chunk: bytes, since: datetime | None = None) -> Batch | None:
+    """What `encode` makes of a chunk, all at once; None if it is not valid JSON."""
+    batches = list(encode.encode(chunk, ENVELOPE, since))
+    assert len(batches) < 2
+    return batches[0] if batches else None
+
+
+def encoded_by_reference(
+    encode: RecordEncoder, chunk: bytes, since: datetime | None = None
 ) -> Batch | None:
-    """What `encode` makes of a run when nothing takes the fast road."""
-    with mock.patch.object(encode, "_road", mock.Mock(lines=lambda *_: None)):
-        return encode.encode(run, FRAME, since)
+    """What `encode` makes of a chunk where nothing was compiled."""
+    with mock.patch.object(encode, "_native", None):
+        return encoded(encode, chunk, since)
 
 
 def records_of(batch: Batch | None) -> list[dict[str, Any]]:
@@ -95,21 +102,21 @@ def records_of(batch: Batch | None) -> list[dict[str, Any]]:
 
 
 def record_of(event: str, encode: RecordEncoder | None = None) -> dict[str, Any]:
-    """The record of one event, the same by both roads."""
+    """The record of one event, the same by both encoders."""
     encode = encode or encoder()
-    (record,) = records_of(encode.encode(event.encode(), FRAME))
-    assert [record] == records_of(encode_plainly(encode, event.encode()))
+    (record,) = records_of(encoded(encode, event.encode()))
+    assert [record] == records_of(encoded_by_reference(encode, event.encode()))
     return record
 
 
-def tally_of(run: str, chosen: Selection = ALL_COLUMNS) -> Tally:
-    """What is counted over a run, the same the second time, when its keys are known."""
+def stats_of(chunk: str, chosen: Selection = ALL_COLUMNS) -> EncodingStats:
+    """What is counted over a chunk, the same the second time, when its keys are registered."""
     encode = encoder(chosen)
-    batches = [encode.encode(run.encode(), FRAME) for _ in range(2)]
+    batches = [encoded(encode, chunk.encode()) for _ in range(2)]
     assert counted(batches[0]) == counted(batches[1])
     return counted(batches[0])
 
 
-def counted(batch: Batch | None) -> Tally:
+def counted(batch: Batch | None) -> EncodingStats:
     assert batch is not None
-    return batch.tally
+    return batch.stats

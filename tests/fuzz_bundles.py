@@ -47,10 +47,10 @@ from strategies import (
 from tap_fullstory.bundles.unpack import TruncatedFile, unpack, verify_complete
 from tap_fullstory.catalog import Selection
 from tap_fullstory.events import EventReader, Malformed, Position
-from tap_fullstory.messages import record_frame
+from tap_fullstory.messages import record_envelope
 from tap_fullstory.records import Batch, RecordEncoder
 
-FRAME = record_frame("events", datetime(2026, 6, 2, tzinfo=timezone.utc))
+ENVELOPE = record_envelope("events", datetime(2026, 6, 2, tzinfo=timezone.utc))
 LARGE = 10**9
 STUCK = 60  # seconds beyond those given after which the last input counts as one without end
 INPUTS_PER_TAP = 300
@@ -115,7 +115,7 @@ class Tap:
 
     selection: Selection
     digest: bool
-    encode: Callable[[bytes], Batch | None]
+    encode: Callable[..., Iterator[Batch]]
 
 
 def some_tap(source: random.Random) -> Tap:
@@ -123,7 +123,7 @@ def some_tap(source: random.Random) -> Tap:
     # By the compiled fast road, or by the one that stands in for it.
     with mock.patch.dict(os.environ, TAP_FULLSTORY_PURE_PYTHON=source.choice(["", "1"])):
         encoder = RecordEncoder(selection, text_custom_vars=False, digest=digest)
-    return Tap(selection, digest, partial(encoder.encode, frame=FRAME))
+    return Tap(selection, digest, partial(encoder.encode, envelope=ENVELOPE))
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,9 @@ def read_on(
 ) -> tuple[list[Any], list[Position], int | None]:
     """The records from a position on, the positions after each batch, and where it stops short."""
     blocks = in_pieces(unpack(io.BytesIO(file)), limits.sizes)
-    reader = EventReader(blocks, tap.encode, limits.max_event_bytes, limits.max_events)
+    reader = EventReader(
+        blocks, partial(tap.encode, max_events=limits.max_events), limits.max_event_bytes
+    )
     reader.skip_to(position)
     found: list[Any] = []
     positions: list[Position] = []

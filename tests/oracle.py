@@ -136,16 +136,16 @@ def fitted(value: Any, column: ValueType) -> Any:
 
 
 def is_date_time(text: str) -> bool:
-    """Whether RFC 3339 takes `text`: the form of its section 5.6, the bounds of section 5.7."""
+    """Whether targets store `text`: the form of RFC 3339, section 5.6, the bounds of Python."""
     match = _DATE_TIME.fullmatch(text)
     if match is None:
         return False
     year, day, *clock = match.groups()
     try:
-        date.fromisoformat(("2000" if year == "0000" else year) + day)  # both are leap years
+        date.fromisoformat(year + day)  # there is no year 0000
     except ValueError:
         return False
-    bounds = (23, 59, 60, 23, 59)  # 60 for a leap second
+    bounds = (23, 59, 59, 23, 59)
     return all(int(part or 0) <= most for part, most in zip(clock, bounds, strict=True))
 
 
@@ -158,6 +158,8 @@ def _number(value: tuple[str, str], names: frozenset[str]) -> Any:
     try:
         exact = Decimal(text)
     except InvalidOperation:
+        return MISFIT
+    if len(text) > MOST_DIGITS:
         return MISFIT
     if not exact:
         return ("int", "0")

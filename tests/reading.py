@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -12,7 +12,7 @@ import oracle
 
 from tap_fullstory.catalog import Selection
 from tap_fullstory.events import EventReader, Malformed, Position
-from tap_fullstory.messages import record_frame
+from tap_fullstory.messages import record_envelope
 from tap_fullstory.records import RecordEncoder
 
 LARGE = 10**9
@@ -20,10 +20,11 @@ MEGABYTE = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Run:
-    """What parse_with_json makes of a run."""
+class Values:
+    """What a parser of the tests makes of some events of a chunk."""
 
     values: list[Any]
+    consumed: int
     malformed: int | None
 
     @property
@@ -31,17 +32,21 @@ class Run:
         return len(self.values)
 
 
-def parse_with_json(run: bytes) -> Run | None:
+def parse_with_json(chunk: bytes, max_events: int) -> Iterator[Values]:
     """A parser for EventReader that shares nothing with the tap's: Python's own."""
     try:
-        elements = oracle.load(b"[" + run + b"]")
+        elements = oracle.load(b"[" + chunk + b"]")
     except (ValueError, RecursionError):
-        return None
-    if all(isinstance(element, dict) for element in elements):
-        return Run(elements, None)
-    events = oracle.truth(b"[" + run + b"]").events
-    end = events[-1].offset - 1 + len(events[-1].text) if events else 0
-    return Run([event.value for event in events], len(run) - len(run[end:].lstrip(b" \t\n\r,")))
+        return
+    events = oracle.truth(b"[" + chunk + b"]").events
+    ends = [event.offset - 1 + len(event.text) for event in events]
+    for start in range(0, len(events), max_events):
+        taken = events[start : start + max_events]
+        consumed = ends[start + len(taken) - 1]
+        yield Values([event.value for event in taken], consumed, None)
+    if not all(isinstance(element, dict) for element in elements):
+        end = ends[-1] if ends else 0
+        yield Values([], end, len(chunk) - len(chunk[end:].lstrip(b" \t\n\r,")))
 
 
 def encoder(custom_vars: bool = True) -> RecordEncoder:
@@ -50,44 +55,30 @@ def encoder(custom_vars: bool = True) -> RecordEncoder:
     return RecordEncoder(selection, text_custom_vars=False, digest=False)
 
 
-@dataclass(frozen=True)
-class Lines:
-    """What parse_with_encoder makes of a run."""
-
-    values: list[Any]
-    malformed: int | None
-
-    @property
-    def events(self) -> int:
-        return len(self.values)
-
-
-def encoding() -> Callable[[bytes], Lines | None]:
+def encoding() -> Callable[[bytes, int], Iterator[Values]]:
     """A parser for EventReader: the one that the tap uses, its lines read back."""
-    encode = partial(
-        encoder().encode, frame=record_frame("events", datetime(2026, 6, 2, tzinfo=timezone.utc))
-    )
+    encode = encoder().encode
+    envelope = record_envelope("events", datetime(2026, 6, 2, tzinfo=timezone.utc))
 
-    def parse(run: bytes) -> Lines | None:
-        batch = encode(run)
-        if batch is None:
-            return None
-        values = [
-            oracle.load(line)["record"].get("CustomVars", {}) for line in batch.lines.splitlines()
-        ]
-        assert len(values) == batch.events
-        return Lines(values, batch.malformed)
+    def parse(chunk: bytes, max_events: int) -> Iterator[Values]:
+        for batch in encode(chunk, envelope, max_events=max_events):
+            values = [
+                oracle.load(line)["record"].get("CustomVars", {})
+                for line in batch.lines.splitlines()
+            ]
+            assert len(values) == batch.events
+            yield Values(values, batch.consumed, batch.malformed)
 
     return parse
 
 
 def reader(
     blocks: Iterable[bytes],
-    parse: Callable[[bytes], Any] = parse_with_json,
+    parse: Callable[[bytes, int], Any] = parse_with_json,
     max_event_bytes: int = LARGE,
     max_events: int = LARGE,
 ) -> EventReader[Any]:
-    return EventReader(iter(blocks), parse, max_event_bytes, max_events)
+    return EventReader(iter(blocks), partial(parse, max_events=max_events), max_event_bytes)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
 
-from date_times import DATE_TIMES, NO_DATE_TIMES
+from date_times import DATE_TIMES, NO_DATE_TIMES, NOT_STORABLE
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
@@ -133,7 +133,7 @@ def _strings(pieces: list[str]) -> st.SearchStrategy[str]:
 
 strings = _strings(PIECES)
 date_time_strings = st.sampled_from(
-    [quoted(text.replace("\n", "\\n")) for text in [*DATE_TIMES, *NO_DATE_TIMES]]
+    [quoted(text.replace("\n", "\\n")) for text in [*DATE_TIMES, *NO_DATE_TIMES, *NOT_STORABLE]]
 )
 numbers = st.sampled_from(NUMBERS) | st.integers().map(str)
 literals = st.sampled_from(["true", "false", "null"])

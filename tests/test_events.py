@@ -15,7 +15,7 @@ import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reading import LARGE, Run, encoding, read, reader
+from reading import LARGE, Values, encoding, parse_with_json, read, reader
 from strategies import (
     LAYOUTS,
     Object,
@@ -29,8 +29,11 @@ from strategies import (
     strange_events,
 )
 
+from tap_fullstory import json_text, native
 from tap_fullstory.bundles.unpack import CHUNK_BYTES
-from tap_fullstory.events import Position, PositionLost, _object_end
+from tap_fullstory.events import ChecksumMismatch, Position
+
+outside_strings = json_text._outside_strings
 
 # --- whole bundles ---
 
@@ -135,29 +138,30 @@ def test_a_reader_at_its_end_brings_nothing_more(bundle: bytes) -> None:
 
 
 @pytest.mark.parametrize("inside", ['"x"', '{"b":1},{"c":2}', "[1,2],[3]", '"},{"'])
+@pytest.mark.usefixtures("either_encoder")
 def test_one_huge_event(inside: str) -> None:
     """Parsed a few times, not once for every block of it."""
     element = f'{{"a":[{",".join([inside] * 30_000)}]}}'.encode()
     parsed = 0
 
-    def parse(run: bytes) -> Run | None:
+    def parse(chunk: bytes, max_events: int) -> Iterator[Values]:
         nonlocal parsed
-        parsed += len(run)
-        try:
-            values = json.loads(b"[" + run + b"]")
-        except ValueError:
-            return None
-        return Run(values, None)
+        parsed += len(chunk)
+        yield from parse_with_json(chunk, max_events)
 
     for bundle in (b"[" + element + b"]", b"[{}," + element + b",{}]"):
         parsed = 0
-        with mock.patch("tap_fullstory.events._object_end", wraps=_object_end) as looked_for_end:
+        with (
+            mock.patch.object(native, "object_end", wraps=native.object_end) as find_end,
+            mock.patch.object(json_text, "_outside_strings", wraps=outside_strings) as scan,
+        ):
             reading = read(reader(cut(bundle, [4096]), parse))
         assert reading.malformed is None
         assert reading.values == json.loads(bundle)
         assert parsed < 8 * len(bundle)
         # Twice as far each time.
-        assert looked_for_end.call_count < 10 + 2 * (len(bundle) // 4096).bit_length()
+        assert find_end.call_count < 10 + 2 * (len(bundle) // 4096).bit_length()
+        assert sum(len(call.args[0]) for call in scan.mock_calls) < 2.5 * len(bundle)
 
 
 def test_traps_in_every_event_cost_no_more_than_a_few_parses_each() -> None:
@@ -165,13 +169,10 @@ def test_traps_in_every_event_cost_no_more_than_a_few_parses_each() -> None:
     bundle = b"[" + b",".join([event] * 6_000) + b"]"
     parsed = 0
 
-    def parse(run: bytes) -> Run | None:
+    def parse(chunk: bytes, max_events: int) -> Iterator[Values]:
         nonlocal parsed
-        parsed += len(run)
-        try:
-            return Run(json.loads(b"[" + run + b"]"), None)
-        except ValueError:
-            return None
+        parsed += len(chunk)
+        yield from parse_with_json(chunk, max_events)
 
     assert len(read(reader(cut(bundle, [CHUNK_BYTES]), parse)).values) == 6_000
     assert parsed < 8 * len(bundle)
@@ -291,7 +292,7 @@ def test_a_change_before_a_position_is_noticed(
         b"",
     ):
         if changed[: position.bytes] != bundle[: position.bytes]:
-            with pytest.raises(PositionLost):
+            with pytest.raises(ChecksumMismatch):
                 reader(cut(changed, sizes)).skip_to(position)
     # What lies behind the position is nobody's business yet.
     behind = reader(cut(bundle[: position.bytes] + b"?", sizes))
@@ -312,5 +313,5 @@ PAIR = b'[{"a":1},{"b":2}]'
     [Position(1, 9, 0), Position(1, 10**9, 0), Position(1, 10**9, crc32(PAIR)), Position(0, 0, 7)],
 )
 def test_a_position_of_another_bundle_is_lost(wrong: Position) -> None:
-    with pytest.raises(PositionLost):
+    with pytest.raises(ChecksumMismatch):
         reader([PAIR]).skip_to(wrong)

@@ -14,6 +14,8 @@ from reading import LARGE, MEGABYTE, Reading, encoding, read, reader
 from strategies import any_events, block_sizes, bundles, cut, damaged, exhaustive
 
 from tap_fullstory.bundles.unpack import CHUNK_BYTES
+from tap_fullstory.events import EventReader
+from tap_fullstory.json_text import MAX_DEPTH
 
 # --- malformed bundles: a caret stands where the first thing is that is no event ---
 
@@ -236,3 +238,45 @@ def test_an_event_without_end_is_not_read_to_the_end() -> None:
     assert reading.malformed is not None
     assert reading.malformed.offset == 4
     assert read_blocks * CHUNK_BYTES < 3 * MEGABYTE
+
+
+# --- limits, by either encoder ---
+
+
+@pytest.mark.usefixtures("either_encoder")
+@pytest.mark.parametrize("key", ["EventType", "evt_a"])
+def test_an_event_nested_deeper_than_the_limit_is_said_to_be(key: str) -> None:
+    def event(levels: int) -> str:
+        inner = levels - 1
+        return f'{{"{key}":{"[" * inner}{"]" * inner}}}'
+
+    for most in (1, LARGE):
+        fits = reader([f"[{{}},{event(MAX_DEPTH)},{{}}]".encode()], encoding(), max_events=most)
+        assert len(read(fits).values) == 3
+        for after in (",{}", ""):
+            bundle = f"[{{}},{event(MAX_DEPTH + 1)}{after}]".encode()
+            reading = read(reader([bundle], encoding(), max_events=most))
+            assert reading.values == [{}]
+            assert reading.malformed is not None
+            assert str(reading.malformed) == "holds an event nested deeper than 500 levels"
+            assert reading.malformed.offset == 4
+
+
+@pytest.mark.usefixtures("either_encoder")
+def test_telling_a_large_event_apart_can_be_interrupted() -> None:
+    class Stop(Exception):
+        pass
+
+    calls = 0
+
+    def check() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 20:
+            raise Stop
+
+    block = b'{"a":1},' * (CHUNK_BYTES // 8)
+    blocks = [b'[{"a":[', *[block] * 200, b"{}]}]"]
+    events = EventReader(iter(blocks), lambda _: [], 10**9, check)
+    with pytest.raises(Stop):
+        list(events)

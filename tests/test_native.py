@@ -20,7 +20,7 @@ from unittest import mock
 import oracle
 import pytest
 from date_times import DATE_TIMES, NO_DATE_TIMES
-from encoders import FRAME, SELECTIONS, encode_plainly, encoder, records_of
+from encoders import SELECTIONS, encoded, encoded_by_reference, encoder, records_of
 from hypothesis import given
 from hypothesis import strategies as st
 from json_cases import LONE_SURROGATES, NOT_VALID, VALID
@@ -29,9 +29,9 @@ from strategies import bundles, exhaustive
 
 from tap_fullstory import native
 from tap_fullstory.columns import ValueType
-from tap_fullstory.records import Batch, Tally
+from tap_fullstory.records import Batch, EncodingStats
 from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
-from tap_fullstory.times import is_rfc3339
+from tap_fullstory.times import is_date_time
 
 _native = pytest.importorskip("tap_fullstory._native", reason="it has not been compiled")
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="it has been ruled out")
@@ -117,7 +117,7 @@ def test_numbers_of_an_integer_column_go_out_as_they_came() -> None:
             found = native_encoder(**columns)(b'{"n":%b}' % value)
             assert found == (1, len(value) + 6, b'{"n":%b}\n' % value, {})
         event = b'{"PageId":%b}' % number
-        for batch in (encoder().encode(event, FRAME), encode_plainly(encoder(), event)):
+        for batch in (encoded(encoder(), event), encoded_by_reference(encoder(), event)):
             assert batch is not None
             assert b'"record":%b,' % event in batch.lines
 
@@ -272,7 +272,7 @@ def test_date_times_with_some_characters_changed() -> None:
     for text in source.choices(texts, k=20_000):
         at = source.randrange(len(text) + 1)
         texts.append(text[:at] + source.choice(CHARACTERS) + text[at + 1 :])
-    assert are_taken(texts) == list(map(is_rfc3339, texts))
+    assert are_taken(texts) == list(map(is_date_time, texts))
 
 
 def test_every_day_and_time() -> None:
@@ -287,7 +287,7 @@ def test_every_day_and_time() -> None:
         texts += [f"2026-06-01T{n:02}:00:00Z", f"2026-06-01T00:{n:02}:00Z"]
         texts += [f"2026-06-01T00:00:{n:02}Z", f"2026-06-01T00:00:{n:02}.5+01:00"]
         texts += [f"2026-06-01T00:00:00+{n:02}:00", f"2026-06-01T00:00:00-00:{n:02}"]
-    assert are_taken(texts) == list(map(is_rfc3339, texts))
+    assert are_taken(texts) == list(map(is_date_time, texts))
 
 
 # --- the same as the reference encoder, whatever a chunk holds ---
@@ -300,10 +300,10 @@ RICH = (
 BYTES = b'{}[]",:\\ \n\r01+-.eu\x1f\x80\xc3\xff'
 
 
-def outcome(batch: Batch | None) -> tuple[int, list[Any], int | None, Tally] | None:
+def outcome(batch: Batch | None) -> tuple[int, list[Any], int | None, EncodingStats] | None:
     if batch is None:
         return None
-    return batch.events, records_of(batch), batch.malformed, batch.tally
+    return batch.events, records_of(batch), batch.malformed, batch.stats
 
 
 @pytest.mark.parametrize("chosen", ["all columns", "few columns"])
@@ -315,8 +315,8 @@ def test_every_cut_and_every_byte_changed(chosen: str) -> None:
         chunks |= {RICH[:at] + bytes([byte]) + RICH[at + 1 :] for byte in BYTES}
     whole = 0
     for chunk in sorted(chunks):
-        expected = outcome(encode_plainly(reference, chunk))
-        assert outcome(compiled.encode(chunk, FRAME)) == expected, chunk
+        expected = outcome(encoded_by_reference(reference, chunk))
+        assert outcome(encoded(compiled, chunk)) == expected, chunk
         whole += expected is not None and expected[2] is None
     assert whole > len(chunks) / 5
 
@@ -453,8 +453,8 @@ def test_events_of_megabytes(as_text: bool) -> None:
     small = b'{"PageId":2,"evt_a":"x"}'
     compiled, reference = encoder(text_custom_vars=as_text), encoder(text_custom_vars=as_text)
     for chunk in (small, large, small + b"," + large + b"," + small, small):
-        expected = records_of(encode_plainly(reference, chunk))
-        assert records_of(compiled.encode(chunk, FRAME)) == expected
+        expected = records_of(encoded_by_reference(reference, chunk))
+        assert records_of(encoded(compiled, chunk)) == expected
 
 
 # --- calls of the fallback ---

@@ -9,18 +9,20 @@ from unittest import mock
 
 import oracle
 import pytest
-from date_times import DATE_TIMES, NO_DATE_TIMES
+from date_times import DATE_TIMES, NO_DATE_TIMES, NOT_STORABLE
 from encoders import (
+    ENVELOPE,
     EVERY_KEY,
     FETCHED_AT,
-    FRAME,
     SELECTIONS,
-    encode_plainly,
+    counted,
+    encoded,
+    encoded_by_reference,
     encoder,
     record_of,
     records_of,
     selection,
-    tally_of,
+    stats_of,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,10 +40,12 @@ from strategies import (
 from tap_fullstory.catalog import discover, select
 from tap_fullstory.columns import ValueType
 from tap_fullstory.config import parse_config
-from tap_fullstory.messages import record_frame
-from tap_fullstory.records import RecordEncoder, repair_surrogates
+from tap_fullstory.counts import MAX_NAMES
+from tap_fullstory.json_text import decode_items, repair_surrogates
+from tap_fullstory.messages import record_envelope
+from tap_fullstory.records import RecordEncoder
 
-pytestmark = pytest.mark.usefixtures("either_road")
+pytestmark = pytest.mark.usefixtures("either_encoder")
 
 # --- any events, by both roads and by the oracle ---
 
@@ -63,7 +67,7 @@ pytestmark = pytest.mark.usefixtures("either_road")
     text_custom_vars=st.booleans(),
     digest=st.booleans(),
 )
-def test_both_roads_give_what_the_catalog_means(
+def test_both_encoders_give_what_the_catalog_means(
     chosen: str,
     runs: list[list[Object]],
     blanks: Any,
@@ -75,7 +79,7 @@ def test_both_roads_give_what_the_catalog_means(
     either = encoder(how, text_custom_vars=text_custom_vars, digest=digest)
     plain = encoder(how, text_custom_vars=text_custom_vars, digest=digest)
     if knowing:
-        either.encode(EVERY_KEY, FRAME)
+        encoded(either, EVERY_KEY)
     for events in runs:
         texts = [write(event, blanks).encode() for event in events]
         run = (blanks("after", 1) + "," + blanks("before", 1)).encode().join(texts)
@@ -85,7 +89,7 @@ def test_both_roads_give_what_the_catalog_means(
             if digest:
                 record["EventDigest"] = oracle.digest(text)
             expected.append(record)
-        for batch in either.encode(run, FRAME), encode_plainly(plain, run):
+        for batch in encoded(either, run), encoded_by_reference(plain, run):
             assert batch is not None
             assert (batch.events, batch.malformed) == (len(events), None)
             records = records_of(batch)
@@ -96,14 +100,17 @@ def test_both_roads_give_what_the_catalog_means(
             assert records == expected
 
 
-def test_the_fast_road_is_taken() -> None:
-    """Otherwise the test above would run one road twice."""
+def test_the_native_encoder_is_used() -> None:
+    """Otherwise the test above would run one encoder twice."""
     good = '{"PageId": 5, "EventStart": "2026-06-01T12:00:00Z", "evt_plan_str": "gold"}'
     for chosen, how in SELECTIONS.items():
         encode = encoder(how)
-        encode.encode(good.encode(), FRAME)  # learns evt_plan_str
-        with mock.patch.object(RecordEncoder, "_plain", side_effect=AssertionError(chosen)):
-            batch = encode.encode(f"{good},{good}".encode(), FRAME)
+        if encode._native is None:
+            continue
+        with mock.patch.object(
+            RecordEncoder, "_encode_members", side_effect=AssertionError(chosen)
+        ):
+            batch = encoded(encode, f"{good},{good}".encode())
         assert records_of(batch) == [oracle.record(oracle.load(good), how)] * 2
 
 
@@ -121,7 +128,7 @@ def test_the_catalog_as_discovered_takes_every_documented_field() -> None:
     assert len(members) >= 70
 
 
-def test_more_custom_variables_than_are_learned_all_come_out() -> None:
+def test_more_custom_variables_than_are_registered_all_come_out() -> None:
     encode = encoder()
     for start in range(0, 1200, 100):
         event = "{" + ",".join(f'"evt_{n}_int":{n}' for n in range(start, start + 100)) + "}"
@@ -181,7 +188,7 @@ def test_more_custom_variables_than_are_learned_all_come_out() -> None:
         ("evt_n_ints", "[1,2.0]", '{"evt_n_ints":[1,2]}'),
         ("evt_n_ints", '[1,"2"]', '{"evt_n_ints":null,"CustomVars":{"evt_n_ints":[1,"2"]}}'),
         ("evt_at_dates", '["",null]', '{"evt_at_dates":[null,null]}'),
-        ("evt_at_dates", '["2016-12-31T23:59:60Z"]', None),
+        ("evt_at_dates", '["2016-12-31T23:59:59Z"]', None),
         ("evt_at_dates", '["now"]', '{"evt_at_dates":null,"CustomVars":{"evt_at_dates":["now"]}}'),
         # A column that is never null is absent instead.
         ("Always", '"x"', '{"CustomVars":{"Always":"x"}}'),
@@ -198,7 +205,7 @@ def test_a_date_time_goes_out_as_it_came(text: str) -> None:
     assert record_of(json.dumps({"EventStart": text})) == {"EventStart": text}
 
 
-@pytest.mark.parametrize("text", NO_DATE_TIMES[1:])
+@pytest.mark.parametrize("text", NO_DATE_TIMES[1:] + NOT_STORABLE)
 def test_what_is_no_date_time_is_a_misfit(text: str) -> None:
     expected = {"EventStart": None, "CustomVars": {"EventStart": text}}
     assert record_of(json.dumps({"EventStart": text})) == expected
@@ -274,7 +281,7 @@ def test_half_a_pair_becomes_a_replacement_character(spelt: str, text: str, repa
     for event, record in places.items():
         assert record_of(event, encode) == record
         assert record_of(event, encode) == record
-        assert tally_of(event).repaired == repaired
+        assert stats_of(event).repaired == repaired
     mended, count = repair_surrogates(f'"{spelt}"'.encode())
     assert (json.loads(mended), count, len(mended)) == (text, repaired, len(spelt) + 2)
 
@@ -297,9 +304,8 @@ def test_line_breaks_between_tokens_do_not_reach_the_output() -> None:
 
 
 def test_a_stream_of_another_name_is_framed_with_it() -> None:
-    frame = record_frame('ev"ents\n', FETCHED_AT - timedelta(microseconds=7))
-    batch = encoder().encode(b'{"PageId":1}', frame)
-    assert batch is not None
+    envelope = record_envelope('ev"ents\n', FETCHED_AT - timedelta(microseconds=7))
+    batch = next(encoder().encode(b'{"PageId":1}', envelope))
     assert batch.lines.count(b"\n") == 1
     assert json.loads(batch.lines) == {
         "type": "RECORD",
@@ -307,3 +313,66 @@ def test_a_stream_of_another_name_is_framed_with_it() -> None:
         "record": {"PageId": 1},
         "time_extracted": "2026-06-02T12:00:00.000000Z",
     }
+
+
+# --- what a catalog says otherwise ---
+
+
+def test_numbers_and_booleans_that_a_catalog_declares_as_string() -> None:
+    config = parse_config({"api_key": "na1.test"}, now=FETCHED_AT, environment={})
+    catalog = discover(config)
+    (stream,) = [entry for entry in catalog["streams"] if entry["tap_stream_id"] == "events"]
+    properties = stream["schema"]["properties"]
+    for name in ("UserId", "EventTargetText"):
+        properties[name] = {"type": ["null", "string"]}
+    properties["evt_n_int"] = {"type": ["null", "string"], "selected": True}
+    (chosen,) = [one for one in select(catalog, config) if one.stream == "events"]
+    encode = encoder(chosen)
+    assert record_of('{"UserId":6606828898126528473}', encode) == {"UserId": "6606828898126528473"}
+    assert record_of('{"UserId":1.50}', encode) == {"UserId": "1.50"}
+    # What we declare as string, or do not declare, has to be one.
+    for name in ("EventTargetText", "evt_n_int"):
+        assert record_of(f'{{"{name}":5}}', encode) == {
+            name: None,
+            "CustomVars": {name: ("int", "5")},
+        }
+
+
+# --- limits ---
+
+
+def test_a_chunk_is_split_once_however_small_its_batches() -> None:
+    encode = encoder()
+    chunk = b",".join(b'{"PageId":%d}' % number for number in range(100))
+    with (
+        mock.patch.object(encode, "_native", None),
+        mock.patch("tap_fullstory.records.decode_items", wraps=decode_items) as split,
+    ):
+        batches = list(encode.encode(chunk, ENVELOPE, max_events=7))
+    assert split.call_count == 1
+    assert [batch.events for batch in batches] == [7] * 14 + [2]
+    assert batches[-1].consumed == len(chunk)
+
+
+@pytest.mark.parametrize("max_events", [1, 7, 1000])
+def test_batches_of_any_size_have_the_same_lines(max_events: int) -> None:
+    texts = ['{"PageId":1}', '{"PageId":2.0}', '{"evt_a":"\\ud83d"}', '{"a":"}, {"}', "{ }"] * 9
+    chunk = " ,\n".join(texts).encode()
+    whole = encoded(encoder(), chunk)
+    assert whole is not None
+    batches = list(encoder().encode(chunk, ENVELOPE, max_events=max_events))
+    assert b"".join(batch.lines for batch in batches) == whole.lines
+    assert sum(batch.events for batch in batches) == 45
+    assert sum(batch.stats.repaired for batch in batches) == whole.stats.repaired == 9
+    for batch in batches:
+        assert 0 < batch.events <= max_events
+        assert chunk[: batch.consumed].endswith(b"}")
+
+
+def test_many_undeclared_names_are_counted_in_bounded_memory() -> None:
+    event = "{" + ",".join(f'"evt_{n}_int":{n}' for n in range(40_000)) + "}"
+    encode = encoder()
+    batch = encoded(encode, event.encode())
+    assert records_of(batch) == [{"CustomVars": oracle.load(event)}]
+    assert len(counted(batch).undeclared) == MAX_NAMES
+    assert counted(batch).undeclared.total() == 40_000

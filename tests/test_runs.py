@@ -10,21 +10,21 @@ import oracle
 import pytest
 from encoders import (
     ALL_COLUMNS,
-    FRAME,
     SELECTIONS,
     counted,
+    encoded,
     encoder,
     records_of,
     selection,
-    tally_of,
+    stats_of,
 )
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Object, any_events, exhaustive, write
 
-from tap_fullstory.records import Tally
+from tap_fullstory.records import EncodingStats
 
-pytestmark = pytest.mark.usefixtures("either_road")
+pytestmark = pytest.mark.usefixtures("either_encoder")
 
 # --- what is no event, and what is no JSON ---
 
@@ -46,14 +46,14 @@ def test_what_is_no_event_is_told_by_its_place(chosen: str, bad: bytes) -> None:
     good = GOOD.encode()
     expected = [oracle.record(oracle.load(good), SELECTIONS[chosen])] * 2
     encode = encoder(SELECTIONS[chosen])
-    encode.encode(good, FRAME)
+    encoded(encode, good)
     for _ in range(2):
         run = good + b", " + good + b" ,\n " + bad + b"," + good
-        batch = encode.encode(run, FRAME)
+        batch = encoded(encode, run)
         assert records_of(batch) == expected
         assert batch is not None
         assert (batch.events, batch.malformed) == (2, run.index(b" ,\n ") + 4)
-        first = encode.encode(bad + b"," + good, FRAME)
+        first = encoded(encode, bad + b"," + good)
         assert first is not None
         assert (first.events, first.lines, first.malformed) == (0, b"", 0)
 
@@ -79,10 +79,10 @@ def test_what_is_no_run_of_events_is_none(chosen: str, broken: bytes) -> None:
     encode = encoder(SELECTIONS[chosen], digest=b"[" in broken)
     for key in (b'"a"', b'"PageId"', b'"EventTargetText"', b'"Nested"'):
         run = broken.replace(b'"a"', key)
-        batch = encode.encode(run, FRAME)
+        batch = encoded(encode, run)
         # An empty run is an empty array, which holds no event.
         assert batch is None or batch.events == 0
-        assert encode.encode(GOOD.encode() + b"," + run, FRAME) is None
+        assert encoded(encode, GOOD.encode() + b"," + run) is None
 
 
 @pytest.mark.parametrize("column", ["evt_a", "Nested", "Anything", "PageId", "evt_at_dates"])
@@ -93,7 +93,7 @@ def test_the_last_depth_that_can_be_read_is_no_crash(column: str) -> None:
         for value in ("[" * depth + "]" * depth, '{"a":' * depth + "1" + "}" * depth):
             run = f'{{"{column}":{value}}}'.encode()
             encode = encoder()
-            for batch in encode.encode(run, FRAME), encode.encode(run, FRAME):
+            for batch in encoded(encode, run), encoded(encode, run):
                 assert batch is None or batch.malformed == 0 or batch.events == 1
 
 
@@ -101,41 +101,50 @@ def test_the_last_depth_that_can_be_read_is_no_crash(column: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("run", "tally"),
+    ("run", "stats"),
     [
-        (GOOD, Tally(unknown=Counter({"evt_a": 1}))),
-        ('{"PageId":"x"},{},{"PageId":"y","Flag":0}', Tally(Counter({"PageId": 2, "Flag": 1}))),
-        ('{"EventStart":""},{"PageId":1.0}', Tally()),
-        ('{"PageId":"x","PageId":1}', Tally()),
-        ('{"Flag":null},{"EventTargetText":"\\ude00"},{"Nested":{"\\ud83d":1}}', Tally(repaired=2)),
-        ('{"evt_a":1,"evt_a":2},{"":0,"evt_a":3}', Tally(unknown=Counter({"evt_a": 2, "": 1}))),
-        ('{"Always":null}', Tally(misfits=Counter({"Always": 1}))),
+        (GOOD, EncodingStats(undeclared=Counter({"evt_a": 1}))),
+        (
+            '{"PageId":"x"},{},{"PageId":"y","Flag":0}',
+            EncodingStats(Counter({"PageId": 2, "Flag": 1})),
+        ),
+        ('{"EventStart":""},{"PageId":1.0}', EncodingStats()),
+        ('{"PageId":"x","PageId":1}', EncodingStats()),
+        (
+            '{"Flag":null},{"EventTargetText":"\\ude00"},{"Nested":{"\\ud83d":1}}',
+            EncodingStats(repaired=2),
+        ),
+        (
+            '{"evt_a":1,"evt_a":2},{"":0,"evt_a":3}',
+            EncodingStats(undeclared=Counter({"evt_a": 2, "": 1})),
+        ),
+        ('{"Always":null}', EncodingStats(type_mismatches=Counter({"Always": 1}))),
     ],
 )  # fmt: skip
-def test_the_tally(run: str, tally: Tally) -> None:
-    assert tally_of(run) == tally
+def test_the_stats(run: str, stats: EncodingStats) -> None:
+    assert stats_of(run) == stats
 
 
 def test_what_deselected_custom_vars_drops_is_counted() -> None:
     """Unknown keys and misfits alike; values of deselected columns are not."""
     how = SELECTIONS["few columns, and no CustomVars"]
     run = '{"Always":"x","evt_b":1,"evt_new_str":2,"PageId":"x"},{"evt_b":1,"evt_b":2},{"Always":1}'
-    assert tally_of(run, how) == Tally(
-        dropped=Counter({"Always": 1, "evt_b": 2}), unknown=Counter({"evt_b": 2})
+    assert stats_of(run, how) == EncodingStats(
+        dropped=Counter({"Always": 1, "evt_b": 2}), undeclared=Counter({"evt_b": 2})
     )
     encode = encoder(how)
-    encode.encode(f'{run},{{"evt_c":1}}'.encode(), FRAME)
+    encoded(encode, f'{run},{{"evt_c":1}}'.encode())
     # A key learned before that is not there is not even counted as zero.
-    assert dict(counted(encode.encode(b'{"evt_c":1}', FRAME)).dropped) == {"evt_c": 1}
+    assert dict(counted(encoded(encode, b'{"evt_c":1}')).dropped) == {"evt_c": 1}
 
 
 def test_events_before_a_malformed_one_are_counted_and_those_after_it_are_not() -> None:
     good, bad = '{"evt_b":"\\ud83d","Always":"x"}', '{"evt_b":1},5,{"evt_b":"\\ud83d","Always":"x"}'
     for custom_vars in (True, False):
-        batch = encoder(selection(custom_vars=custom_vars)).encode(f"{good},{bad}".encode(), FRAME)
+        batch = encoded(encoder(selection(custom_vars=custom_vars)), f"{good},{bad}".encode())
         assert batch is not None
         assert batch.events == 2
-        wanted = tally_of(f'{good},{{"evt_b":1}}', selection(custom_vars=custom_vars))
+        wanted = stats_of(f'{good},{{"evt_b":1}}', selection(custom_vars=custom_vars))
         assert counted(batch) == wanted
         assert wanted.repaired == 1
 
@@ -159,14 +168,14 @@ def test_events_from_before_a_moment_are_left_out(digest: bool) -> None:
         "{}",
     ]
     run = ",".join([early[0], *kept[:3], early[1], *kept[3:]])
-    batch = encoder(digest=digest).encode(run.encode(), FRAME, since)
+    batch = encoded(encoder(digest=digest), run.encode(), since)
     assert batch is not None
     assert batch.events == len(early) + len(kept)
-    assert counted(batch) == Tally(
-        misfits=Counter({"EventStart": 2}),
-        unknown=Counter({"evt_a": 1}),
+    assert counted(batch) == EncodingStats(
+        type_mismatches=Counter({"EventStart": 2}),
+        undeclared=Counter({"evt_a": 1}),
         repaired=1,
-        too_early=2,
+        before_bookmark=2,
     )
     expected = [oracle.record(oracle.load(event), ALL_COLUMNS) for event in kept]
     if digest:
@@ -183,4 +192,4 @@ def test_a_moment_before_all_events_changes_nothing(events: list[Object], chosen
     run = ",".join(write(event, lambda *_: "") for event in events).encode()
     encode = encoder(SELECTIONS[chosen])
     since = datetime.min.replace(tzinfo=timezone.utc)
-    assert records_of(encode.encode(run, FRAME, since)) == records_of(encode.encode(run, FRAME))
+    assert records_of(encoded(encode, run, since)) == records_of(encoded(encode, run))

@@ -15,7 +15,7 @@ from running import fits
 from tap_fullstory import catalog
 from tap_fullstory.config import parse_config
 from tap_fullstory.errors import SourceError
-from tap_fullstory.shape import RecordShaper, lifted, respelled
+from tap_fullstory.shape import RestRecordBuilder, promoted, renamed
 from tap_fullstory.streams import STREAMS, RestStream
 
 CONFIG = parse_config({"api_key": "k"}, datetime(2026, 6, 1, tzinfo=timezone.utc))
@@ -61,8 +61,8 @@ def raw(members: dict[str, Any]) -> dict[str, msgspec.Raw]:
 
 
 def shaped(name: str, members: dict[str, Any], **added: Any) -> dict[str, Any]:
-    shaper = RecordShaper(SELECTIONS[name])
-    record: dict[str, Any] = json.loads(shaper.shape(raw(members), raw(added)))
+    builder = RestRecordBuilder(SELECTIONS[name])
+    record: dict[str, Any] = json.loads(builder.build(raw(members), raw(added)))
     return record
 
 
@@ -151,15 +151,15 @@ def test_what_is_unknown_within_a_value_stays_there():
         ({}, {}),
     ],
 )
-def test_lifting(metadata, found):
-    taken = lifted(raw(metadata), ("lastUpdated",))
+def test_promoting(metadata, found):
+    taken = promoted(raw(metadata), ("lastUpdated",))
     assert {name: bytes(value) for name, value in taken.items()} == found
-    assert lifted(raw(metadata), ()) == {}
+    assert promoted(raw(metadata), ()) == {}
 
 
-def test_spellings_are_turned_at_every_depth_and_hide_nothing():
+def test_aliases_are_turned_at_every_depth_and_hide_nothing():
     given_members = {"a_b": [{"a_b": 1.50, "x": [[{"a_b": None}]]}], "c": {"a_b": 1, "aB": 2}}
-    turned = respelled(raw(given_members), {"a_b": "aB"})
+    turned = renamed(raw(given_members), {"a_b": "aB"})
     assert json.loads(msgspec.json.encode(turned)) == {
         "aB": [{"aB": 1.5, "x": [[{"aB": None}]]}],
         "c": {"a_b": 1, "aB": 2},
