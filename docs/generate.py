@@ -1,9 +1,9 @@
-"""Writes into the documents what follows from the code: settings, flags, exit codes, streams, columns.
+"""Write into the documents what the code says: settings, flags, exit codes, streams, columns.
 
     python docs/generate.py
 
-rewrites the text between each pair of markers, `<!-- generated: NAME -->` and `<!-- end -->`;
-tests/test_docs.py fails where a document differs from it.
+replaces the text between each pair of markers, `<!-- generated: NAME -->` and `<!-- end -->`.
+tests/test_docs.py fails if a document differs from it.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ def regenerate(text: str) -> str:
 
 def settings() -> str:
     """Return the table of settings, which is that of `--about`."""
-    (table,) = re.findall(
-        r"^## Settings\n\n(.*?\n)\n", about("markdown"), re.MULTILINE | re.DOTALL
-    )
+    (table,) = re.findall(r"^## Settings\n\n(.*?\n)\n", about("markdown"), re.MULTILINE | re.DOTALL)
     return table
 
 
@@ -92,6 +90,11 @@ def columns() -> str:
     return _table(["column", "type", "meaning"], rows)
 
 
+def sync_script() -> str:
+    """Return examples/sync.sh as a block."""
+    return f"```sh\n{(ROOT / 'examples/sync.sh').read_text('utf-8')}```\n"
+
+
 def _stream(stream: Stream) -> list[str]:
     return [
         f"`{stream.name}`",
@@ -108,10 +111,9 @@ def _options(parser: argparse.ArgumentParser) -> str:
     rows = []
     for action in parser._actions:
         takes = "" if action.nargs == 0 else _value(action)
-        names = ", ".join(f"`{name}`" for name in action.option_strings[:-1])
-        last = f"`{action.option_strings[-1]}{takes}`"
-        meaning = parser._get_formatter()._expand_help(action)
-        rows.append([f"{names}, {last}" if names else last, meaning])
+        names = [*action.option_strings[:-1], f"{action.option_strings[-1]}{takes}"]
+        meaning = (action.help or "") % {**vars(action), "prog": parser.prog}
+        rows.append([", ".join(f"`{name}`" for name in names), meaning])
     return _table(["flag", "meaning"], rows)
 
 
@@ -134,6 +136,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "sandbox-flags": sandbox_flags,
     "settings": settings,
     "streams": streams,
+    "sync-script": sync_script,
 }
 
 if __name__ == "__main__":

@@ -63,8 +63,8 @@ elif ((codes[1] == 0 && (codes[0] == 1 || codes[0] == 2))); then
     say "The tap failed before its first record, so nothing was stored. The next run starts anew."
     rm -f states.jsonl
 fi
-if ((codes[0] == 0 && codes[1] != 0)); then
+if ((codes[1] != 0)); then
     say "The target failed with exit code ${codes[1]}."
-    exit 1
+    if ((codes[0] == 0)); then exit 1; fi
 fi
 exit "${codes[0]}"
