@@ -83,7 +83,7 @@ wheel: $(ENVS)/dev/.stamp $(ENVS)/wheel/.stamp ## Build a wheel with the compile
 	@ls dist
 
 clean: ## Remove the environments, what was built, and the caches
-	@rm -rf $(ENVS) build dist *.egg-info tap_fullstory/*.so demo/out bench/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(ENVS) build dist *.egg-info tap_fullstory/records/*.so demo/out bench/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: a stamp in each tells that it is complete ---
@@ -103,7 +103,7 @@ $(ENVS)/.tap-files: FORCE
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 # For the tests: the tap from this folder, with the tools.
-$(ENVS)/dev/.stamp: setup.py tap_fullstory/version.py tap_fullstory/_native.c $(ENVS)/.python
+$(ENVS)/dev/.stamp: setup.py tap_fullstory/version.py tap_fullstory/records/_native.c $(ENVS)/.python
 	@echo "$(@D): the tap, editable, and the tools for tests and checks"
 	@rm -rf $(@D)
 	@$(PYTHON) -m venv $(@D)

@@ -82,11 +82,17 @@ setup(
     },
     python_requires=">=3.10",
     packages=find_packages(include=["tap_fullstory", "tap_fullstory.*"]),
-    package_data={"tap_fullstory": ["py.typed", "*.pyi", "schemas/*.json"]},
+    package_data={"tap_fullstory": ["py.typed", "records/*.pyi", "schemas/*.json"]},
     # Makes records several times as fast.
     ext_modules=[]
     if FREE_THREADED
-    else [Extension("tap_fullstory._native", ["tap_fullstory/_native.c"], py_limited_api=True)],
+    else [
+        Extension(
+            "tap_fullstory.records._native",
+            ["tap_fullstory/records/_native.c"],
+            py_limited_api=True,
+        )
+    ],
     options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp310"}},
     cmdclass={"build_ext": BuildExtension, "bdist_wheel": BuildWheel},
     # Exact versions, as the other taps of singer-io have them: what was tested is what runs.

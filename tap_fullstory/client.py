@@ -20,7 +20,7 @@ from msgspec import Raw
 from tap_fullstory.bundle import Bundle
 from tap_fullstory.config import Config
 from tap_fullstory.errors import SourceError
-from tap_fullstory.http.session import EXCERPT_CHARS, HttpSession
+from tap_fullstory.http.session import HttpSession
 from tap_fullstory.http.urls import redact_url
 from tap_fullstory.json_text import decode_members, repair_surrogates
 from tap_fullstory.times import from_epoch
@@ -50,7 +50,7 @@ class Operation:
 
 
 class Client:
-    """FullStory's APIs; a context manager that advances_bookmark the connections."""
+    """FullStory's APIs; a context manager that closes the connections."""
 
     def __init__(self, config: Config, http: HttpSession | None = None) -> None:
         self._http = http or HttpSession(config.api_key, config.user_agent, config.request_timeout)
@@ -97,7 +97,7 @@ class Client:
     def create_export(self, request: Mapping[str, Any]) -> str:
         """Create an export, as "Create Segment Export" documents; return the id of its operation.
 
-        Each call starts one: see HttpSession.post_json for when it is retried. Raises SourceError
+        Each call starts one: see HttpSession.post_json for when it is retried. Raises BadRequest
         if FullStory refuses the request, and as HttpSession.post_json.
         """
         url = f"{self._api}/segments/v1/exports"
@@ -112,8 +112,8 @@ class Client:
         answer = self._http.get_json(url, {}, "operation", gone=GONE)
         results, percent = _value(answer, "results"), _value(answer, "estimatePctComplete")
         return Operation(
-            state=str(_value(answer, "state") or "UNKNOWN").upper(),
-            error=str(_value(answer, "errorDetails") or "")[:EXCERPT_CHARS],
+            state=self._http.excerpt(str(_value(answer, "state") or "UNKNOWN")).upper(),
+            error=self._http.excerpt(str(_value(answer, "errorDetails") or "")),
             percent=percent if isinstance(percent, int) else 0,
             result_id=_text(results, "searchExportId", url) if results else None,
         )

@@ -26,9 +26,9 @@ from tap_fullstory.bundles.unpack import TruncatedFile, unpack
 from tap_fullstory.catalog import CUSTOM_PREFIXES, is_custom, select
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config
-from tap_fullstory.events import EventReader, Malformed
 from tap_fullstory.http.download import SinkError
 from tap_fullstory.json_text import DECODE_ERRORS, check_depth
+from tap_fullstory.records.reader import EventReader, Malformed
 from tap_fullstory.state import with_bundle_end
 from tap_fullstory.streams import CUSTOM_VARS, EVENTS
 

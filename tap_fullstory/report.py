@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tap_fullstory.bundle import Bundle
 from tap_fullstory.catalog import is_custom
 from tap_fullstory.counts import BoundedCounter, format_counts
-from tap_fullstory.records import EncodingStats
+from tap_fullstory.records.encoder import EncodingStats
 
 LOGGER = logging.getLogger(__name__)
 

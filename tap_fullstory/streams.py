@@ -54,11 +54,11 @@ class Stream:
 
 @dataclass(frozen=True)
 class Paging:
-    """How a list goes on: the next page's token stands in the answer under one of `tokens`, and is
-    sent back under all of `parameters`. An empty token, or none, ends the list.
+    """How a list continues: the answer holds the next page's token under one of the names in
+    `tokens`, and `parameter` sends it back. An empty token, or none, ends the list.
     """
 
-    parameters: tuple[str, ...]
+    parameter: str
     tokens: tuple[str, ...]
 
 
@@ -91,10 +91,10 @@ class RestStream(Stream):
 
 # The schemas of the documentation spell the token in one way, its examples in the other.
 _TOKENS = ("nextPaginationToken", "next_pagination_token")
-_V1_PAGING = Paging(("paginationToken",), _TOKENS)
-# "List Endpoints" has pagination_token in its table of parameters, and paginationToken in its text.
-_WEBHOOK_PAGING = Paging(("pagination_token", "paginationToken"), _TOKENS)
-_V2_PAGING = Paging(("page_token",), ("next_page_token",))
+_V1_PAGING = Paging("paginationToken", _TOKENS)
+# The parameter in the table of "List Endpoints"; its text calls it paginationToken.
+_WEBHOOK_PAGING = Paging("pagination_token", _TOKENS)
+_V2_PAGING = Paging("page_token", ("next_page_token",))
 _LIMIT = 100  # the most that segments, histories, webhooks and operations allow
 # "List Sessions" documents the parameter and its default, 20, but no maximum.
 _NEWEST_SESSIONS = 100

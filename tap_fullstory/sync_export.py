@@ -25,11 +25,11 @@ from tap_fullstory.catalog import EVENT_DIGEST, Selection
 from tap_fullstory.config import Config
 from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import BundleError, TargetError
-from tap_fullstory.events import ChecksumMismatch, EventReader, Malformed, Position
 from tap_fullstory.messages import MessageWriter, record_envelope
-from tap_fullstory.native import is_available
 from tap_fullstory.progress import Progress
-from tap_fullstory.records import Batch, EncodingStats, RecordEncoder
+from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
+from tap_fullstory.records.native import is_available
+from tap_fullstory.records.reader import ChecksumMismatch, EventReader, Malformed, Position
 from tap_fullstory.report import report_bundle, report_undeclared
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import Partial, State

@@ -24,7 +24,7 @@ from tap_fullstory.counts import format_counts
 from tap_fullstory.errors import AccessError, SourceError
 from tap_fullstory.json_text import decode_string
 from tap_fullstory.messages import MessageWriter, record_envelope
-from tap_fullstory.shape import RestRecordBuilder, promoted, renamed
+from tap_fullstory.records.rest import RestRecordBuilder, promoted, renamed
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import USERS, RestStream, Stream
@@ -226,7 +226,7 @@ def pages(client: Client, stream: RestStream, params: Mapping[str, str]) -> Iter
                 "it again; if it stays so, ask FullStory support about it."
             )
         seen.add(token)
-        query.update(dict.fromkeys(stream.paging.parameters, token))
+        query[stream.paging.parameter] = token
 
 
 def _records(answer: Record, stream: RestStream) -> list[Record]:

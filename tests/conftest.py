@@ -8,7 +8,7 @@ from unittest import mock
 
 import pytest
 
-from tap_fullstory.native import is_available
+from tap_fullstory.records.native import is_available
 
 ENVIRONMENTS = Path(sys.prefix).parent  # beside the one that the tests run in
 
@@ -17,7 +17,7 @@ SLOW_FILES = {
     "test_backfill", "test_dist", "test_faults_file", "test_faults_wire", "test_individuals",
     "test_kills", "test_loaders", "test_machine", "test_malformed", "test_meltano", "test_rest",
     "test_sandbox", "test_secrets", "test_segment_export", "test_segment_resume", "test_selection",
-    "test_signals", "test_sync", "test_targets", "test_values", "test_workers",
+    "test_signals", "test_sync", "test_targets", "test_values",
 }  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def either_encoder(request: pytest.FixtureRequest) -> Iterator[None]:
     """The compiled encoder, then the reference encoder alone."""
     if request.param == "native":
         if not is_available():
-            pytest.skip("tap_fullstory/_native.c has not been compiled")
+            pytest.skip("tap_fullstory/records/_native.c has not been compiled")
         yield
         return
     with mock.patch.dict(os.environ, TAP_FULLSTORY_PURE_PYTHON="1"):

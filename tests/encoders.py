@@ -12,7 +12,7 @@ from strategies import COLUMNS, UNKNOWN, spelt
 from tap_fullstory.catalog import Selection
 from tap_fullstory.columns import ValueType
 from tap_fullstory.messages import record_envelope
-from tap_fullstory.records import Batch, EncodingStats, RecordEncoder
+from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
 
 FETCHED_AT = datetime(2026, 6, 2, 12, 0, 0, 7, tzinfo=timezone.utc)
 ENVELOPE = record_envelope("events", FETCHED_AT)

@@ -142,6 +142,16 @@ RECOVERIES = [
     WireFault(
         "cut-twice", ("get:cut,after=30000", "get:cut,after=30000"), "list get get@30000 get@60000"
     ),
+    # More often than a request is tried that brings nothing: each of these brings a further part.
+    WireFault(
+        "cut-nine-times",
+        ("get:cut,after=9000",) * 9,
+        "list get " + " ".join(f"get@{9000 * number}" for number in range(1, 10)),
+    ),
+    WireFault("length-beside-chunks", ("get:mislabelled,length=10",), "list get"),
+    WireFault("list-length-beside-chunks", ("list:mislabelled,length=10",), "list get"),
+    WireFault("list-interim-response", ("list:interim",), "list get"),
+    WireFault("get-interim-response", ("get:interim",), "list get"),
     WireFault("no-length-cut", ("get:chunked,after=70000",), "list get get@65536"),
     WireFault("no-length-reset", ("get:chunked,after=70000,end=reset",), "list get get@65536"),
     # Nothing on the wire tells that this one is cut: the proof does, and it is fetched once more.
@@ -157,6 +167,7 @@ RECOVERIES = [
     WireFault("throttled-date", ("list:429,retry-after=date+1",), "list list get"),
     WireFault("throttled-wordless", ("get:429",), "list get get"),
     WireFault("throttled-garbage", ("get:429,retry-after=presently",), "list get get"),
+    WireFault("throttled-503", ("get:503,retry-after=1",), "list get get"),
     WireFault("throttled-amid", ("get:cut,after=70000", "get:429"), "list get get@70000 get@70000"),
     WireFault("storage", (), "list get storage", {"redirect": True}),
     WireFault(
@@ -213,10 +224,10 @@ REFUSALS = [
     Refusal("list-410", "list:410", "has closed this API"),
     Refusal("get-410", "get:410", "has closed this API"),
     Refusal("list-400", Fault("status", "list", status=400, body=f"no {KEY}".encode()), "no ***"),
-    Refusal("get-400", Fault("status", "get", status=400, body=f"no {KEY}".encode()), "no ***"),
+    Refusal("get-400", Fault("status", "get", status=400, body=TEXT.encode()), "HTTP 400 from"),
     # A proxy's success that is none: its text may be that of events.
     Refusal("get-203", Fault("status", "get", status=203, body=TEXT.encode()), "HTTP 203 from"),
-    Refusal("list-page", "list:html", "something else than the JSON promised: '<!DOCTYPE"),
+    Refusal("list-page", "list:html", "other than the JSON promised: '<!DOCTYPE"),
     Refusal(
         "list-no-list",
         Fault("status", "list", status=200, body=b'{"error": "none"}'),
@@ -225,7 +236,7 @@ REFUSALS = [
     Refusal("list-loop", "list:redirect,times=always", "redirects more than 10 times"),
     Refusal("get-loop", "get:redirect,times=always", "redirects more than 10 times"),
     Refusal("get-ftp", "get:redirect,location=ftp://127.0.0.1/x?sig=Signatur", "not a valid URL"),
-    Refusal("get-no-host", "get:redirect,location=http://[::1", "cannot be asked for"),
+    Refusal("get-no-host", "get:redirect,location=http://[::1", "not a valid URL"),
     Refusal("storage-404", "storage:404", "HTTP 404 from http://127.0.0.1:", {"redirect": True}),
     Refusal("storage-401", "storage:401", "HTTP 401 from http://127.0.0.1:", {"redirect": True}),
 ]
@@ -240,8 +251,8 @@ EXPORT_REFUSALS = [
     Refusal("create-410", "create:410", "has closed this API"),
     Refusal("create-400", Fault("status", "create", status=400, body=f"no {KEY}".encode()), "no *"),
     Refusal("storage-203", Fault("status", "storage", status=203, body=TEXT.encode()), "HTTP 203"),
-    Refusal("create-page", "create:html", "something else than the JSON promised: '<!DOCTYPE"),
-    Refusal("operation-page", "operation:html", "something else than the JSON promised"),
+    Refusal("create-page", "create:html", "other than the JSON promised: '<!DOCTYPE"),
+    Refusal("operation-page", "operation:html", "other than the JSON promised"),
     Refusal(
         "create-no-id",
         Fault("status", "create", status=200, body=b'{"error": "none"}'),
@@ -260,12 +271,12 @@ EXPORT_REFUSALS = [
     Refusal(
         "results-ftp",
         Fault("status", "results", status=200, body=b'{"location":"ftp://[::1/?sig=Signatur"}'),
-        "gave no https address",
+        "did not give an https URL",
     ),
     Refusal(
         "results-http",
         Fault("status", "results", status=200, body=b'{"location":"http://a.example/?Signatur"}'),
-        "gave no https address",
+        "did not give an https URL",
     ),
     # A POST that is sent elsewhere would become a GET there.
     Refusal("create-redirected", "create:redirect,location=http://127.0.0.1:1/", "HTTP 302 from"),
@@ -332,7 +343,7 @@ def instead(text: bytes) -> Callable[[list[bytes]], bytes]:
 
 FILE_EVENTS = 150
 GOOD = 90
-_NO_EVENT = "holds something that is no event"
+_NOT_EVENT = "holds an element that is not an event object"
 
 UNPROVEN = [
     FileFault("bit-flip", lambda items: flipped(packed(items), 2000), "damaged gzip member"),
@@ -349,12 +360,13 @@ UNPROVEN = [
         "ends before its closing bracket",
     ),
     FileFault(
-        "garbage-behind", lambda items: packed(items) + TEXT.encode(), "no gzip member after its"
+        "garbage-behind", lambda items: packed(items) + TEXT.encode(), "something other than gzip"
     ),
     FileFault("plain-cut", lambda items: array(items)[:-1], "ends before its closing bracket"),
     FileFault("not-closed", lambda items: gzip.compress(array(items)[:-1]), "ends before its"),
     FileFault("text-behind", lambda items: gzip.compress(array(items) + TEXT.encode()), "goes on"),
-    FileFault("matryoshka", lambda items: wrapped(array(items[:1]), 1200), "gzip inside gzip"),
+    FileFault("five-levels", lambda items: wrapped(array(items), 5), "more than 4 levels deep"),
+    FileFault("1200-levels", lambda items: wrapped(array(items[:1]), 1200), "gzip inside gzip"),
     FileFault("empty", lambda items: b"", "is empty"),
     FileFault("empty-gzip", lambda items: gzip.compress(b""), "is empty"),
     FileFault("blank", lambda items: b" \n\t", "is not a JSON array"),
@@ -363,12 +375,12 @@ UNPROVEN = [
 ]  # fmt: skip
 
 MALFORMED = [
-    FileFault("number", instead(b"17"), _NO_EVENT, GOOD),
-    FileFault("null", instead(b"null"), _NO_EVENT, GOOD),
-    FileFault("text", instead(f'"{TEXT}"'.encode()), _NO_EVENT, GOOD),
-    FileFault("array", instead(b'[{"EventType":"click"}]'), _NO_EVENT, GOOD),
-    FileFault("first", lambda items: packed([b"null", *items]), _NO_EVENT, 0),
-    FileFault("last", lambda items: packed([*items, b"null"]), _NO_EVENT, FILE_EVENTS, False),
+    FileFault("number", instead(b"17"), _NOT_EVENT, GOOD),
+    FileFault("null", instead(b"null"), _NOT_EVENT, GOOD),
+    FileFault("text", instead(f'"{TEXT}"'.encode()), _NOT_EVENT, GOOD),
+    FileFault("array", instead(b'[{"EventType":"click"}]'), _NOT_EVENT, GOOD),
+    FileFault("first", lambda items: packed([b"null", *items]), _NOT_EVENT, 0),
+    FileFault("last", lambda items: packed([*items, b"null"]), _NOT_EVENT, FILE_EVENTS, False),
     FileFault(
         "broken", instead(f'{{"EventTargetText":"{TEXT}","PageUrl":}}'.encode()), "broken", GOOD
     ),
@@ -388,7 +400,7 @@ MALFORMED = [
         "no-utf-8-in-an-unknown-key", instead(b'{"evt_x_str":"\xff","evt_y":1}'), "UTF-8", GOOD
     ),
     FileFault("too-deep", instead(b'{"evt_x":' + b"[" * 99_999 + b"]" * 99_999 + b"}"), "", GOOD),
-    FileFault("two-commas", instead(b""), _NO_EVENT, GOOD),
+    FileFault("two-commas", instead(b""), _NOT_EVENT, GOOD),
     FileFault(
         "no-comma",
         lambda items: packed([*items[:GOOD], b" ".join(items[GOOD:])]),

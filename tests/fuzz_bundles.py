@@ -46,9 +46,9 @@ from strategies import (
 
 from tap_fullstory.bundles.unpack import TruncatedFile, unpack, verify_complete
 from tap_fullstory.catalog import Selection
-from tap_fullstory.events import EventReader, Malformed, Position
 from tap_fullstory.messages import record_envelope
-from tap_fullstory.records import Batch, RecordEncoder
+from tap_fullstory.records.encoder import Batch, RecordEncoder
+from tap_fullstory.records.reader import EventReader, Malformed, Position
 
 ENVELOPE = record_envelope("events", datetime(2026, 6, 2, tzinfo=timezone.utc))
 LARGE = 10**9

@@ -29,7 +29,7 @@ import native_builds
 import oracle
 from encoders import SELECTIONS
 
-from tap_fullstory import _native, native
+from tap_fullstory.records import _native, native
 
 FUZZ = Path(__file__).parent / "fuzz"
 FOUND = native_builds.BUILDS / "found"

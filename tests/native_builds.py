@@ -18,7 +18,7 @@ import sysconfig
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SOURCE = ROOT / "tap_fullstory/_native.c"
+SOURCE = ROOT / "tap_fullstory/records/_native.c"
 BUILDS = ROOT / ".venvs/builds"
 HEADERS = ["-isystem", sysconfig.get_path("include")]
 WARNINGS = (
@@ -33,7 +33,7 @@ SANITIZER_OPTIONS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "PYTHONMALLOC": "malloc",
 }
-TESTS = ["tests/test_native.py", "tests/test_native_memory.py"]
+TESTS = ["tests/records/test_native.py", "tests/records/test_native_memory.py"]
 
 
 def check_warnings() -> int:
@@ -56,9 +56,11 @@ def build(name: str, compiler: str, *flags: str) -> Path:
     folder = BUILDS / name
     shutil.rmtree(folder, ignore_errors=True)
     package = folder / "tap_fullstory"
-    shutil.copytree(SOURCE.parent, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copytree(
+        ROOT / "tap_fullstory", package, ignore=shutil.ignore_patterns("*.so", "__pycache__")
+    )
     command = [compiler, "-shared", "-fPIC", "-O1", "-g", "-UNDEBUG", *flags, *HEADERS, str(SOURCE)]
-    subprocess.run([*command, "-o", str(package / "_native.abi3.so")], check=True)
+    subprocess.run([*command, "-o", str(package / "records/_native.abi3.so")], check=True)
     return folder
 
 

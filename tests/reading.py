@@ -11,9 +11,9 @@ from typing import Any
 import oracle
 
 from tap_fullstory.catalog import Selection
-from tap_fullstory.events import EventReader, Malformed, Position
 from tap_fullstory.messages import record_envelope
-from tap_fullstory.records import RecordEncoder
+from tap_fullstory.records.encoder import RecordEncoder
+from tap_fullstory.records.reader import EventReader, Malformed, Position
 
 LARGE = 10**9
 MEGABYTE = 1024 * 1024

@@ -120,9 +120,9 @@ def test_an_answer_that_is_not_a_list_of_bundles_is_refused(client, requests_moc
 
 def test_every_request_is_logged_with_its_parameters(client, requests_mock, caplog):
     requests_mock.get(LIST, json=ONE)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.DEBUG):
         client.list_bundles(7)
-    assert caplog.messages[0] == f"GET {LIST}?start=7"
+    assert f"GET {LIST}?start=7" in caplog.messages
 
 
 def test_repr_holds_no_key(client):

@@ -19,7 +19,7 @@ from tap_fullstory.sandbox import Sandbox
 from tap_fullstory.version import __version__
 
 ROOT = Path(__file__).parent.parent
-COMPILED = "tap_fullstory/_native.abi3.so"
+COMPILED = "tap_fullstory/records/_native.abi3.so"
 NO_COMPILER = {"CC": "/bin/false"}
 REQUIRED = {"TAP_FULLSTORY_REQUIRE_NATIVE": "1"}
 
@@ -105,7 +105,7 @@ def test_the_wheel_holds_the_package_with_its_types_and_nothing_else(built: Path
 def test_wheel_is_named_for_every_python_only_with_the_compiled_part(built: Path) -> None:
     """Compiled here if and only if it was compiled for the tests."""
     (path,) = built.glob("*.whl")
-    compiled = find_spec("tap_fullstory._native") is not None
+    compiled = find_spec("tap_fullstory.records._native") is not None
     assert (COMPILED in files_in(path)) == compiled
     tag = "cp310-abi3-" if compiled else "py3-none-any.whl"
     assert path.name.startswith(f"tap_fullstory-{__version__}-{tag}")
@@ -123,7 +123,7 @@ def test_extension_of_an_earlier_build_stays_out_of_a_pure_wheel(tmp_path: Path)
     """Whatever lies in build/, a failing compiler gives no compiled part of older source."""
     source = copy_of_source(tmp_path / "source")
     assert build_wheel(source, tmp_path / "first", {}).returncode == 0
-    (source / "tap_fullstory/_native.c").touch()
+    (source / "tap_fullstory/records/_native.c").touch()
     assert build_wheel(source, tmp_path / "second", NO_COMPILER).returncode == 0
     (wheel,) = (tmp_path / "second").glob("*.whl")
     assert wheel.name.endswith("-py3-none-any.whl")
@@ -185,7 +185,7 @@ def test_the_source_archive_has_what_its_readers_look_for(built: Path) -> None:
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"README.md", "LICENSE", "CHANGELOG.md", "catalog.json", "sample_config.json"} <= names
-    assert "tap_fullstory/_native.c" in names
+    assert "tap_fullstory/records/_native.c" in names
     assert not any(name.startswith("tests") for name in names)
 
 

@@ -42,7 +42,7 @@ class DataExport:
         listing = BundleListing(self._client, self._now, on_listed)
         after = bookmark or self._config.start_date
         found = listing.after(after, self._config.end_date, in_progress)
-        return listing.with_overlaps(found, bookmark, in_progress)
+        return listing.with_overlaps(found, bookmark)
 
     def download(self, bundle: Bundle, sink: BinaryIO) -> None:
         self._client.download_bundle(bundle, sink)
@@ -113,7 +113,7 @@ class BundleListing:
                 deferred += self._unseen(again, after)
 
     def with_overlaps(
-        self, bundles: Iterator[Bundle], bookmark: datetime | None, in_progress: str | None
+        self, bundles: Iterator[Bundle], bookmark: datetime | None
     ) -> Iterator[Bundle]:
         """Yield `bundles`, with `emitted_before` set where one reaches back before a bookmark that
         windows of the Segment Export API have left: they have emitted the events before it.
@@ -124,8 +124,9 @@ class BundleListing:
         from_windows: bool | None = None  # not known yet
         emitted_until = bookmark
         for bundle in bundles:
-            if bundle.id == in_progress and bundle.boundary == bookmark:
-                from_windows = False  # it is the first bundle ever, and the bookmark its start
+            if bundle.boundary == bookmark:
+                # The first bundle ever may have been in progress, with the bookmark at its start.
+                from_windows = False
             if bookmark is not None and bundle.start < bookmark:
                 if from_windows is None:
                     from_windows = not self._ends_at(bookmark)
@@ -148,7 +149,7 @@ class BundleListing:
     def _unseen(self, page: list[Bundle], after: datetime) -> list[Bundle]:
         """Return the new bundles of a page that may be emitted; log what is odd."""
         fresh = []
-        for bundle in page:
+        for bundle in sorted(page, key=_order):  # of two periods for one id, the earlier counts
             if bundle.end <= after:
                 continue
             if earlier := self._seen.get(bundle.id):

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO
 
@@ -20,7 +20,7 @@ from tap_fullstory.catalog import CUSTOM_PREFIXES, Selection, is_custom
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config
 from tap_fullstory.errors import NetworkError, SourceError, TapError
-from tap_fullstory.http.status import ResourceGone
+from tap_fullstory.http.status import BadRequest, ResourceGone
 from tap_fullstory.state import Export, State
 from tap_fullstory.times import format_rfc3339
 
@@ -34,6 +34,15 @@ CLOSE_WAIT_SECONDS = 5  # at the end of a run, for a request in flight, to cance
 # The name under which bundles have PageUserAgent. Exports do not know it, whereas they still know
 # EventTargetSelectorTok (github.com/fullstorydev/hauser, warehouse/schema.go, specialCasedFields).
 BUNDLES_ONLY = "PageAgent"
+# Of accounts with FullStory for Mobile Apps. Whether others may ask for them is not documented;
+# FullStory's own exporter does so only if told to (github.com/fullstorydev/hauser,
+# internal/service.go, IncludeMobileAppsFields).
+MOBILE_FIELDS = frozenset(
+    """
+    AppName AppPackageName AppDeviceModel AppDeviceVendor AppVersion AppOsVersion AppViewName
+    EventMobileSourceFile
+    """.split()
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -65,6 +74,13 @@ class ExportRequest:
             "segmentTimeRange": time_range,
             **fields,
         }
+
+    def without_mobile_fields(self) -> ExportRequest:
+        """Return the same request without the fields that some accounts may not ask for."""
+        if self.fields is None:
+            return self
+        fields = tuple(name for name in self.fields if name not in MOBILE_FIELDS)
+        return replace(self, fields=fields)
 
 
 class _Failed(Exception):
@@ -179,16 +195,16 @@ class SegmentExport:
             self._creating.release()
 
     def _wants(self, earlier: Export) -> bool:
-        request = self._request
-        same = (earlier.fields, earlier.segment) == (request.fields, request.segment_id)
+        wanted = (self._request.fields, self._request.without_mobile_fields().fields)
+        same = earlier.fields in wanted and earlier.segment == self._request.segment_id
         return same and earlier.start < earlier.end <= self._latest_end
 
     def _create(self, bundle: Bundle) -> Export:
         with self._creating:
             if self._closed:
                 raise _Failed("the run has ended")
+            operation_id = self._create_operation(bundle)
             request = self._request
-            operation_id = self._client.create_export(request.body(bundle))
             export = Export(
                 operation_id, bundle.start, bundle.end, request.fields, request.segment_id
             )
@@ -196,6 +212,20 @@ class SegmentExport:
             self._exports[bundle.id] = export
         LOGGER.info("Bundle %s: created export %s", bundle.id, operation_id)
         return export
+
+    def _create_operation(self, bundle: Bundle) -> str:
+        try:
+            return self._client.create_export(self._request.body(bundle))
+        except BadRequest as refusal:
+            reduced = self._request.without_mobile_fields()
+            if reduced == self._request:
+                raise
+            LOGGER.warning(
+                "Bundle %s: %s. Trying without the fields of mobile apps, which some accounts may "
+                "not ask for: deselect them in the catalog if that helps", bundle.id, refusal,
+            )  # fmt: skip
+        self._request = reduced
+        return self._client.create_export(self._request.body(bundle))
 
     def _result_id(self, export: Export, bundle: Bundle) -> str:
         """Wait for an export; return the id of its results. Raises _Failed if it fails,

@@ -7,10 +7,10 @@ from typing import BinaryIO
 
 from isal import igzip_lib
 
-# Large enough that what Python does for each chunk does not count, and small beside the tap itself.
-CHUNK_BYTES = 192 * 1024
+from tap_fullstory.bundle import CHUNK_BYTES
+from tap_fullstory.json_text import WHITESPACE
+
 GZIP_MAGIC = b"\x1f\x8b"
-JSON_WHITESPACE = b" \t\n\r"
 MAX_GZIP_LEVELS = 4  # of gzip inside gzip; two are as many as a misconfigured proxy makes
 
 
@@ -57,10 +57,10 @@ def verify_complete(chunks: Iterable[bytes]) -> None:
     size = 0
     for chunk in chunks:
         size += len(chunk)
-        stripped = chunk if chunk[-1:] not in JSON_WHITESPACE else chunk.rstrip(JSON_WHITESPACE)
+        stripped = chunk if chunk[-1:] not in WHITESPACE else chunk.rstrip(WHITESPACE)
         if not stripped:
             continue
-        first = first or stripped.lstrip(JSON_WHITESPACE)[:1]
+        first = first or stripped.lstrip(WHITESPACE)[:1]
         last = stripped[-1:]
     if first != b"[":
         raise TruncatedFile("is not a JSON array" if size else "is empty", 0)

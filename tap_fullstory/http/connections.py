@@ -9,6 +9,8 @@ from typing import Any
 import requests
 import urllib3.connection
 
+MAX_INTERIM_RESPONSES = 20  # before one response; more than one are rare
+
 
 def new_session(headers: Mapping[str, str], *, keep_alive: bool) -> requests.Session:
     """Return a session that sends `headers`, and those alone, with every request."""
@@ -21,17 +23,22 @@ def new_session(headers: Mapping[str, str], *, keep_alive: bool) -> requests.Ses
     return session
 
 
+class TooManyInterimResponses(http.client.HTTPException):
+    """Raised when a server sends interim responses, and no other."""
+
+
 class _FinalResponse(http.client.HTTPResponse):
     """Passes over every interim (1xx) response, as RFC 9110, 15.2, asks of a client; http.client
     passes over 100 alone.
     """
 
     def _read_status(self) -> tuple[str, int, str]:
-        while True:
+        for _ in range(MAX_INTERIM_RESPONSES + 1):
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if not 100 < status < 200:
                 return version, status, reason
             http.client.parse_headers(self.fp)
+        raise TooManyInterimResponses
 
 
 class _Connection(urllib3.connection.HTTPConnection):

@@ -53,8 +53,10 @@ class Download:
             with ask(self._range_headers()) as response:
                 self._check_entity(response)
                 self._write_body(response)
-            if self.total is not None and self.received != self.total:
-                raise TransientError(f"the body ended after {self.received} of {self.total} bytes")
+                if self.total is not None and self.received != self.total:
+                    raise TransientError(
+                        f"the body ended after {self.received} of {self.total} bytes"
+                    )
         except TransientError as error:
             error.progressed = self._resumable and self.received > self.furthest
             self.furthest = max(self.furthest, self.received)

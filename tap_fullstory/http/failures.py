@@ -6,7 +6,9 @@ What the environment contributes, proxies and CA bundles, is named by its variab
 from __future__ import annotations
 
 import os
+import re
 import ssl
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,47 +19,39 @@ from requests.utils import get_environ_proxies, select_proxy
 from tap_fullstory.errors import NetworkError, SourceError
 from tap_fullstory.http.retry import ResponseLost, TransientError
 
-# In the order in which requests looks for them, then OpenSSL's own.
-_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
-
+# In the order in which requests looks for them; the first that is set is the one it uses.
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")
+_PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
+# http.client says no more than this of a proxy that does not connect (HTTPConnection._tunnel).
+_TUNNEL_REFUSED = re.compile("Tunnel connection failed: ([0-9]{3})")
 
 
 def translate(error: Exception, url: str, shown: str) -> NetworkError | SourceError:
-    """Return the error to raise for one of requests, urllib3 or the system."""
+    """Return the error to raise for one of requests, urllib3 or the system, which a request to
+    `url` has met.
+    """
     cause = deepest_cause(error)
-    host = urlsplit(url).hostname
+    refused = _TUNNEL_REFUSED.match(str(cause))
+    if refused and refused[1].startswith("4"):
+        return proxy_refusal(url, f"HTTP {refused[1]}")
     if isinstance(error, requests.exceptions.InvalidSchema) and "SOCKS" in str(error):
         return NetworkError(
             f"{proxy_in_use(url) or 'The proxy'} is a SOCKS proxy, for which the tap's environment "
             "lacks support: install PySocks beside it (pip install pysocks), or use an HTTP proxy."
         )
-    # http.client says no more than this text (HTTPConnection._tunnel).
-    _, refused, status = str(cause).partition("Tunnel connection failed: ")
-    if refused and status.startswith("4"):
-        return proxy_refusal(url, f"HTTP {status}")
-    if (problem := ca_bundle_problem()) is not None and isinstance(error, OSError):
+    if isinstance(error, OSError) and (problem := _ca_bundle_problem(url)) is not None:
         return NetworkError(f"{problem} Correct or unset the variable.")
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return NetworkError(
-            f"The certificate of {host} cannot be trusted ({cause.verify_message}). Check the URL, "
-            "the clock, and the proxy's certificate (REQUESTS_CA_BUNDLE)."
-        )
-    if isinstance(cause, ssl.SSLError) and cause.reason in _NOT_TLS:
-        return NetworkError(
-            f"{shown}: {host} does not speak TLS on this port. Check the URL in the config, and "
-            "the proxy."
-        )
-    invalid = (requests.exceptions.InvalidProxyURL, requests.exceptions.InvalidURL)
-    if isinstance(error, (*invalid, urllib3.exceptions.LocationParseError, ValueError)):
-        if (proxy := proxy_in_use(url)) and not _is_valid_url(_environment_proxy(url)):
-            return NetworkError(f"The proxy {proxy} is not a valid URL. Correct the variable.")
-        return SourceError(
-            f"{shown} is not a valid URL ({type(error).__name__}). Check data_export_url and "
-            "api_url in the config."
-        )
+    if isinstance(cause, ssl.SSLError) and (failure := _tls_failure(error, cause, url, shown)):
+        return failure
+    invalid = (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError, ValueError)
+    if isinstance(error, invalid):
+        return _invalid_url(error, url, shown)
     kind = TransientError if request_not_sent(error) else ResponseLost
-    return kind(describe_error(error), where=shown)
+    what = describe_error(error)
+    if isinstance(error, requests.exceptions.ProxyError):
+        what = f"the proxy {proxy_in_use(url) or ''}: {what}"
+    return kind(what, where=shown)
 
 
 def proxy_refusal(url: str, status: str) -> NetworkError:
@@ -68,26 +62,74 @@ def proxy_refusal(url: str, status: str) -> NetworkError:
     )
 
 
-def ca_bundle_problem() -> str | None:
-    """Say which environment variable names a CA bundle that cannot be used, and why; None if all
-    are usable, or none is set.
-    """
-    for variable in _CA_VARIABLES:
-        path = os.environ.get(variable)
-        if not path:
-            continue
-        try:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            folder = Path(path).is_dir()
-            context.load_verify_locations(**{"capath" if folder else "cafile": path})
-        except ssl.SSLError:
-            reason = "it holds no certificate in PEM form"
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-        else:
-            continue
-        return f"The CA bundle that {variable} names, {path}, cannot be used: {reason}."
+def _tls_failure(
+    error: Exception, cause: ssl.SSLError, url: str, shown: str
+) -> NetworkError | None:
+    """Return the error for a TLS handshake that would fail again; None if it may not."""
+    host = urlsplit(url).hostname
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        variable, path = _ca_bundle()
+        trusted = (
+            f"It was checked against {variable}, {path}; a folder there must name certificates by "
+            "their hashes (openssl rehash). "
+            if variable
+            else ""
+        )
+        return NetworkError(
+            f"The certificate of {host} cannot be trusted ({cause.verify_message}). {trusted}Check "
+            "the URL, the clock, and the proxy's certificate (REQUESTS_CA_BUNDLE)."
+        )
+    if cause.reason not in _NOT_TLS:
+        return None
+    if isinstance(error, requests.exceptions.ProxyError):
+        return NetworkError(
+            f"The proxy {proxy_in_use(url) or ''} does not speak TLS. If it is an HTTP proxy, as "
+            "most are, begin its URL with http:// in the variable."
+        )
+    return NetworkError(
+        f"{shown}: {host} does not speak TLS on this port. Check the URL in the config, and the "
+        "proxy."
+    )
+
+
+def invalid_proxy(url: str) -> NetworkError | None:
+    """Return the error for a proxy whose URL is not valid; None if it is, or there is none."""
+    if (proxy := proxy_in_use(url)) and not _is_valid_proxy(_environment_proxy(url)):
+        return NetworkError(f"The proxy {proxy} is not a valid URL. Correct the variable.")
     return None
+
+
+def _invalid_url(error: Exception, url: str, shown: str) -> NetworkError | SourceError:
+    return invalid_proxy(url) or SourceError(
+        f"{shown} is not a valid URL ({type(error).__name__}). Check data_export_url and api_url "
+        "in the config."
+    )
+
+
+def _ca_bundle() -> tuple[str, str]:
+    """Return the environment variable that names a CA bundle, and its value, or two empty texts."""
+    found = ((name, os.environ.get(name, "")) for name in _CA_VARIABLES)
+    return next(((name, path) for name, path in found if path), ("", ""))
+
+
+def _ca_bundle_problem(url: str) -> str | None:
+    """Say which environment variable names a CA bundle that cannot be used for `url`, and why;
+    None if it can be, or none is named.
+    """
+    variable, path = _ca_bundle()
+    if not path or urlsplit(url).scheme != "https":
+        return None
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        folder = Path(path).is_dir()
+        context.load_verify_locations(**{"capath" if folder else "cafile": path})
+    except ssl.SSLError:
+        reason = "it holds no certificate in PEM form"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+    else:
+        return None
+    return f"The CA bundle that {variable} names, {path}, cannot be used: {reason}."
 
 
 def proxy_in_use(url: str) -> str | None:
@@ -111,42 +153,52 @@ def _environment_proxy(url: str) -> str:
         return ""
 
 
-def _is_valid_url(url: str) -> bool:
+def _is_valid_proxy(url: str) -> bool:
     try:
         parts = urlsplit(url if "//" in url else f"http://{url}")
-        return bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode("idna")
+        return bool(parts.hostname) and parts.port != 0 and parts.scheme in _PROXY_SCHEMES
     except ValueError:
         return False
 
 
 def _without_password(proxy: str) -> str:
     before, at, host = proxy.rpartition("@")
-    if not at:
-        return proxy
-    scheme = before.partition("//")[0] + "//" if "//" in before else ""
-    return f"{scheme}***@{host}"
+    if at:
+        scheme = before.partition("//")[0] + "//" if "//" in before else ""
+        return f"{scheme}***@{host}"
+    # `name:password`, perhaps, whose host has been forgotten.
+    return re.sub(r":(?![0-9]*/*$)[^/]*/*$", ":***", proxy)
 
 
 def request_not_sent(error: BaseException) -> bool:
     """Tell whether the connection was never established, so that the server has seen nothing."""
-    inner = getattr(error.args[0] if error.args else None, "reason", None)
-    return isinstance(error, requests.ConnectTimeout) or isinstance(
-        inner, urllib3.exceptions.NewConnectionError
+    never = (
+        requests.ConnectTimeout,
+        urllib3.exceptions.NewConnectionError,
+        urllib3.exceptions.ConnectTimeoutError,
+    )
+    chain = list(_causes(error))
+    return any(isinstance(each, never) for each in chain) or bool(
+        _TUNNEL_REFUSED.match(str(chain[-1]))
     )
 
 
 def deepest_cause(error: BaseException) -> BaseException:
     """Return the error that requests and urllib3 have wrapped in theirs."""
-    deepest = error
-    seen = {id(error)}
-    while True:
-        # urllib3 presents a refused connection as a kind of time-out; its cause says what it was.
-        inner = next((arg for arg in deepest.args if isinstance(arg, BaseException)), None)
-        inner = getattr(deepest, "reason", inner) or deepest.__cause__
-        if not isinstance(inner, BaseException) or id(inner) in seen:
-            return deepest
+    return list(_causes(error))[-1]
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield `error`, then what it wraps, and so on."""
+    seen: set[int] = set()
+    inner: object = error
+    while isinstance(inner, BaseException) and id(inner) not in seen:
         seen.add(id(inner))
-        deepest = inner
+        yield inner
+        # urllib3 presents a refused connection as a kind of time-out; its cause says what it was.
+        wrapped = next((arg for arg in inner.args if isinstance(arg, BaseException)), None)
+        inner = getattr(inner, "reason", wrapped) or inner.__cause__
 
 
 def describe_error(error: BaseException) -> str:
@@ -156,11 +208,17 @@ def describe_error(error: BaseException) -> str:
         return "time-out"
     if isinstance(deepest, ssl.SSLError):
         return f"TLS failed ({deepest.reason or 'no reason given'})"
+    if refused := _TUNNEL_REFUSED.match(str(deepest)):
+        return f"it answered HTTP {refused[1]} instead of connecting"
     name = type(deepest).__name__
     return getattr(deepest, "strerror", None) or _DESCRIPTIONS.get(name, name)
 
 
 _DESCRIPTIONS = {
+    "BadStatusLine": "the response is not HTTP",
+    "DecodeError": "the response is not the gzip that it says it is",
     "IncompleteRead": "the response broke off",
+    "InvalidChunkLength": "the response broke off",
     "RemoteDisconnected": "the connection was closed without a response",
+    "TooManyInterimResponses": "the server sends interim responses without end",
 }

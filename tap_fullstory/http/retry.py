@@ -42,11 +42,14 @@ class ResponseLost(TransientError):
 
 
 class Throttled(Exception):
-    """Raised when the server asks to wait. `seconds` is None if it does not say how long."""
+    """Raised when the server at the URL `where` asks to wait. `seconds` is None if it does not say
+    how long.
+    """
 
-    def __init__(self, status: int, seconds: float | None) -> None:
+    def __init__(self, status: int, seconds: float | None, where: str) -> None:
         super().__init__(f"HTTP {status}")
         self.seconds = seconds
+        self.where = where
 
 
 def with_retries(
@@ -71,10 +74,11 @@ def with_retries(
             throttle_wait = min(2 * throttle_wait, MAX_THROTTLE_SECONDS)
             if throttled + wait > MAX_THROTTLED_SECONDS:
                 raise NetworkError(
-                    f"{shown} has been throttled ({answer}) for {throttled:.0f} s. Something else "
-                    "uses up the account's rate limit: run fewer exports, or run later."
+                    f"{answer.where} has been throttled ({answer}) for {throttled:.0f} s. "
+                    "Something else uses up the account's rate limit: run fewer exports, or run "
+                    "later."
                 ) from None
-            LOGGER.info("%s is throttled (%s); trying again in %.0f s", shown, answer, wait)
+            LOGGER.info("%s is throttled (%s); trying again in %.0f s", answer.where, answer, wait)
             throttled += wait
         except TransientError as error:
             where = error.where or shown

@@ -21,16 +21,18 @@ import urllib3.exceptions
 from singer import metrics
 
 from tap_fullstory.errors import NetworkError, SourceError
+from tap_fullstory.http.body import ERROR_BODY_BYTES, read_beginning, read_body
 from tap_fullstory.http.connections import new_session
-from tap_fullstory.http.download import READ_BYTES, Download
-from tap_fullstory.http.failures import describe_error, proxy_refusal, translate
+from tap_fullstory.http.download import Download
+from tap_fullstory.http.failures import invalid_proxy, proxy_refusal, translate
 from tap_fullstory.http.retry import (
     MAX_TRIES,
     ResponseLost,
     Throttled,
+    TransientError,
     with_retries,
 )
-from tap_fullstory.http.status import REDIRECTS, ResourceGone, raise_for_status
+from tap_fullstory.http.status import REDIRECTS, BadRequest, ResourceGone, raise_for_status
 from tap_fullstory.http.urls import origin_of, redact_url, require_https, resolve_redirect
 from tap_fullstory.json_text import NestedTooDeeply, check_depth
 from tap_fullstory.redact import redactor
@@ -40,9 +42,7 @@ LOGGER = logging.getLogger(__name__)
 MAX_REDIRECTS = 10
 # A POST whose response is lost may have done its work all the same: trying it again does it twice.
 MAX_LOST_RESPONSES = 2  # responses that may be lost before giving up
-MAX_ANSWER_BYTES = 64 * 1024 * 1024  # of an API's answer, unpacked; bundles go to disk instead
 EXCERPT_CHARS = 200  # of an API's answer that an error quotes
-ERROR_BODY_BYTES = 4 * 1024  # what is read of a refusal's body to quote from
 
 T = TypeVar("T")
 
@@ -187,7 +187,17 @@ class HttpSession:
             with self._open(request):
                 return
         except Throttled as answer:
-            raise NetworkError(f"{request.shown} is throttled ({answer})") from None
+            raise NetworkError(f"{answer.where} is throttled ({answer})") from None
+        except TransientError as error:
+            raise NetworkError(f"{error.where or request.shown}: {error}") from None
+
+    def excerpt(self, text: str) -> str:
+        """Return the beginning of a text from FullStory as an error may quote it, without the API
+        key.
+        """
+        # Far less than what is redacted, so that no part of a key is left where the text ends.
+        redacted = self._redact(text[:ERROR_BODY_BYTES])
+        return " ".join(redacted[: ERROR_BODY_BYTES // 2].split())[:EXCERPT_CHARS]
 
     def close_idle(self) -> None:
         """Close the connections that wait for a next call."""
@@ -226,7 +236,7 @@ class HttpSession:
 
     def _decoded(self, request: Request, decode: Callable[[bytes], T]) -> T:
         with self._open(request) as exchange:
-            body = self._body(exchange)
+            body = read_body(exchange.response, exchange.shown)
         try:
             check_depth(body)
             return decode(body)
@@ -234,14 +244,18 @@ class HttpSession:
             reason = f" ({error})" if isinstance(error, NestedTooDeeply) else ""
             raise SourceError(
                 f"{exchange.shown} answered HTTP {exchange.response.status_code} with something "
-                f"other than the JSON promised{reason}: {self._excerpt(body)}. Check the URL in "
+                f"other than the JSON promised{reason}: {self._quoted(body)}. Check the URL in "
                 "the config and anything between here and FullStory, such as a proxy."
             ) from None
 
     @contextmanager
     def _responding(self, request: Request) -> Iterator[requests.Response]:
         with self._open(request) as exchange:
-            yield exchange.response
+            try:
+                yield exchange.response
+            except TransientError as error:
+                error.where = error.where or exchange.shown
+                raise
 
     @contextmanager
     def _open(self, request: Request) -> Iterator[_Exchange]:
@@ -249,7 +263,7 @@ class HttpSession:
         target, shown = request.target, request.shown
         origin = None if request.signed else origin_of(request.url)
         for _ in range(MAX_REDIRECTS + 1):
-            LOGGER.info("%s %s", request.method, shown)
+            LOGGER.debug("%s %s", request.method, shown)
             with _RequestTimer(request.endpoint) as timer:
                 response = self._send(request, target, shown, origin_of(target) == origin)
                 timer.note_status(response.status_code)
@@ -301,46 +315,23 @@ class HttpSession:
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as e:
             raise translate(e, target, shown) from None
-
-    def _body(self, exchange: _Exchange) -> bytes:
-        """Return the whole body, unpacked. Raises ResponseLost if it breaks off, SourceError if it
-        is too large.
-        """
-        pieces, size = [], 0
-        for piece in _unpacked(exchange):
-            pieces.append(piece)
-            size += len(piece)
-            if size > MAX_ANSWER_BYTES:
-                raise SourceError(
-                    f"{exchange.shown} answered with more than {MAX_ANSWER_BYTES >> 20} MB, which "
-                    "no API of FullStory does. Check the URL in the config and anything between "
-                    "here and FullStory, such as a proxy."
-                )
-        return b"".join(pieces)
+        except TypeError:  # what requests raises over a proxy's URL with a user and no host
+            if (problem := invalid_proxy(target)) is None:
+                raise
+            raise problem from None
 
     def _refusal(self, request: Request, exchange: _Exchange, foreign: bool) -> SourceError:
         status = exchange.response.status_code
+        kind = BadRequest if status == 400 else SourceError
+        message = f"HTTP {status} from {exchange.shown}"
         # What is not an error may be a file, and what a download answers may be event data.
-        if status < 400 or foreign or not request.quotable:
-            return SourceError(f"HTTP {status} from {exchange.shown}")
-        body = b""
-        # More than is quoted, so that a key which begins there is seen whole.
-        for piece in _unpacked(exchange):
-            body += piece
-            if len(body) >= 2 * ERROR_BODY_BYTES:
-                break
-        return SourceError(f"HTTP {status} from {exchange.shown}: {self._excerpt(body)}")
+        if status >= 400 and request.quotable and not foreign:
+            quoted = self._quoted(read_beginning(exchange.response, exchange.shown))
+            message = f"{message}: {quoted}"
+        return kind(message)
 
-    def _excerpt(self, body: bytes) -> str:
-        text = self._redact(body[: 2 * ERROR_BODY_BYTES].decode("utf-8", "replace"))
-        return repr(" ".join(text[:ERROR_BODY_BYTES].split())[:EXCERPT_CHARS])
-
-
-def _unpacked(exchange: _Exchange) -> Iterator[bytes]:
-    try:
-        yield from exchange.response.iter_content(READ_BYTES)
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise ResponseLost(describe_error(error), where=exchange.shown) from None
+    def _quoted(self, body: bytes) -> str:
+        return repr(self.excerpt(body[:ERROR_BODY_BYTES].decode("utf-8", "replace")))
 
 
 class _RequestTimer(metrics.Timer):  # type: ignore[misc]  # singer ships no types

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import requests
 
-from tap_fullstory.errors import AccessError
+from tap_fullstory.errors import AccessError, SourceError
 from tap_fullstory.http.headers import retry_after
 from tap_fullstory.http.retry import Throttled, TransientError
 
@@ -15,6 +15,10 @@ USABLE_RANGE = (206, 416)  # besides 200, to a request for a range
 
 class ResourceGone(Exception):
     """Raised on a status that the caller takes to mean that the resource no longer exists."""
+
+
+class BadRequest(SourceError):
+    """Raised on 400: FullStory does not accept what was asked for."""
 
 
 def raise_for_status(
@@ -32,7 +36,7 @@ def raise_for_status(
         return
     wait = retry_after(response.headers.get("Retry-After"))
     if status == 429 or (status >= 500 and wait is not None):
-        raise Throttled(status, wait)
+        raise Throttled(status, wait, shown)
     if foreign and status in (400, 403):
         # An expired signed URL: the API gives a new one when asked again.
         raise TransientError(

@@ -37,6 +37,8 @@ KINDS = {
     "stall": "sends `after` body bytes, then nothing for `seconds`, then the rest",
     "slow": "sends `rate` bytes a second",
     "flip": "sends the body with one bit of byte `after` wrong",
+    "mislabelled": "sends the body in chunks, with `length` as its Content-Length",
+    "interim": "sends 103 Early Hints before the answer",
     "truncate": "sends only the first `after` bytes as though they were the whole file",
     "redirect": "sends to `location` (`loop`: back to itself) with `status`, 302 by default",
     "expired": "storage: this location is and stays expired, a fresh one works; results: this "
@@ -51,7 +53,7 @@ FAULT_SYNTAX = "\n".join(
         "ENDPOINT: any (the default), list, get, me, storage, or a list of the REST APIs:",
         *wrap(", ".join(REST_ENDPOINTS), 78, initial_indent="  ", subsequent_indent="  "),
         "KIND:",
-        *(f"  {kind:<10}{meaning}" for kind, meaning in KINDS.items()),
+        *(f"  {kind:<12}{meaning}" for kind, meaning in KINDS.items()),
         "NAME: those quoted above, and",
         "  times       how many requests it takes, or `always`; default: 1",
         "  skip        how many requests it lets pass before; default: 0",
@@ -92,6 +94,7 @@ class Fault:
     seconds: float = 1
     rate: float = 1000
     location: str = "loop"
+    length: int = 10
 
     def __post_init__(self) -> None:
         """Raises ValueError if a field's value means nothing."""
@@ -113,7 +116,7 @@ class Fault:
 
     def alters(self) -> bool:
         """Whether the usual answer is sent `altered`; if not, another is sent `instead`."""
-        return self.kind in ("cut", "chunked", "stall", "slow", "flip", "truncate")
+        return self.kind == "truncate" or self.kind in _DELIVERIES
 
     def altered(self, answer: Answer) -> Answer:
         """What goes out of `answer`."""
@@ -121,14 +124,7 @@ class Fault:
         place = min(self.after, size) if self.after >= 0 else max(0, size + self.after)
         if self.kind == "truncate":
             return replace(answer, body=part_of(answer.body, 0, place))
-        deliveries = {
-            "cut": Delivery(cut=place, end=self.end),
-            "chunked": Delivery(cut=place, end=self.end, chunked=True),
-            "stall": Delivery(stall=place, seconds=self.seconds),
-            "slow": Delivery(rate=self.rate),
-            "flip": Delivery(flip=place),
-        }
-        return replace(answer, delivery=deliveries[self.kind])
+        return replace(answer, delivery=_DELIVERIES[self.kind](self, place))
 
     def instead(self, request: Request) -> Answer:
         """What goes out in place of an answer."""
@@ -151,6 +147,18 @@ class Fault:
         if self.body is None:
             return error_answer(status, "sandbox_fault", f"fault: status {status}", headers)
         return Answer(status, {"Content-Type": "application/json", **headers}, self.body)
+
+
+# Each made of the fault and the place in the body that its `after` means.
+_DELIVERIES: dict[str, Callable[[Fault, int], Delivery]] = {
+    "cut": lambda fault, place: Delivery(cut=place, end=fault.end),
+    "chunked": lambda fault, place: Delivery(cut=place, end=fault.end, chunked=True),
+    "stall": lambda fault, place: Delivery(stall=place, seconds=fault.seconds),
+    "slow": lambda fault, _: Delivery(rate=fault.rate),
+    "flip": lambda _, place: Delivery(flip=place),
+    "mislabelled": lambda fault, _: Delivery(chunked=True, length=fault.length),
+    "interim": lambda *_: Delivery(interim=True),
+}
 
 
 class Faults:
@@ -232,6 +240,7 @@ _VALUES: dict[str, Callable[[str], object]] = {
     "seconds": float,
     "rate": float,
     "location": str,
+    "length": int,
 }
 
 

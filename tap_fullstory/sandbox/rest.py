@@ -122,8 +122,7 @@ class RestApis:
         return self._list("segments", SEGMENTS, given, 20, "paginationToken")
 
     def endpoints(self, request: Request, match: Match) -> Answer:
-        given = _only(request, "limit", "pagination_token", "paginationToken")
-        given.pop("paginationToken", None)  # the other name of the same
+        given = _only(request, "limit", "pagination_token")
         return self._list("endpoints", WEBHOOK_ENDPOINTS, given, MOST_A_PAGE, "pagination_token")
 
     def event_types(self, request: Request, match: Match) -> Answer:

@@ -84,6 +84,8 @@ class Delivery:
     seconds: float = 0
     rate: float | None = None  # bytes a second
     flip: int | None = None  # the byte that arrives with one bit wrong
+    length: int | None = None  # a Content-Length beside the chunks, which have precedence
+    interim: bool = False  # 103 Early Hints before the answer
     refused: bool = False  # no answer at all: `seconds` of silence, then `end`
 
 
@@ -226,12 +228,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._origin.stopping.wait(delivery.seconds)
             raise _HangUpError(reset=delivery.end == "reset")
         size = size_of(answer.body)
+        if delivery.interim:
+            self.send_response_only(103)
+            self.send_header("Link", "</style.css>; rel=preload; as=style")
+            self.end_headers()
         self.send_response_only(answer.status)
         self.send_header("Date", self.date_time_string())
         for name, value in answer.headers.items():
             self.send_header(name, value)
         if delivery.chunked:
             self.send_header("Transfer-Encoding", "chunked")
+            if delivery.length is not None:
+                self.send_header("Content-Length", str(delivery.length))
         else:
             self.send_header("Content-Length", str(size))
         self.end_headers()

@@ -16,6 +16,7 @@ import requests
 from tap_fullstory.errors import AccessError, NetworkError, SourceError, TapError
 from tap_fullstory.http.retry import MAX_TRIES
 from tap_fullstory.http.session import HttpSession
+from tap_fullstory.http.status import BadRequest
 
 KEY = "na1.a2V5OndpdGgvYWxsKy1jaGFyYWN0ZXJz=="
 HOST = "https://export.example.com"
@@ -92,7 +93,7 @@ def test_storage_is_asked_without_the_key_and_named_without_its_query(
     assert download(http) == b"[]"
     assert requests_mock.last_request.url == SIGNED
     assert "Authorization" not in requests_mock.last_request.headers
-    assert f"INFO GET {STORAGE}" in log
+    assert f"DEBUG GET {STORAGE}" in log
     assert "signed-secret" not in str(log)
 
 
@@ -152,7 +153,7 @@ MEANINGS = [
     (403, AccessError, "level Architect or Admin"),
     (404, AccessError, "data_export_url"),
     (410, AccessError, "closed this API"),
-    (400, SourceError, "HTTP 400"),
+    (400, BadRequest, "HTTP 400"),
     (405, SourceError, "HTTP 405"),
     (204, SourceError, "HTTP 204"),
     (304, SourceError, "HTTP 304"),

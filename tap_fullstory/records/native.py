@@ -14,7 +14,7 @@ from tap_fullstory.columns import ValueType
 from tap_fullstory.json_text import NestedTooDeeply, needs_no_escape
 
 try:
-    from tap_fullstory import _native
+    from tap_fullstory.records import _native
 except ImportError:
     _IS_COMPILED = False
 else:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
@@ -14,7 +13,8 @@ from typing import Any
 
 import pytest
 from either_api import DATA_EXPORT, SEGMENT_EXPORT, UNTIL, days, orders, requests_to
-from running import Run, counted, discover, read_messages, run_tap, selecting, start_tap
+from interrupting import interrupted, until
+from running import Run, counted, discover, run_tap, selecting, start_tap
 
 from tap_fullstory.bundles.segment_export import ExportRequest, SegmentExport
 from tap_fullstory.client import Client, Operation
@@ -32,39 +32,6 @@ api = SEGMENT_EXPORT
 def pending(bundle: str | None = None, times: int | None = None) -> Fault:
     body = b'{"state":"PENDING","estimatePctComplete":3}'
     return Fault("status", endpoint="operation", bundle=bundle, status=200, body=body, times=times)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "this has not happened in 30 s"
-        time.sleep(0.01)
-
-
-def interrupted(
-    config: Json,
-    when: Callable[[], bool],
-    *,
-    state: Json | None = None,
-    in_the_middle: bool = False,
-    number: int = signal.SIGTERM,
-) -> Run:
-    """A run that is sent a signal once `when` is true, and if `in_the_middle`, after the first
-    STATE with a position in a bundle; its records are those before its last STATE.
-    """
-    # Unbuffered, so that what has been read of stdout is known.
-    with start_tap(config, state=state, bufsize=0) as process:
-        stdout = b""
-        while in_the_middle and b'"partial"' not in stdout:
-            line = process.stdout.readline()  # type: ignore[union-attr]
-            assert line, "the run has ended before"
-            stdout += line
-        until(when)
-        process.send_signal(number)
-        rest, log = process.communicate(timeout=30)
-    before, state_line, after = (stdout + rest).rpartition(b'{"type":"STATE"')
-    stdout = before + state_line + after.partition(b"\n")[0] + b"\n" if state_line else b""
-    return Run(process.returncode, stdout, log.decode(), tuple(read_messages(stdout)))
 
 
 def bookmark(run: Run) -> Json:
@@ -111,7 +78,7 @@ def test_a_window_goes_on_in_the_same_file(number):
         sandbox.fault(pending(sandbox.bundles[1].id))
         config = api.config(sandbox, checkpoint_events=10)
         first = interrupted(
-            config, lambda: len(operations(sandbox)) == 2, in_the_middle=True, number=number
+            config, lambda: len(operations(sandbox)) == 2, in_bundle=True, number=number
         )
         partial, export = bookmark(first)["partial"], bookmark(first)["export"]
         assert partial["id"] == "2024-06-05T00:00:00Z/2024-06-06T00:00:00Z"
@@ -138,7 +105,7 @@ def stopped() -> Iterable[Callable[..., tuple[Sandbox, Json, Run]]]:
         sandbox = api.sandbox(days(2, 600), **options)
         sandboxes.append(sandbox)
         config = api.config(sandbox, checkpoint_events=100)
-        return sandbox, config, interrupted(config, lambda: True, in_the_middle=True)
+        return sandbox, config, interrupted(config, lambda: True, in_bundle=True)
 
     yield make
     for sandbox in sandboxes:
@@ -234,7 +201,7 @@ def test_a_cancellation_that_fails_is_no_failure():
     with api.sandbox(days(2, 600), faults=["cancel:500"]) as sandbox:
         sandbox.fault(pending(sandbox.bundles[1].id))
         config = api.config(sandbox, checkpoint_events=10)
-        run = interrupted(config, lambda: len(orders(sandbox)) == 2, in_the_middle=True)
+        run = interrupted(config, lambda: len(orders(sandbox)) == 2, in_bundle=True)
         assert run.code == 143
         assert any("HTTP 500" in line for line in run.logged("WARNING"))
         assert len(cancelled(sandbox)) == 1
@@ -357,7 +324,7 @@ def test_a_change_in_the_middle_of_a_bundle_loses_nothing_and_says_what_comes_tw
     second = DATA_EXPORT if first is SEGMENT_EXPORT else SEGMENT_EXPORT
     with first.sandbox(days(1, 600)) as sandbox:
         config = first.config(sandbox, checkpoint_events=100)
-        before = interrupted(config, lambda: True, in_the_middle=True)
+        before = interrupted(config, lambda: True, in_bundle=True)
         after = run_tap({**config, "export_api": second.name}, state=before.state)
         assert len(after.records) == 600
         said = f"up to {len(before.records)} rows may come twice"

@@ -34,7 +34,7 @@ from tap_fullstory.json_text import (
     without_line_breaks,
 )
 from tap_fullstory.messages import RecordEnvelope
-from tap_fullstory.native import NativeEncoder, is_available
+from tap_fullstory.records.native import NativeEncoder, is_available
 from tap_fullstory.times import parse_rfc3339
 
 MAX_REMEMBERED_KEYS = 10_000  # undeclared names whose JSON is remembered

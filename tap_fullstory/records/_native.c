@@ -1164,7 +1164,7 @@ static PyType_Slot slots[] = {
 };
 
 static PyType_Spec spec = {
-    .name = "tap_fullstory._native.Scanner",
+    .name = "tap_fullstory.records._native.Scanner",
     .basicsize = sizeof(Scanner),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = slots,

@@ -43,7 +43,7 @@ from tap_fullstory.config import parse_config
 from tap_fullstory.counts import MAX_NAMES
 from tap_fullstory.json_text import decode_items, repair_surrogates
 from tap_fullstory.messages import record_envelope
-from tap_fullstory.records import RecordEncoder
+from tap_fullstory.records.encoder import RecordEncoder
 
 pytestmark = pytest.mark.usefixtures("either_encoder")
 
@@ -346,7 +346,7 @@ def test_a_chunk_is_split_once_however_small_its_batches() -> None:
     chunk = b",".join(b'{"PageId":%d}' % number for number in range(100))
     with (
         mock.patch.object(encode, "_native", None),
-        mock.patch("tap_fullstory.records.decode_items", wraps=decode_items) as split,
+        mock.patch("tap_fullstory.records.encoder.decode_items", wraps=decode_items) as split,
     ):
         batches = list(encode.encode(chunk, ENVELOPE, max_events=7))
     assert split.call_count == 1

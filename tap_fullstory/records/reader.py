@@ -16,9 +16,9 @@ from typing import Generic, Literal, Protocol, TypeVar
 
 from isal.isal_zlib import crc32
 
-from tap_fullstory import native
-from tap_fullstory.bundles.unpack import CHUNK_BYTES
+from tap_fullstory.bundle import CHUNK_BYTES
 from tap_fullstory.json_text import MAX_DEPTH, WHITESPACE, NestedTooDeeply, NestingScanner
+from tap_fullstory.records import native
 
 # An event begins with a key. In text that holds JSON itself, logged by somebody's page, the quotes
 # are escaped and do not look like this.
@@ -197,20 +197,40 @@ class EventReader(Generic[P]):
         """Yield the events that end in the buffer, told apart one by one; return whether more
         follow.
         """
-        spans = self._whole_events()
+        taken = self._take_spans(self._whole_events())
+        last: tuple[P, Position] | None = None
+        while True:
+            try:
+                item = next(taken)
+            except StopIteration as stop:
+                more = stop.value and self._step()
+                break
+            if last is not None:
+                yield last
+            last = item
+        # A position is before the next event, and that is only known once the comma has been read.
+        if last is not None:
+            yield last[0], self._position
+        return more
+
+    def _take_spans(
+        self, spans: list[tuple[int, int]]
+    ) -> Generator[tuple[P, Position], None, bool]:
+        """Yield the events at `spans`; return whether all of them are valid."""
         if not spans:
             return False
         end = spans[-1][1]
-        if not (yield from self._take_chunk(end, end)):
-            for start, end in spans:
-                if self._malformed:
-                    return False
-                if start < self._start:
-                    continue
-                self._consume(start)
-                if not (yield from self._take_chunk(end, end)) and not self._malformed:
-                    return self._fail(NOT_JSON, start)
-        return self._step()
+        if (yield from self._take_chunk(end, end)):
+            return True
+        for start, end in spans:
+            if self._malformed:
+                return False
+            if start < self._start:
+                continue
+            self._consume(start)
+            if not (yield from self._take_chunk(end, end)) and not self._malformed:
+                return self._fail(NOT_JSON, start)
+        return not self._malformed
 
     def _whole_events(self) -> list[tuple[int, int]]:
         """Return where the events begin and end that end in the buffer, about MAX_CHUNK_BYTES of

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import block_sizes, bundles, cut, exhaustive, gzipped
 
+from tap_fullstory.bundle import CHUNK_BYTES
 from tap_fullstory.bundles.unpack import (
-    CHUNK_BYTES,
     TruncatedFile,
     unpack,
     verify_complete,

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-_native = pytest.importorskip("tap_fullstory._native", reason="it has not been compiled")
+_native = pytest.importorskip("tap_fullstory.records._native", reason="it has not been compiled")
 
 SEED = bytes(_native.SEED_BYTES)
 DECLARED = {"n": (_native.KEPT, _native.INTEGER, 0), "gone": (_native.DROPPED, _native.ANYTHING, 0)}

@@ -15,7 +15,7 @@ from running import fits
 from tap_fullstory import catalog
 from tap_fullstory.config import parse_config
 from tap_fullstory.errors import SourceError
-from tap_fullstory.shape import RestRecordBuilder, promoted, renamed
+from tap_fullstory.records.rest import RestRecordBuilder, promoted, renamed
 from tap_fullstory.streams import STREAMS, RestStream
 
 CONFIG = parse_config({"api_key": "k"}, datetime(2026, 6, 1, tzinfo=timezone.utc))

@@ -27,13 +27,13 @@ from json_cases import LONE_SURROGATES, NOT_VALID, VALID
 from running import run_tap
 from strategies import bundles, exhaustive
 
-from tap_fullstory import native
 from tap_fullstory.columns import ValueType
-from tap_fullstory.records import Batch, EncodingStats
+from tap_fullstory.records import native
+from tap_fullstory.records.encoder import Batch, EncodingStats
 from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
 from tap_fullstory.times import is_date_time
 
-_native = pytest.importorskip("tap_fullstory._native", reason="it has not been compiled")
+_native = pytest.importorskip("tap_fullstory.records._native", reason="it has not been compiled")
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="it has been ruled out")
 
 FIRST = 1_780_272_000  # 2026-06-01T00:00:00Z
@@ -507,8 +507,9 @@ def test_command_writes_the_same_without_the_compiled_part(
     not_compiled = tmp_path / "tap"
     not_compiled.write_text(
         f"#!{sys.executable}\nimport sys\n"
-        "sys.modules['tap_fullstory._native'] = None\n"  # as if there were no such file
-        "from tap_fullstory import main, native\n"
+        "sys.modules['tap_fullstory.records._native'] = None\n"  # as if there were no such file
+        "from tap_fullstory import main\n"
+        "from tap_fullstory.records import native\n"
         "assert not native.is_available()\n"
         "main()\n"
     )
