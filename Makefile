@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo bench check test test-pythons test-meltano test-backfill coverage fuzz lint format \
+.PHONY: help demo bench check test test-pythons test-meltano test-backfill coverage fuzz lint docs format \
 	dist wheel clean FORCE
 
 help: ## Print this list
@@ -60,6 +60,11 @@ lint: $(ENVS)/dev/.stamp ## Check rules, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+docs: $(ENVS)/dev/.stamp ## Renew what the documents, Meltano's files and catalog.json take from the code
+	@$(BIN)/python docs/generate.py
+	@$(BIN)/python plugins/describe.py
+	@$(BIN)/tap-fullstory --discover > catalog.json
 
 format: $(ENVS)/dev/.stamp ## Mend what ruff can mend
 	@$(BIN)/ruff check --fix-only --quiet .

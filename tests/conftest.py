@@ -23,7 +23,8 @@ SLOW_FILES = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem in SLOW_FILES:
+        # `shell` runs the commands of the documents.
+        if item.path.stem in SLOW_FILES or "shell" in getattr(item, "fixturenames", ()):
             item.add_marker("slow")
 
 
