@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,11 @@ class Database:
         """Load messages, or bytes as they are. Fails if there is more than a line on stderr."""
         text = messages if isinstance(messages, bytes) else b"".join(map(line, messages))
         done = subprocess.run(
-            self.command(*options), input=text, capture_output=True, cwd=self.folder, timeout=TIMEOUT
+            self.command(*options),
+            input=text,
+            capture_output=True,
+            cwd=self.folder,
+            timeout=TIMEOUT,
         )
         log = done.stderr.decode()
         assert re.fullmatch(r"load\.py: [^\n]+\n", log), log
@@ -101,7 +106,9 @@ class Database:
         return {row["column_name"]: row["column_type"] for row in self.query(f'DESCRIBE "{table}"')}
 
     def tables(self) -> list[str]:
-        return [row["t"] for row in self.query("SELECT table_name AS t FROM duckdb_tables() ORDER BY 1")]
+        return [
+            row["t"] for row in self.query("SELECT table_name AS t FROM duckdb_tables() ORDER BY 1")
+        ]
 
 
 @pytest.fixture
@@ -232,10 +239,11 @@ def test_date_times_are_utc(database, text, stored):
 
 
 def test_an_event_larger_than_duckdbs_default_limit(database):
-    database.load(
-        schema({"s": {"type": "string"}}), row(s="x" * 40_000_000), row(s="y"), state(1)
-    )
-    assert database.query("SELECT length(s) AS n FROM t ORDER BY 1") == [{"n": 1}, {"n": 40_000_000}]
+    database.load(schema({"s": {"type": "string"}}), row(s="x" * 40_000_000), row(s="y"), state(1))
+    assert database.query("SELECT length(s) AS n FROM t ORDER BY 1") == [
+        {"n": 1},
+        {"n": 40_000_000},
+    ]
 
 
 def test_messages_in_any_layout_and_order_of_members(database):
@@ -350,7 +358,10 @@ def test_a_run_without_state_changes_nothing(database, batch):
     ("rest", "said"),
     [
         (b"", "The next run brings the 2 rows after the last STATE again"),
-        (b'{"type":"RECORD","stream":"t","record":{"n":5},"time_ex', "Line 7, the last one, is cut"),
+        (
+            b'{"type":"RECORD","stream":"t","record":{"n":5},"time_ex',
+            "Line 7, the last one, is cut",
+        ),
         (b'{"type":"STATE","value":{"bookmarks":{"t":2', "Line 7, the last one, is cut off"),
         (b'{"type":"STATE"\n', "Line 7 is not valid JSON"),
         (b"[1]\n", "Line 7 is not a JSON object"),
@@ -395,17 +406,16 @@ TIME = {"type": "string", "format": "date-time"}
 @pytest.mark.parametrize(
     ("kind", "value", "said"),
     [
-        ({"type": "integer"}, str(2**63), "a value in 'n' that BIGINT cannot hold"),
-        ({"type": "integer"}, '{"a":1}', "a value in 'n' that BIGINT cannot hold"),
-        ({"type": "number"}, "1e400", "a value in 'n' that DOUBLE cannot hold"),
-        ({"type": "number"}, "NaN", "a value in 'n' that DOUBLE cannot hold"),
-        ({"type": "number"}, f'"{SECRET}"', "a value in 'n' that DOUBLE cannot hold"),
-        (TIME, f'"{SECRET}"', "a value in 'n' that TIMESTAMP cannot hold"),
-        (TIME, '"2026-06-01T23:59:60Z"', "a value in 'n' that TIMESTAMP cannot hold"),
+        ({"type": "integer"}, str(2**63), "has a value in 'n' that BIGINT cannot hold"),
+        ({"type": "integer"}, '{"a":1}', "has a value in 'n' that BIGINT cannot hold"),
+        ({"type": "number"}, "1e400", "has a value in 'n' that DOUBLE cannot hold"),
+        ({"type": "number"}, "NaN", "has a value in 'n' that DOUBLE cannot hold"),
+        ({"type": "number"}, f'"{SECRET}"', "has a value in 'n' that DOUBLE cannot hold"),
+        (TIME, f'"{SECRET}"', "has a value in 'n' that TIMESTAMP cannot hold"),
+        (TIME, '"2026-06-01T23:59:60Z"', "has a value in 'n' that TIMESTAMP cannot hold"),
         ({"type": "integer"}, f'1,"n":"{SECRET}"', "has 'n' twice"),
         ({"type": "string"}, f'"{SECRET}" "', "is not valid JSON"),
         ({"type": "string"}, '"\\ud83d"', "is not valid JSON"),
-        ({"type": "string"}, '{"a":1},"more":{"b":2}', "is not valid JSON"),
     ],
 )
 def test_the_error_names_line_and_column(database, kind, value, said):
@@ -413,7 +423,7 @@ def test_the_error_names_line_and_column(database, kind, value, said):
     broken = line(row(n="@")).replace(b'"@"', value.encode())
     messages = [schema({"m": {"type": "integer"}, "n": kind}), good[0], state(1), *good, broken]
     log = database.refuse(*messages, *good, state(2), options=("--batch-mb", "0.000001"))
-    assert f"Line 24, a record of 't', {said}" in log.replace(" has a", " a").replace(", has", ", has")
+    assert f"Line 24, a record of 't', {said}" in log
     assert database.values(column="m") == [0]
     assert database.state() == {"bookmarks": {"t": 1}}
 
@@ -492,10 +502,10 @@ def test_printing_the_state_makes_no_database(database):
 
 
 def test_its_first_lines_ask_for_the_duckdb_that_is_tested():
-    (listed,) = re.findall(r"^# dependencies = (\[.*?^# \])", LOAD.read_text(), re.M | re.S)
+    (listed,) = re.findall(r"^# dependencies = (\[.*?^# \])", LOAD.read_text(), re.MULTILINE | re.DOTALL)
     asked = set(re.findall(r'"(duckdb.*?)"', listed))
     pinned = (ROOT / "requirements/duckdb.txt").read_text().replace(" ;", ";")
-    assert asked == set(re.findall(r"^duckdb.*$", pinned, re.M))
+    assert asked == set(re.findall(r"^duckdb.*$", pinned, re.MULTILINE))
 
 
 # --- kills ---
@@ -582,33 +592,23 @@ def has_rows(spool: Path) -> bool:
         return False
 
 
-class running:  # noqa: N801
+@contextmanager
+def running(database: Database, commands: Any, served: Sandbox) -> Iterator[Pipeline]:
     """`tap | load.py`, from the state in the database."""
-
-    def __init__(self, database: Database, commands: Any, served: Sandbox) -> None:
-        # A killed loader leaves its last spool behind.
-        spool = database.folder / "it.duckdb.spool"
-        spool.unlink(missing_ok=True)
-        config = served.config(api_key=None) if False else served.config()
-        config["checkpoint_events"] = CHECKPOINT
-        self._log = (database.folder / "log").open("ab")
-        self._tap = start_tap(
-            config, state=database.state(), executable=commands.tap, stderr=self._log
-        )
-        self._database, self._spool = database, spool
-
-    def __enter__(self) -> Pipeline:
-        tap = self._tap.__enter__()
-        loader = subprocess.Popen(
-            self._database.command("--batch-mb", "0.02"),
-            stdin=tap.stdout, stderr=self._log, cwd=self._database.folder,
-        )  # fmt: skip
-        tap.stdout.close()
-        self._loader = loader
-        return Pipeline(tap, loader, self._spool)
-
-    def __exit__(self, *_: object) -> None:
-        self._loader.kill()
-        self._loader.wait()
-        self._tap.__exit__(None, None, None)
-        self._log.close()
+    spool = database.folder / "it.duckdb.spool"
+    spool.unlink(missing_ok=True)  # a killed loader leaves it behind
+    config = served.config(checkpoint_events=CHECKPOINT)
+    with (
+        (database.folder / "log").open("ab") as log,
+        start_tap(config, state=database.state(), executable=commands.tap, stderr=log) as tap,
+        subprocess.Popen(
+            database.command("--batch-mb", "0.02"),
+            stdin=tap.stdout, stderr=log, cwd=database.folder,
+        ) as loader,
+    ):  # fmt: skip
+        assert tap.stdout
+        tap.stdout.close()  # or the tap would not notice that the loader has gone
+        try:
+            yield Pipeline(tap, loader, spool)
+        finally:
+            loader.kill()
