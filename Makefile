@@ -9,14 +9,14 @@ SECONDS ?= 60
 
 ENVS := .venvs
 BIN := $(ENVS)/dev/bin
-TEST_ENVS := $(patsubst %,$(ENVS)/%/.stamp,dev tap singer-tools target-jsonl target-duckdb \
+TEST_ENVS := $(patsubst %,$(ENVS)/%/.stamp,dev tap singer-tools target-jsonl target-duckdb duckdb \
 	meltanolabs-target-csv meltanolabs-target-postgres target-stitch)
 PIP_INSTALL := -m pip install --quiet --use-pep517
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo bench check test test-pythons test-meltano test-backfill coverage fuzz lint format \
+.PHONY: help demo bench check test test-pythons test-meltano test-backfill coverage fuzz lint docs format \
 	dist wheel clean FORCE
 
 help: ## Print this list
@@ -60,6 +60,11 @@ lint: $(ENVS)/dev/.stamp ## Check rules, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+docs: $(ENVS)/dev/.stamp ## Renew what the documents, Meltano's files and catalog.json take from the code
+	@$(BIN)/python docs/generate.py
+	@$(BIN)/python plugins/describe.py
+	@$(BIN)/tap-fullstory --discover > catalog.json
 
 format: $(ENVS)/dev/.stamp ## Mend what ruff can mend
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -69,9 +69,9 @@ def main() -> None:
         f"Medians of {options.rounds} rounds in turns, with the least and the most. "
         f"The slowest gzip beside the fastest: {noise(results)}.\n\n"
         f"{main_table(results)}\n\n"
-        "`| cat > /dev/null` stands behind each, and its CPU is in. Ratios are to gzip over the "
-        'same file in the same round. "all" is the most memory that all processes of the tap '
-        'held at a time (Pss, sampled, in a run of its own), "largest" the ru_maxrss of its '
+        "Each is followed by `| cat > /dev/null`, whose CPU time is included. Ratios are to gzip "
+        'over the same file in the same round. "all" is the most memory that all processes of the '
+        'tap held at a time (Pss, sampled, in a run of its own), "largest" the ru_maxrss of its '
         "largest process.\n"
     )
     if results.growth:

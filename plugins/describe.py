@@ -2,7 +2,8 @@
 
     python plugins/describe.py
 
-renews meltano.yml and the definition for Meltano's Hub; tests/test_plugins.py tells when to.
+updates meltano.yml and the definition for Meltano's Hub; tests/test_plugins.py fails when they are
+out of date. `make docs` runs this too.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ BLOCK = re.compile(
 
 
 def described(text: str) -> str:
-    """`text` of one of the files, with what the code says between its two marks."""
+    """Return the text of one of the files, with the settings as they are now between its markers.
+
+    Raises ValueError if it has no markers.
+    """
     found = BLOCK.search(text)
     if found is None:
-        raise ValueError("the marks are missing")
+        raise ValueError("the markers are missing")
     lines = ["# written by plugins/describe.py"]
     lines += [f"capabilities: [{', '.join(CAPABILITIES)}]", "settings:"]
     lines += [line for setting in SETTINGS for line in entry(setting)]
@@ -37,7 +41,7 @@ def described(text: str) -> str:
 
 
 def entry(setting: Setting) -> list[str]:
-    """One setting as Meltano has it. No `value`: the tap knows its defaults itself."""
+    """Return one setting in Meltano's form. Without `value`: the tap has its own defaults."""
     default = setting.default_text or json.dumps(setting.default).strip('"')
     about = f"{setting.description} Default: {default}. Allowed: {setting.allowed}."
     lines = [
@@ -52,7 +56,7 @@ def entry(setting: Setting) -> list[str]:
         lines.append("  options:")
         for choice in setting.choices:
             lines += [f"  - label: {choice}", f"    value: {choice}"]
-    # A JSON text is a YAML text too.
+    # Every JSON string is a YAML string.
     return [*lines, f"  description: {json.dumps(about)}"]
 
 
@@ -65,7 +69,7 @@ def kind(setting: Setting) -> str:
 
 
 def label(name: str) -> str:
-    """`api_key` as a person would write it: API key."""
+    """Return a setting's name as a person would write it: `api_key` as "API key"."""
     words = ["API" if word == "api" else word for word in name.split("_")]
     return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]]).replace(" url", " address")
 

@@ -189,4 +189,4 @@ def local_resource_error(error: BaseException) -> LocalResourceError | None:
 # What the dynamic linker says when a library does not fit into the address space.
 _NOT_LOADED = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
 # What Python says when a compiled module finds no memory and sets no exception.
-_NOT_INITIALIZED = ("initialization of", "create_dynamic", "exec_dynamic")
+_NOT_INITIALIZED = ("initialization of", "without exception set", "without setting an exception")

@@ -54,8 +54,8 @@ class Stream:
 
 @dataclass(frozen=True)
 class Paging:
-    """How a list continues: the next page's token is in the answer under one of `tokens`, and is
-    sent back as `parameter`. An empty or missing token ends the list.
+    """How a list continues: the answer holds the next page's token under one of the names in
+    `tokens`, and `parameter` sends it back. An empty token, or none, ends the list.
     """
 
     parameter: str

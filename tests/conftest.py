@@ -23,7 +23,8 @@ SLOW_FILES = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.stem in SLOW_FILES:
+        # `shell` runs the commands of the documents.
+        if item.path.stem in SLOW_FILES or "shell" in getattr(item, "fixturenames", ()):
             item.add_marker("slow")
 
 
@@ -49,6 +50,11 @@ class Commands:
     def duckdb_python(self) -> Path:
         """A Python that can `import duckdb`, for reading what target-duckdb wrote."""
         return self.target_duckdb.with_name("python")
+
+    @property
+    def loader_python(self) -> Path:
+        """A Python with the DuckDB that examples/duckdb/load.py asks for."""
+        return _program("duckdb", "python")
 
     @property
     def target_csv(self) -> Path:

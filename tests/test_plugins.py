@@ -1,4 +1,4 @@
-"""What stands in the files for Meltano is what the code says."""
+"""The files for Meltano have the settings of the code."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ DESCRIBE = run_path(str(ROOT / "plugins/describe.py"))
 
 @pytest.mark.parametrize("path", DESCRIBE["FILES"], ids=lambda path: path.name)
 def test_the_settings_are_those_of_the_code(path):
-    """To renew them: python plugins/describe.py"""
+    """To update them: make docs"""
     text = path.read_text("utf-8")
     assert text == DESCRIBE["described"](text)
 
 
-def test_a_file_without_the_marks_is_refused():
-    with pytest.raises(ValueError, match="marks"):
+def test_a_file_without_markers_is_refused():
+    with pytest.raises(ValueError, match="markers"):
         DESCRIBE["described"]("settings:\n")

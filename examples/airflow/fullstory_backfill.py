@@ -1,8 +1,8 @@
-"""A long time of FullStory events, cut into shards that Airflow runs side by side.
+"""A backfill of FullStory events, cut into shards that Airflow runs in parallel.
 
-docs/backfill.md explains it. Tried with Airflow 3.3. The folder that the parameter `folder` names
-holds config.json (the tap's, without dates) and target.json (the target's); the states of all
-shards go there too, so it must be one that every worker sees.
+docs/backfill.md explains it. Tested with Airflow 3.3. The parameter `folder` names the folder of
+config.json (the tap's, without dates) and target.json (the target's). The states of all shards are
+kept there too, so every worker must see it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Shard = dict[str, str]
 
 
 def cut(start: str, end: str, days: int) -> list[Shard]:
-    """Ranges (start_date, end_date] that cover (start, end] without a gap and never overlap."""
-    # Python 3.10 does not know the Z.
+    """Return ranges (start_date, end_date] that cover (start, end] without gap or overlap."""
+    # Python 3.10 does not accept the Z.
     begin, last = (datetime.fromisoformat(text.replace("Z", "+00:00")) for text in (start, end))
     shards = []
     while begin < last:
@@ -35,7 +35,7 @@ def cut(start: str, end: str, days: int) -> list[Shard]:
 
 
 def run(shard: Shard, folder: Path, name: str) -> None:
-    """Bring one shard, from where an earlier try has stopped. Raises RuntimeError if it fails."""
+    """Load one shard, from where an earlier try stopped. Raises RuntimeError if it fails."""
     place = folder / "shards" / name
     place.mkdir(parents=True, exist_ok=True)
     config = {**json.loads((folder / "config.json").read_text("utf-8")), **shard}
@@ -49,14 +49,14 @@ def run(shard: Shard, folder: Path, name: str) -> None:
         loading = subprocess.Popen(
             [TARGET, "--config", folder / "target.json"], stdin=reading.stdout, stdout=states
         )
-        reading.stdout.close()  # or the tap would not notice that the target has gone
+        reading.stdout.close()  # or the tap would not notice that the target has ended
         codes = reading.wait(), loading.wait()
     if codes != (0, 0):
         raise RuntimeError(f"tap and target ended with {codes}: the log above says why")
 
 
 def last_state(place: Path) -> dict | None:
-    """What the target printed last: all before it is stored."""
+    """Return the state that the target printed last; None if it printed none."""
     path = place / "states.jsonl"
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     return json.loads(lines[-1]) if lines else None
@@ -78,7 +78,7 @@ def write(path: Path, value: dict) -> None:
     },
 )
 def fullstory_backfill() -> None:
-    """One task for each shard, and one that hands over to the regular schedule."""
+    """Load each shard in a task of its own, then hand over to the regular schedule."""
 
     @task
     def shards() -> list[Shard]:
@@ -87,21 +87,21 @@ def fullstory_backfill() -> None:
 
     @task
     def make_table() -> None:
-        """An empty range brings the SCHEMA alone: no two shards race to make the table."""
+        """Load an empty range: its SCHEMA creates the table, before shards race to do it."""
         params = get_current_context()["params"]
         nothing = {"start_date": params["start"], "end_date": params["start"]}
         run(nothing, Path(params["folder"]), "table")
 
-    # FullStory's limit is the account's: more shards at once only wait for each other.
+    # FullStory limits the account: more shards at once only wait for each other.
     @task(retries=3, retry_delay=timedelta(minutes=5), max_active_tis_per_dagrun=4)
     def load(shard: Shard) -> None:
         run(shard, Path(get_current_context()["params"]["folder"]), shard["start_date"])
 
     @task
     def hand_over(found: list[Shard]) -> str:
-        """Write the latest bookmark as state.json: the regular schedule starts from there.
+        """Write the latest bookmark to state.json: the regular schedule starts from there.
 
-        Not the end of the last range: bundles of its last day may still be to come.
+        Not the end of the last range: bundles of its last day may not have appeared yet.
         """
         folder = Path(get_current_context()["params"]["folder"])
         states = [last_state(folder / "shards" / shard["start_date"]) for shard in found]

@@ -1,0 +1,144 @@
+"""Write into the documents what the code says: settings, flags, exit codes, streams, columns.
+
+    python docs/generate.py
+
+replaces the text between each pair of markers, `<!-- generated: NAME -->` and `<!-- end -->`.
+tests/test_docs.py fails if a document differs from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tap_fullstory import _parser as tap_parser
+from tap_fullstory import errors
+from tap_fullstory.about import about
+from tap_fullstory.catalog import discover
+from tap_fullstory.errors import Interrupted, TapError
+from tap_fullstory.sandbox.__main__ import _parser as sandbox_parser
+from tap_fullstory.streams import STREAMS, Stream
+
+ROOT = Path(__file__).resolve().parent.parent
+BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
+
+EXIT_CODES = {
+    0: "Done.",
+    1: "Failed: FullStory, the network, the data, this machine, or the target closed the pipe.",
+    2: "The command line, config, catalog or state cannot be used. Nothing was read.",
+    129: "Ended by SIGHUP after a checkpoint, such as when a terminal or an ssh session closes.",
+    130: "Ended by SIGINT (Ctrl-C) after a checkpoint.",
+    143: "Ended by SIGTERM after a checkpoint.",
+}
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+def documents() -> Iterator[Path]:
+    """Yield every document that people read: at the top, in docs/ and in examples/."""
+    yield from sorted(ROOT.glob("*.md"))
+    yield from sorted(ROOT.glob("docs/*.md"))
+    yield from sorted(ROOT.glob("examples/**/*.md"))
+
+
+def regenerate(text: str) -> str:
+    """Return the text of a document with everything between markers as the code has it now."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{SECTIONS[found[2]]()}\n{found[3]}", text)
+
+
+def settings() -> str:
+    """Return the table of settings, which is that of `--about`."""
+    (table,) = re.findall(r"^## Settings\n\n(.*?\n)\n", about("markdown"), re.MULTILINE | re.DOTALL)
+    return table
+
+
+def flags() -> str:
+    """Return the table of the tap's options."""
+    return _options(tap_parser())
+
+
+def sandbox_flags() -> str:
+    """Return the table of the sandbox's options."""
+    return _options(sandbox_parser())
+
+
+def exit_codes() -> str:
+    """Return the table of exit codes. Raises ValueError if one lacks its meaning here."""
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    codes = {0, *(kind.exit_code for kind in kinds if issubclass(kind, TapError))}
+    codes |= {Interrupted(number).exit_code for number in SIGNALS}
+    if codes != set(EXIT_CODES):
+        raise ValueError(f"EXIT_CODES lists {sorted(EXIT_CODES)}, the code has {sorted(codes)}")
+    return _table(["exit code", "meaning"], [[f"`{c}`", EXIT_CODES[c]] for c in sorted(codes)])
+
+
+def streams() -> str:
+    """Return the table of streams."""
+    head = ["stream", "endpoint", "key", "replication", "key level", "requests in each run"]
+    return _table(head, [_stream(stream) for stream in STREAMS])
+
+
+def columns() -> str:
+    """Return the table of the columns of events, with what each holds."""
+    schema = discover()["streams"][0]["schema"]["properties"]
+    rows = []
+    for name, column in schema.items():
+        types = [kind for kind in column["type"] if kind != "null"]
+        rows.append([f"`{name}`", column.get("format", ", ".join(types)), column["description"]])
+    return _table(["column", "type", "meaning"], rows)
+
+
+def sync_script() -> str:
+    """Return examples/sync.sh as a block."""
+    return f"```sh\n{(ROOT / 'examples/sync.sh').read_text('utf-8')}```\n"
+
+
+def _stream(stream: Stream) -> list[str]:
+    return [
+        f"`{stream.name}`",
+        " and ".join(f"`{path}`" for path in re.split(r" and |, or ", stream.path)),
+        ", ".join(f"`{name}`" for name in stream.key_properties) or "none",
+        stream.replication_method
+        + (f" on `{stream.replication_key}`" if stream.replication_key else ""),
+        stream.level + (f", and {stream.add_on}" if stream.add_on else ""),
+        stream.cost,
+    ]
+
+
+def _options(parser: argparse.ArgumentParser) -> str:
+    rows = []
+    for action in parser._actions:
+        takes = "" if action.nargs == 0 else _value(action)
+        names = [*action.option_strings[:-1], f"{action.option_strings[-1]}{takes}"]
+        meaning = (action.help or "") % {**vars(action), "prog": parser.prog}
+        rows.append([", ".join(f"`{name}`" for name in names), meaning])
+    return _table(["flag", "meaning"], rows)
+
+
+def _value(action: argparse.Action) -> str:
+    if action.choices:
+        return " " + "|".join(map(str, action.choices))
+    return f" {action.metavar or action.dest.upper()}"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [[cell.replace("|", r"\|") for cell in row] for row in (head, *rows)]
+    drawn = [f"| {' | '.join(line)} |\n" for line in lines]
+    return "".join([drawn[0], "|---" * len(head), "|\n", *drawn[1:]])
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "columns": columns,
+    "exit-codes": exit_codes,
+    "flags": flags,
+    "sandbox-flags": sandbox_flags,
+    "settings": settings,
+    "streams": streams,
+    "sync-script": sync_script,
+}
+
+if __name__ == "__main__":
+    for path in documents():
+        path.write_text(regenerate(path.read_text("utf-8")), "utf-8")

@@ -1,0 +1,409 @@
+"""The documents say what the code does: settings, flags, exit codes, streams, errors, warnings.
+
+Their commands work, their links lead somewhere, and none is too long.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import texts
+
+from tap_fullstory.catalog import discover
+from tap_fullstory.config import SETTINGS, parse_config
+from tap_fullstory.sandbox import Sandbox, generated_bundles
+from tap_fullstory.state import parse_state
+
+ROOT = Path(__file__).parent.parent
+GENERATOR = runpy.run_path(str(ROOT / "docs/generate.py"))
+DOCUMENTS = {
+    path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in GENERATOR["documents"]()
+}
+PAGES = {name: text for name, text in DOCUMENTS.items() if name.startswith("docs/")}
+MAX_LINES = {"README.md": 150, **dict.fromkeys(PAGES, 250)}
+NOW = datetime(2026, 6, 7, tzinfo=timezone.utc)
+TIMEOUT = 120  # seconds: a block that hangs fails
+
+
+def blocks(language: str, document: str) -> list[str]:
+    text = DOCUMENTS[document]
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+# --- form ---
+
+
+@pytest.mark.parametrize("name", MAX_LINES)
+def test_no_document_is_too_long(name):
+    assert DOCUMENTS[name].count("\n") <= MAX_LINES[name]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_is_linked_from_the_readme_or_another_page(name):
+    others = [text for other, text in DOCUMENTS.items() if other != name]
+    assert any(f"({name})" in text or f"({Path(name).name}" in text for text in others)
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_lead_somewhere(name):
+    here = ROOT / name
+    for target in re.findall(r"\]\(([^)]+)\)", DOCUMENTS[name]):
+        if "://" not in target:
+            path, _, anchor = target.partition("#")
+            there = (here.parent / path).resolve() if path else here
+            assert there.exists(), target
+            assert not anchor or anchor in anchors(there), target
+
+
+def anchors(document: Path) -> set[str]:
+    """Return the anchors that GitHub gives to a document's headings."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+# --- what follows from the code ---
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_generated_sections_are_as_the_code_has_them_now(name):
+    assert GENERATOR["regenerate"](DOCUMENTS[name]) == DOCUMENTS[name], (
+        "run: python docs/generate.py"
+    )
+
+
+def test_every_generated_section_is_in_a_document():
+    named = [part for text in DOCUMENTS.values() for _, part, _ in GENERATOR["BLOCK"].findall(text)]
+    assert sorted(named) == sorted(GENERATOR["SECTIONS"])
+
+
+def test_the_number_of_columns_is_that_of_the_code():
+    columns = set(discover()["streams"][0]["schema"]["properties"]) - {"CustomVars"}
+    assert f"{len(columns)} columns" in DOCUMENTS["docs/events.md"]
+
+
+def test_the_json_samples_can_be_used():
+    names = {setting.name for setting in SETTINGS}
+    kinds = set()
+    for sample in (json.loads(text) for name in DOCUMENTS for text in blocks("json", name)):
+        if "api_key" in sample:
+            assert set(sample) <= names
+            parse_config(sample, NOW, {})
+        elif "bookmarks" in sample:
+            parse_state(sample)
+        kinds.add(next(iter(sample)))
+    assert {"api_key", "bookmarks", "primary_key_required"} <= kinds
+    parse_config(json.loads((ROOT / "sample_config.json").read_text()), NOW, {})
+
+
+# --- errors and warnings ---
+
+
+def listed() -> dict[str, list[str]]:
+    """Return the texts in the first column of the troubleshooting tables: CRITICAL and WARNING."""
+    found: dict[str, list[str]] = {"CRITICAL": [], "WARNING": []}
+    kind = ""
+    for line in DOCUMENTS["docs/troubleshooting.md"].splitlines():
+        if line.startswith("| "):
+            first = line.split(" | ")[0].removeprefix("| ")
+            kind = first if first in found else kind
+            found[kind] += re.findall(r"`([^`]+)`", first)
+    return found
+
+
+LISTED = listed()
+ERRORS, WARNINGS = texts.errors(), texts.warnings()
+
+
+def test_errors_and_warnings_are_found_in_the_source():
+    assert len(ERRORS) > 40
+    assert len(WARNINGS) > 20
+    assert {name.partition("/")[0] for name in ERRORS.values()} >= {"config.py", "http", "bundles"}
+
+
+@pytest.mark.parametrize("text", sorted(ERRORS))
+def test_every_error_can_be_looked_up(text):
+    assert any(texts.matches(pattern, text) for pattern in LISTED["CRITICAL"]), (
+        f"{ERRORS[text]}: docs/troubleshooting.md needs a row in a table of CRITICAL lines:\n"
+        f"| `{text}` | what to do |"
+    )
+
+
+@pytest.mark.parametrize("text", sorted(WARNINGS))
+def test_every_warning_can_be_looked_up(text):
+    assert any(texts.matches(pattern, text) for pattern in LISTED["WARNING"]), (
+        f"{WARNINGS[text]}: docs/troubleshooting.md needs a row in its table of WARNINGs:\n"
+        f"| `{text}` | what it means |"
+    )
+
+
+@pytest.mark.parametrize("pattern", sorted({*LISTED["CRITICAL"], *LISTED["WARNING"]}))
+def test_every_row_is_a_text_of_the_code(pattern):
+    assert any(texts.matches(pattern, text) for text in texts.all_texts()), (
+        "no error or warning contains this: remove or correct the row in docs/troubleshooting.md"
+    )
+
+
+# --- commands ---
+
+needs_jq = pytest.mark.skipif(not shutil.which("jq"), reason="jq is not installed")
+needs_flock = pytest.mark.skipif(not shutil.which("flock"), reason="flock is part of Linux")
+
+
+@pytest.fixture
+def shell(commands, tmp_path):
+    """Start a block as a reader would in the folder of the quickstart; end what still runs then."""
+    programs = f"{commands.tap.parent}:{commands.target_jsonl.parent}"
+    environment = {
+        **{name: value for name, value in os.environ.items() if "TAP_FULLSTORY" not in name},
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "no_proxy": "127.0.0.1",
+    }
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(*script: str, **more: str) -> subprocess.Popen[bytes]:
+        with (tmp_path / "log").open("ab") as stderr:
+            started.append(
+                subprocess.Popen(
+                    ["bash", "-o", "pipefail", "-e", "-c", "\n".join(script)],
+                    cwd=tmp_path,
+                    env={**environment, **more},
+                    stderr=stderr,
+                    start_new_session=True,
+                )
+            )
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture
+def sandbox(tmp_path) -> Iterator[Sandbox]:
+    """A sandbox whose newest day is not out yet, and config.json for it."""
+    with Sandbox(unpublished=1) as serving:
+        write_config(tmp_path, serving)
+        yield serving
+
+
+def write_config(folder: Path, serving: Sandbox) -> None:
+    sample = json.loads(blocks("json", "docs/quickstart.md")[0])
+    config = json.dumps({**sample, **serving.config()})
+    (folder / "config.json").write_text(config, encoding="utf-8")
+
+
+def rows(folder: Path, stream: str = "events") -> list[str]:
+    """Return the lines of the target's files, which it names by the second it starts in."""
+    return [
+        line
+        for path in folder.glob(f"{stream}-*.jsonl")
+        for line in path.read_text("utf-8").splitlines()
+    ]
+
+
+def log(folder: Path) -> str:
+    return (folder / "log").read_text("utf-8")
+
+
+def begin(shell: Any, sandbox: Sandbox) -> None:
+    """Do all of the quickstart, with which other pages begin, and let another day appear."""
+    assert shell(*blocks("bash", "docs/quickstart.md")).wait(TIMEOUT) == 0
+    sandbox.publish()
+
+
+def test_every_page_with_commands_has_a_test_here():
+    source = Path(__file__).read_text("utf-8")
+    for name in DOCUMENTS:
+        assert not blocks("bash", name) or f'blocks("bash", "{name}")' in source, name
+
+
+@needs_jq
+@pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md"])
+def test_the_first_and_the_next_run_work_as_written(shell, sandbox, tmp_path, name):
+    if name == "README.md":
+        *first, later = blocks("bash", "README.md")
+    else:
+        *first, later = blocks("bash", "docs/quickstart.md")
+    assert "--state" in later
+    assert shell(*first).wait(TIMEOUT) == 0
+    assert len(rows(tmp_path)) == 120
+    sandbox.publish()
+    assert shell(later).wait(TIMEOUT) == 0
+    assert len(rows(tmp_path)) == len(set(rows(tmp_path))) == 144
+    deselected = name != "README.md"
+    assert any("UserEmail" in json.loads(row) for row in rows(tmp_path)) is not deselected
+
+
+def test_the_shortest_sync_works_as_written(shell, sandbox, tmp_path):
+    (shortest,) = (block for block in blocks("sh", "docs/quickstart.md") if "--config" in block)
+    assert shell(shortest).wait(TIMEOUT) == 0
+    assert len(rows(tmp_path)) == 120
+
+
+@needs_jq
+def test_columns_are_added_and_left_out_as_written(shell, sandbox, tmp_path):
+    begin(shell, sandbox)
+    for path in tmp_path.glob("events-*.jsonl"):
+        path.unlink()
+    assert shell(*blocks("bash", "docs/events.md")).wait(TIMEOUT) == 0
+    assert shell(blocks("bash", "docs/quickstart.md")[-1]).wait(TIMEOUT) == 0
+    records = [json.loads(row) for row in rows(tmp_path)]
+    assert len(records) == 24
+    assert not any({"UserEmail", "UserDisplayName", "PageIp"} & set(record) for record in records)
+    for promoted in ("page_category_str", "page_price_real"):
+        assert any(promoted in record for record in records)
+
+
+@needs_jq
+def test_streams_are_selected_as_written(shell, sandbox, tmp_path):
+    begin(shell, sandbox)
+    assert shell(*blocks("bash", "docs/streams.md")).wait(TIMEOUT) == 0
+    assert shell(blocks("bash", "docs/quickstart.md")[-1]).wait(TIMEOUT) == 0
+    for stream in ("users", "segments", "privacy_settings_history"):
+        assert rows(tmp_path, stream)
+
+
+@needs_jq
+def test_the_state_is_resumed_and_changed_as_written(shell, sandbox, tmp_path):
+    begin(shell, sandbox)
+    resume, again, reset = blocks("bash", "docs/state.md")
+    assert shell(resume).wait(TIMEOUT) == 0
+    assert len(rows(tmp_path)) == len(set(rows(tmp_path))) == 144
+    assert shell("tail -n 1 states.jsonl > state.json", again).wait(TIMEOUT) == 0
+    assert len(rows(tmp_path)) == 144 + 2 * 24
+    bookmarks = {"events": {"bundle_end": "2026-06-02T00:00:00Z"}}
+    other = {"privacy_settings_history": {"lastUpdated": "2026-06-02T00:00:00Z"}}
+    state = tmp_path / "state.json"
+    state.write_text(json.dumps({"bookmarks": {**bookmarks, **other}}), encoding="utf-8")
+    assert shell(reset).wait(TIMEOUT) == 0
+    assert json.loads(state.read_text("utf-8")) == {"bookmarks": bookmarks}
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_the_sandbox_serves_as_written(shell, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    script = "\n".join(blocks("bash", "docs/sandbox.md"))
+    assert "8123" in script
+    assert shell(script.replace("8123", port)).wait(TIMEOUT) == 0
+    assert len(rows(tmp_path)) == 144 + 144
+
+
+# --- examples/sync.sh ---
+
+
+@pytest.fixture
+def script(tmp_path) -> None:
+    shutil.copy(ROOT / "examples/sync.sh", tmp_path)
+
+
+@needs_flock
+@needs_jq
+def test_the_script_continues_from_the_quickstart(shell, sandbox, tmp_path, script):
+    begin(shell, sandbox)
+    assert shell(*blocks("bash", "docs/operations.md")).wait(TIMEOUT) == 0
+    assert len(rows(tmp_path)) == len(set(rows(tmp_path))) == 144
+
+
+@needs_flock
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_script_loses_and_doubles_nothing_when_it_is_stopped(shell, tmp_path, script, number):
+    with Sandbox(generated_bundles(2, 6000), unpublished=1) as serving:
+        write_config(tmp_path, serving)
+        stopped = shell("exec ./sync.sh")
+        # The bundle is larger than what the pipe holds: once rows are there, the tap is writing.
+        while stopped.poll() is None and not rows(tmp_path):
+            time.sleep(0.05)
+        os.killpg(stopped.pid, number)
+        assert stopped.wait(TIMEOUT) == 128 + number
+        assert 0 < len(rows(tmp_path)) < 6000
+
+        serving.publish()
+        for _ in range(2):
+            assert shell("./sync.sh").wait(TIMEOUT) == 0
+            assert len(rows(tmp_path)) == len(set(rows(tmp_path))) == 12000
+
+
+@needs_flock
+def test_the_script_says_that_another_run_holds_the_lock(shell, sandbox, tmp_path, script):
+    (tmp_path / "waiting.sh").write_text("exec sleep 60", encoding="utf-8")
+    other = shell("exec ./sync.sh", TAP="bash waiting.sh", TARGET="cat")
+    lock = tmp_path / "sync.lock"
+    while other.poll() is None and not (lock.exists() and lock.stat().st_size):
+        time.sleep(0.01)
+    assert shell("./sync.sh").wait(TIMEOUT) == 0
+    since = lock.read_text("utf-8").strip()
+    assert f"Another run has held sync.lock since {since}. Nothing to do." in log(tmp_path)
+    os.utime(lock, (lock.stat().st_mtime - 5 * 3600,) * 2)
+    assert shell("./sync.sh", LOCK_MAX_AGE_HOURS="6").wait(TIMEOUT) == 0
+    assert shell("./sync.sh", LOCK_MAX_AGE_HOURS="4").wait(TIMEOUT) == 1
+    assert "That is longer than 4 hours." in log(tmp_path)
+    assert not rows(tmp_path)
+
+
+@needs_flock
+def test_the_script_starts_again_after_a_first_run_that_stored_nothing(
+    shell, sandbox, tmp_path, script
+):
+    sandbox.fault("list:401")
+    assert shell("./sync.sh").wait(TIMEOUT) == 1
+    assert "nothing was stored" in log(tmp_path)
+    assert shell("./sync.sh").wait(TIMEOUT) == 0
+    assert len(rows(tmp_path)) == 120
+
+
+@needs_flock
+def test_the_script_does_not_start_over_if_the_target_may_have_stored_rows(
+    shell, sandbox, tmp_path, script
+):
+    failing = "head -c 100000 > stored; exit 3"
+    (tmp_path / "failing.sh").write_text(failing, encoding="utf-8")
+    for _ in range(2):
+        assert shell("./sync.sh", TARGET="bash failing.sh").wait(TIMEOUT) == 1
+    assert "The target failed with exit code 3." in log(tmp_path)
+    assert "states.jsonl is empty" in log(tmp_path)
+    (tmp_path / "states.jsonl").unlink()
+    assert shell("./sync.sh").wait(TIMEOUT) == 0
+    assert len(rows(tmp_path)) == 120
+
+
+@needs_flock
+def test_the_script_drops_a_truncated_last_line(shell, sandbox, tmp_path, script):
+    assert shell("./sync.sh").wait(TIMEOUT) == 0
+    with (tmp_path / "states.jsonl").open("a", encoding="utf-8") as states:
+        states.write('{"bookmarks": {"ev')
+    sandbox.publish()
+    assert shell("./sync.sh").wait(TIMEOUT) == 0
+    assert "The last line of states.jsonl is incomplete." in log(tmp_path)
+    assert len(rows(tmp_path)) == len(set(rows(tmp_path))) == 144
+
+
+@needs_flock
+def test_the_script_takes_a_state_from_elsewhere(shell, sandbox, tmp_path, script):
+    (tmp_path / "state.json").write_text(
+        json.dumps({"bookmarks": {"events": {"bundle_end": "2999-01-01T00:00:00Z"}}})
+    )
+    assert shell("./sync.sh").wait(TIMEOUT) == 0
+    assert not rows(tmp_path)
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+def test_the_script_passes_shellcheck(commands):
+    subprocess.run(["shellcheck", ROOT / "examples/sync.sh"], check=True)
