@@ -66,8 +66,8 @@ def main() -> None:
         f"The slowest gzip beside the fastest: {noise(results)}.\n\n"
         f"{main_table(results)}\n\n"
         "Each is followed by `| cat > /dev/null`, whose CPU time is included. Ratios are to gzip "
-        'over the same file in the same round. "all" is the most memory that all processes of the tap '
-        'held at a time (Pss, sampled, in a run of its own), "largest" the ru_maxrss of its '
+        'over the same file in the same round. "all" is the most memory that all processes of the '
+        'tap held at a time (Pss, sampled, in a run of its own), "largest" the ru_maxrss of its '
         "largest process.\n"
     )
     if results.growth:

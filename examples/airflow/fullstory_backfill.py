@@ -87,7 +87,7 @@ def fullstory_backfill() -> None:
 
     @task
     def make_table() -> None:
-        """Load an empty range: its SCHEMA creates the table, so that no two shards race to do it."""
+        """Load an empty range: its SCHEMA creates the table, before shards can race to do it."""
         params = get_current_context()["params"]
         nothing = {"start_date": params["start"], "end_date": params["start"]}
         run(nothing, Path(params["folder"]), "table")
