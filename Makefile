@@ -9,7 +9,7 @@ SECONDS ?= 60
 
 ENVS := .venvs
 BIN := $(ENVS)/dev/bin
-TEST_ENVS := $(patsubst %,$(ENVS)/%/.stamp,dev tap singer-tools target-jsonl target-duckdb \
+TEST_ENVS := $(patsubst %,$(ENVS)/%/.stamp,dev tap singer-tools target-jsonl target-duckdb duckdb \
 	meltanolabs-target-csv meltanolabs-target-postgres target-stitch)
 PIP_INSTALL := -m pip install --quiet --use-pep517
 export PIP_DISABLE_PIP_VERSION_CHECK := 1

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+import worst
 from cases import (
     OUT,
     ROOT,
@@ -48,6 +49,9 @@ SLOW_ROUNDS = 3  # at most, of what takes long
 
 def main() -> None:
     options = _parser().parse_args()
+    if options.worst:
+        print(worst.run(options.tap, options.worst))
+        return
     load_before = os.getloadavg()[0]
     try:
         with _served(options) as bundles:
@@ -162,6 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--growth", type=int, nargs="+", default=[20_000, 50_000, 400_000, 2_000_000],
         metavar="EVENTS", help="sizes that show how time and memory grow; default: %(default)s")
     add("--no-growth", action="store_true", help="without these")
+    add("--worst", type=int, nargs="?", const=50, metavar="MEGABYTES",
+        help="measure the worst bundles beside a normal one instead; default: %(const)s")
     add("--seed", type=int, default=0, help="of the events; default: %(default)s")
     add("--tap", default=str(ROOT / ".venvs/tap/bin/tap-fullstory"), metavar="COMMAND",
         help="the tap that is measured; default: the one that make installs")

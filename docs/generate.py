@@ -78,7 +78,9 @@ def limits() -> str:
         ],
         ["names that a log line counts", counts.MAX_NAMES, "The others are counted together."],
     ]
-    return _table(["limit on", "at most", "beyond that"], [list(map(str, row)) for row in rows])
+    return _table(
+        ["limit on", "at most", "beyond that"], [[str(cell) for cell in row] for row in rows]
+    )
 
 
 def flags() -> str:

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from tap_fullstory.about import CAPABILITIES
-from tap_fullstory.config import SETTINGS, Setting
+from tap_fullstory.settings import SETTINGS, Setting
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = (
@@ -23,7 +23,6 @@ FILES = (
 BLOCK = re.compile(
     r"^( *)# written by plugins/describe.py\n.*?^ *# until here\n", re.MULTILINE | re.DOTALL
 )
-KINDS = {"date-time": "date_iso8601", "option": "options"}
 
 
 def described(text: str) -> str:
@@ -48,17 +47,25 @@ def entry(setting: Setting) -> list[str]:
     lines = [
         f"- name: {setting.name}",
         f"  label: {label(setting.name)}",
-        f"  kind: {KINDS.get(setting.kind, setting.kind)}",
+        f"  kind: {kind(setting)}",
     ]
     if setting.secret:
         lines.append("  sensitive: true")
         about = setting.description
-    if setting.choices:
+    if kind(setting) == "options":
         lines.append("  options:")
         for choice in setting.choices:
             lines += [f"  - label: {choice}", f"    value: {choice}"]
     # Every JSON string is a YAML string.
     return [*lines, f"  description: {json.dumps(about)}"]
+
+
+def kind(setting: Setting) -> str:
+    """What Meltano calls the type of a setting."""
+    schema = setting.type.schema
+    if schema.get("format") == "date-time":
+        return "date_iso8601"
+    return "options" if schema["type"] == "string" and setting.choices else str(schema["type"])
 
 
 def label(name: str) -> str:

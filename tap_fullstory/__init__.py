@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import threading
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from tap_fullstory.errors import Interrupted, TapError, UsageError
+from tap_fullstory.errors import Interrupted, TapError, UsageError, local_resource_error
+from tap_fullstory.logs import configure_logs
 from tap_fullstory.redact import redact_logs
 from tap_fullstory.signals import THREAD_NAME_PREFIX, Signals
 from tap_fullstory.version import __version__
+
+LOGGER = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -29,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         module=r"backoff\.",
     )
     signals = Signals()
+    configure_logs()
     redact_logs([])
     try:
         signals.install()
@@ -39,13 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         run(options, signals)
         signals.check()
     except TapError as error:
-        _critical(str(error))
-        _exit(error.exit_code)
+        _exit(_critical(error))
     except Interrupted as signal:
+        if not signal.reported:
+            LOGGER.info("Stopped by %s. Nothing was written.", signal.name)
         _exit(signal.exit_code)
-    except Exception as error:  # noqa: BLE001 - a defect of ours: anything else is a TapError
-        _critical(_defect(error))
-        _exit(1)
+    except Exception as error:  # noqa: BLE001 - either the machine's failure or a defect
+        _exit(_critical(local_resource_error(error) or _defect(error)))
     _exit(0)
 
 
@@ -60,6 +65,16 @@ def _exit(code: int) -> NoReturn:
     sys.exit(code)
 
 
+class _Once(argparse.Action):
+    """Stores a value; refuses a second one, for this name or another of the same option."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
+                 values: Any, _: str | None = None) -> None:  # fmt: skip
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{'/'.join(self.option_strings)} is given twice")
+        setattr(namespace, self.dest, values)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}. {self.prog} --help lists the options.")
@@ -70,6 +85,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.format and not options.about:
         parser.error("--format belongs to --about")
+    if options.catalog and options.properties:
+        parser.error("--properties is the old name of --catalog: give one of them")
     return options
 
 
@@ -78,21 +95,34 @@ def _parser() -> argparse.ArgumentParser:
         prog="tap-fullstory",
         description="Singer tap for FullStory: writes SCHEMA, RECORD and STATE messages to stdout.",
     )
-    parser.add_argument("-c", "--config", metavar="FILE", help="JSON config; needed for a sync")
-    parser.add_argument("-s", "--state", metavar="FILE", help="the value of the last STATE message")
-    parser.add_argument("--catalog", metavar="FILE", help="what to sync; by default, all of events")
-    parser.add_argument("-p", "--properties", metavar="FILE", help="the old name of --catalog")
+    parser.add_argument(
+        "-c",
+        "--config",
+        metavar="FILE",
+        action=_Once,
+        help="JSON config, or ENV to read each setting from TAP_FULLSTORY_<SETTING>; needed for "
+        "a sync",
+    )
+    parser.add_argument(
+        "-s", "--state", metavar="FILE", action=_Once, help="the value of the last STATE message"
+    )
+    parser.add_argument(
+        "--catalog", metavar="FILE", action=_Once, help="what to sync; by default, all of events"
+    )
+    parser.add_argument(
+        "-p", "--properties", metavar="FILE", action=_Once, help="the old name of --catalog"
+    )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
         "-d",
         "--discover",
         action="store_true",
-        help="print the catalog; with --config, prove first that FullStory accepts the key",
+        help="print the catalog; with --config, check first that FullStory accepts the key",
     )
     instead.add_argument(
         "--test",
         action="store_true",
-        help="prove that key, plan and hosts work, and say what there is to sync; no records",
+        help="check that this key and account can read each selected stream; no records",
     )
     instead.add_argument(
         "--about",
@@ -100,25 +130,36 @@ def _parser() -> argparse.ArgumentParser:
         help="print the version, the settings, the streams and the capabilities",
     )
     parser.add_argument(
-        "--format", choices=["text", "json", "markdown"], help="of --about; text unless given"
+        "--format",
+        choices=["text", "json", "markdown"],
+        action=_Once,
+        help="of --about; the default is text",
     )
     parser.add_argument("--version", action="version", version=f"tap-fullstory {__version__}")
     return parser
 
 
-def _critical(message: str) -> None:
-    import singer
+def _critical(error: TapError) -> int:
+    """Log why the run failed; return its exit code."""
+    about = {"kind": error.kind, "retry_may_help": error.retry_may_help}
+    try:
+        LOGGER.critical("%s", error, extra=about)
+    except Exception:  # noqa: BLE001 - no memory even for that line, perhaps
+        os.write(2, f"CRITICAL {error}\n".encode(errors="replace"))
+    return error.exit_code
 
-    singer.get_logger().critical("%s", message)
+
+class _Defect(TapError):
+    kind = "defect"
 
 
-def _defect(error: Exception) -> str:
+def _defect(error: Exception) -> _Defect:
     """Return where the error was raised, without its text, which may hold data."""
     at = error.__traceback__
     while at is not None and at.tb_next is not None:
         at = at.tb_next
     where = "" if at is None else f" in {at.tb_frame.f_code.co_filename}, line {at.tb_lineno}"
-    return (
+    return _Defect(
         f"Defect in tap-fullstory {__version__}: {type(error).__name__}{where}. The last state "
-        "stays good. Please report this line, with what the tap was doing."
+        "remains valid. Please report this line, with what the tap was doing."
     )

@@ -1,7 +1,6 @@
 """What this tap is, for people and for programs: `--about`.
 
-Made of the table that parses the config and the catalog that discovery prints, so that it cannot
-tell anything else than what the tap does.
+Made from the table that parses the config and from the catalog that discovery prints.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import textwrap
 from typing import Any
 
 from tap_fullstory import catalog
-from tap_fullstory.config import SETTINGS, Setting
+from tap_fullstory.settings import SETTINGS, Setting
 from tap_fullstory.version import __version__
 
 NAME = "tap-fullstory"
@@ -19,12 +18,9 @@ DESCRIPTION = "Singer tap for FullStory: one record for each captured event"
 CAPABILITIES = ("about", "catalog", "discover", "state")  # by Meltano's names
 FORMATS = ("text", "json", "markdown")
 
-# What a kind of setting is in JSON Schema; a string where nothing is said.
-_JSON_TYPES = {"integer": "integer", "boolean": "boolean", "array": "array"}
-
 
 def about(form: str) -> str:
-    """Name, version, capabilities, settings and streams, in one of FORMATS.
+    """Return name, version, capabilities, settings and streams, in one of FORMATS.
 
     The JSON has the keys that taps of the Meltano SDK print (github.com/meltano/sdk,
     singer_sdk/about.py), with `settings` as a JSON Schema, and `streams` beside them.
@@ -59,13 +55,7 @@ def _json(streams: list[dict[str, Any]]) -> str:
 
 
 def _schema(setting: Setting) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": _JSON_TYPES.get(setting.kind, "string")}
-    if setting.kind == "date-time":
-        schema["format"] = "date-time"
-    if setting.choices:
-        schema["enum"] = setting.choices
-    if setting.kind == "array":
-        schema["items"] = {"type": "string"}
+    schema = dict(setting.type.schema)
     if setting.default is not None:
         schema["default"] = setting.default
     if setting.secret:
@@ -114,7 +104,7 @@ def _paragraph(text: str) -> str:
 
 
 def _default(setting: Setting) -> str:
-    """The default as a cell of a table."""
+    """Return the default as a cell of a table."""
     plain = _plain_default(setting)
     return plain.replace("<", r"\<") if setting.default_text else f"`{plain}`"
 

@@ -1,4 +1,4 @@
-"""The command behind the command line: files in, then discovery or sync."""
+"""What the command line asks for: discovery, a check of access, or a sync."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import sys
 from argparse import Namespace
 from datetime import datetime, timezone
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import singer
+from singer import metrics
 
 from tap_fullstory import catalog, state
 from tap_fullstory.about import about
-from tap_fullstory.bundles.sources import check_access, report_access
+from tap_fullstory.access import check_streams, discover_access
 from tap_fullstory.client import Client
-from tap_fullstory.config import Config, parse_config
+from tap_fullstory.config import Config, config_from_environment, config_warnings, parse_config
 from tap_fullstory.discover import add_custom_variables
-from tap_fullstory.errors import TapError, TargetError, UsageError
+from tap_fullstory.errors import AccessError, NetworkError, SourceError, TargetError, UsageError
+from tap_fullstory.json_file import read_json
+from tap_fullstory.logs import configure_logs
 from tap_fullstory.messages import MessageWriter, write_all
 from tap_fullstory.redact import redact_logs
 from tap_fullstory.signals import Signals
-from tap_fullstory.streams import LEVEL_OF_ROLE, LEVELS, STREAMS
+from tap_fullstory.summary import RunSummary
 from tap_fullstory.sync import sync
 
 LOGGER = logging.getLogger(__name__)
@@ -31,24 +32,35 @@ LOGGER = logging.getLogger(__name__)
 
 def run(options: Namespace, signals: Signals) -> None:
     """Do what the options ask for. Raises TapError if it fails, Interrupted after a signal."""
-    singer.get_logger()  # configures logging in Singer's format
+    # Singer's own reconfigures logging with every metric.
+    metrics.get_logger = logging.getLogger
     if options.about:
         write_all(_stdout(), about(options.format or "text").encode())
         return
     now = datetime.now(timezone.utc)
-    config = None
-    if options.config:
-        config = parse_config(_read_json(options.config, "config", signals), now)
-        redact_logs([config.api_key])
+    config = _config(options, signals, now) if options.config else None
     if options.discover:
         _discover(config, signals, now)
     elif config is None:
         what = "--test" if options.test else "A sync"
         raise UsageError(f"{what} needs --config FILE; --help lists the options.")
     elif options.test:
-        signals.run_interruptibly(partial(_report_access, config))
+        selections = _selections(config, options, signals)
+        signals.run_interruptibly(partial(_check_streams, config, selections))
     else:
         _sync(config, options, signals, now)
+
+
+def _config(options: Namespace, signals: Signals, now: datetime) -> Config:
+    from_environment = options.config == "ENV"
+    raw = config_from_environment() if from_environment else None
+    raw = read_json(options.config, "config", signals) if raw is None else raw
+    config = parse_config(raw, now)
+    configure_logs(config.log_level, config.log_format)
+    redact_logs([config.api_key])
+    for warning in config_warnings(raw, config, now):
+        LOGGER.warning("%s", warning)
+    return config
 
 
 def _discover(config: Config | None, signals: Signals, now: datetime) -> None:
@@ -61,60 +73,36 @@ def _discover(config: Config | None, signals: Signals, now: datetime) -> None:
 
 def _check_and_sample(found: dict[str, Any], config: Config, now: datetime) -> None:
     with Client(config) as client:
-        check_access(config, client, now)
-        _log_key_level(client)
-        if config.discover_custom_vars:
-            add_custom_variables(found, config, client, now)
+        can_read_events = discover_access(config, client, now)
+        if config.discover_custom_vars and can_read_events:
+            try:
+                add_custom_variables(found, config, client, now)
+            except (AccessError, NetworkError, SourceError) as error:
+                LOGGER.warning("Discovery found no custom variables: %s", error)
 
 
-def _report_access(config: Config) -> None:
+def _check_streams(config: Config, selections: list[catalog.Selection]) -> None:
     with Client(config) as client:
-        report_access(config, client)
+        check_streams(config, selections, client)
 
 
-def _log_key_level(client: Client) -> None:
-    """Log which streams the API key can read, as far as FullStory says."""
-    try:
-        role = client.role()
-    except TapError as error:
-        LOGGER.warning("Could not determine the API key's level (continuing): %s", error)
-        return
-    level = LEVEL_OF_ROLE.get(role)
-    if level is None:
-        LOGGER.info("The API key has the undocumented role %s.", role)
-        return
-    reached = LEVELS[: LEVELS.index(level) + 1]
-    beyond = [stream for stream in STREAMS if stream.level not in reached]
-    LOGGER.info(
-        "The API key has the level %s, which is enough for %s.",
-        level,
-        f"all streams but {', '.join(stream.name for stream in beyond)}, which need "
-        f"{beyond[0].level}" if beyond else "all streams",
-    )  # fmt: skip
+def _selections(config: Config, options: Namespace, signals: Signals) -> list[catalog.Selection]:
+    path = options.catalog or options.properties
+    wanted = read_json(path, "catalog", signals) if path else catalog.discover(config)
+    selections = catalog.select(wanted, config)
+    for warning in catalog.catalog_warnings(wanted, config):
+        LOGGER.warning("%s", warning)
+    return selections
 
 
 def _sync(config: Config, options: Namespace, signals: Signals, now: datetime) -> None:
-    if options.catalog and options.properties:
-        raise UsageError("--properties is the old name of --catalog: give one of them.")
-    path = options.catalog or options.properties
-    wanted = _read_json(path, "catalog", signals) if path else catalog.discover(config)
-    selections = catalog.select(wanted, config)
-    given = _read_json(options.state, "state", signals) if options.state else {}
+    selections = _selections(config, options, signals)
+    given = read_json(options.state, "state", signals) if options.state else {}
     before = state.parse_state(given)
-    with Client(config) as client:
-        writer = MessageWriter(_stdout())
-        sync(config, selections, before, client, writer, signals, now)
-
-
-def _read_json(path: str, name: str, signals: Signals) -> Any:
-    try:
-        # It may be a pipe that somebody else still has to write to.
-        return json.loads(signals.run_interruptibly(partial(Path(path).read_text, "utf-8-sig")))
-    except OSError as error:
-        raise UsageError(f"The {name} file {path} cannot be read: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        line = f" at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise UsageError(f"The {name} file {path} is no JSON{line}.") from None
+    summary, writer = RunSummary(), MessageWriter(_stdout())
+    with Client(config) as client, summary.logged_at_end(config, before, writer, now):
+        sync(config, selections, before, client, writer, signals, now, summary)
+        signals.check()
 
 
 def _stdout() -> int:

@@ -1,326 +1,33 @@
-"""The settings: one table from which parsing and documentation both come.
-
-Every value may arrive as a string, since Stitch sends `"300"` and `"true"`; `null` and `""` count
-as not given.
-"""
+"""The config: the settings of one run, from a JSON file or from the environment."""
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
 from tap_fullstory.errors import UsageError
-from tap_fullstory.times import parse_rfc3339
-from tap_fullstory.version import __version__
+from tap_fullstory.settings import API_KEY_VARIABLE, SETTINGS, Setting
+from tap_fullstory.times import format_rfc3339
 
-LOGGER = logging.getLogger(__name__)
+VARIABLE_PREFIX = "TAP_FULLSTORY_"
+MAX_SHOWN = 200  # characters of a refused value, or of unknown keys, that a message quotes
 
-API_KEY_VARIABLE = "TAP_FULLSTORY_API_KEY"
-SHOWN = 200  # characters of a refused value that an error quotes
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One row of the table.
-
-    `parse` turns a given value into what the tap works with, and raises ValueError if it is out of
-    `allowed`. `default` is what a missing value means, in the form a config file would hold.
-    """
-
-    name: str
-    parse: Callable[[Any], Any]
-    allowed: str
-    description: str
-    default: Any = None
-    default_text: str = ""
-    kind: str = "string"
-    secret: bool = False
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """All that a setting of the kind `option` may be: its `allowed` lists nothing else."""
-        return tuple(re.split(r", | or ", self.allowed)) if self.kind == "option" else ()
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError
-    return value
-
-
-def _header_text(value: Any) -> str:
-    # A line break in a header would be a second header; latin-1 is what HTTP/1.1 can carry.
-    text = _text(value).strip()
-    if not text or not text.isprintable() or not text.isascii():
-        raise ValueError
-    return text
-
-
-def _whole(low: int, high: int) -> Callable[[Any], int]:
-    def parse(value: Any) -> int:
-        is_text = isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,18}\s*", value)
-        if is_text or (isinstance(value, float) and value.is_integer()):
-            value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise ValueError
-        return value
-
-    return parse
-
-
-def _divisor_of_day(value: Any) -> int:
-    hours = _whole(1, 24)(value)
-    if 24 % hours:
-        raise ValueError
-    return hours
-
-
-def _flag(value: Any) -> bool:
-    if isinstance(value, str):
-        value = {"true": True, "false": False}.get(value.strip().lower(), value)
-    if not isinstance(value, bool):
-        raise ValueError
-    return value
-
-
-def _choice(*choices: str) -> Callable[[Any], str]:
-    def parse(value: Any) -> str:
-        if value not in choices:
-            raise ValueError
-        return str(value)
-
-    return parse
-
-
-def _moment(value: Any) -> datetime:
-    return parse_rfc3339(_text(value).strip())
-
-
-def _url(value: Any) -> str:
-    text = _text(value).strip().rstrip("/")
-    parts = urlsplit(text)
-    # parts.port raises ValueError for a port that is none.
-    if parts.scheme not in ("https", "http") or not parts.hostname or parts.port == 0:
-        raise ValueError
-    if parts.query or parts.fragment or parts.username or parts.password or re.search(r"\s", text):
-        raise ValueError
-    return text
-
-
-def _ids(value: Any) -> frozenset[str]:
-    if isinstance(value, str):
-        value = [part for part in re.split(r"[\s,\[\]\"]+", value) if part]
-    elif isinstance(value, int) and not isinstance(value, bool):
-        value = [value]
-    if not isinstance(value, list):
-        raise ValueError
-    if any(isinstance(item, bool) or not isinstance(item, (int, str)) for item in value):
-        raise ValueError
-    return frozenset(str(item) for item in value)
-
-
-MOMENT_FORM = "an RFC 3339 date-time such as 2026-01-31T00:00:00Z"
-URL_FORM = "an http or https address without query, such as https://export.fullstory.com"
-FLAG_FORM = "true or false"
-
-SETTINGS: tuple[Setting, ...] = (
-    Setting(
-        "api_key",
-        _header_text,
-        "the key as FullStory shows it",
-        "FullStory API key, of level Architect or Admin. Sent as `Authorization: Basic <key>`, as "
-        f"it is. May come from the environment variable `{API_KEY_VARIABLE}` instead.",
-        default_text="required",
-        secret=True,
-    ),
-    Setting(
-        "start_date",
-        _moment,
-        MOMENT_FORM,
-        "How far back the first sync goes: bundles whose end lies after this moment. Later runs "
-        "go on from the state and do not look at it.",
-        default_text="one year before now",
-        kind="date-time",
-    ),
-    Setting(
-        "end_date",
-        _moment,
-        MOMENT_FORM,
-        "Bundles whose end lies after this moment are left alone. Ranges (start_date, end_date] "
-        "that do not overlap never share a bundle, so a backfill can be cut into shards.",
-        default_text="none",
-        kind="date-time",
-    ),
-    Setting(
-        "export_api",
-        _choice("data_export", "segment_export"),
-        "data_export or segment_export",
-        "Which of FullStory's APIs the events come from: `data_export`, the bundles of the Data "
-        "Export add-on, or `segment_export`, the newer one, in which the tap orders an export for "
-        "each window of time.",
-        default="data_export",
-        kind="option",
-    ),
-    Setting(
-        "segment_id",
-        _header_text,
-        "the id of a segment, such as everyone",
-        "Whom the exports cover: the id of a segment, as it stands in its address in FullStory. "
-        "For `segment_export` and `individuals` only, as are the next three.",
-        default="everyone",
-    ),
-    Setting(
-        "export_window_hours",
-        _divisor_of_day,
-        "1, 2, 3, 4, 6, 8, 12 or 24",
-        "Hours of events in one export. Windows lie end to end on a grid from midnight UTC.",
-        default=24,
-        kind="integer",
-    ),
-    Setting(
-        "export_timeout_minutes",
-        _whole(1, 10_080),
-        "a whole number of minutes from 1 to 10080",
-        "How long one export may stay unfinished. The next run goes on waiting for it, once.",
-        default=120,
-        kind="integer",
-    ),
-    Setting(
-        "export_delay_hours",
-        _whole(0, 720),
-        "a whole number of hours from 0 to 720",
-        "How old events must be to be exported. They settle for a day: with less, what arrives "
-        "late is missed for good.",
-        default=24,
-        kind="integer",
-    ),
-    Setting(
-        "data_export_url",
-        _url,
-        URL_FORM,
-        "Host of the bundle listing and the downloads.",
-        default="https://export.fullstory.com",
-    ),
-    Setting(
-        "api_url",
-        _url,
-        URL_FORM,
-        "Host of FullStory's other APIs.",
-        default="https://api.fullstory.com",
-    ),
-    Setting(
-        "user_agent",
-        _header_text,
-        "printable ASCII text",
-        "The User-Agent header of every request.",
-        default=f"tap-fullstory/{__version__}",
-        default_text="tap-fullstory/<version>",
-    ),
-    Setting(
-        "request_timeout",
-        _whole(1, 86_400),
-        "a whole number of seconds from 1 to 86400",
-        "Seconds to wait for a connection, and between two bytes of an answer.",
-        default=300,
-        kind="integer",
-    ),
-    Setting(
-        "checkpoint_events",
-        _whole(1, 1_000_000_000),
-        "a whole number from 1 to 1000000000",
-        "At most this many events between two STATE messages.",
-        default=10_000,
-        kind="integer",
-    ),
-    Setting(
-        "prefetch_bundles",
-        _whole(0, 100),
-        "a whole number from 0 to 100",
-        "Bundles downloaded ahead of the one being emitted; 0 turns it off.",
-        default=1,
-        kind="integer",
-    ),
-    Setting(
-        "spool_dir",
-        _text,
-        "the path of a folder",
-        "Where bundles lie, compressed and readable by nobody else, while they are read.",
-        default_text="the system's temp folder",
-    ),
-    Setting(
-        "workers",
-        _whole(1, 64),
-        "a whole number from 1 to 64",
-        "No longer does anything: one process makes records faster than any target that we know of "
-        "loads them. Still accepted, so that old configs work.",
-        default=1,
-        kind="integer",
-    ),
-    Setting(
-        "skip_bundles",
-        _ids,
-        "a list of bundle ids",
-        "Bundles to leave out, each with a WARNING: the way past one that cannot be read.",
-        default=[],
-        default_text="none",
-        kind="array",
-    ),
-    Setting(
-        "max_event_mb",
-        _whole(1, 4096),
-        "a whole number of megabytes (of 1048576 bytes) from 1 to 4096",
-        "A single event larger than this is an error.",
-        default=256,
-        kind="integer",
-    ),
-    Setting(
-        "custom_vars_format",
-        _choice("object", "string"),
-        "object or string",
-        "How `CustomVars` is written: as an object, or as one JSON text for targets that know no "
-        "objects.",
-        default="object",
-        kind="option",
-    ),
-    Setting(
-        "discover_custom_vars",
-        _flag,
-        FLAG_FORM,
-        "Discovery also looks into the newest bundle for custom variables, and lists each as a "
-        "column that can be selected.",
-        default=False,
-        kind="boolean",
-    ),
-    Setting(
-        "discover_sample_events",
-        _whole(1, 1_000_000_000),
-        "a whole number from 1 to 1000000000",
-        "How many events discovery looks into at most.",
-        default=10_000,
-        kind="integer",
-    ),
-    Setting(
-        "event_digest",
-        _flag,
-        FLAG_FORM,
-        "Adds the column `EventDigest`, a digest of the event as FullStory sent it, and makes it "
-        "the key: for targets that upsert.",
-        default=False,
-        kind="boolean",
-    ),
-)
+_NAMES = [setting.name for setting in SETTINGS]
+# A key's prefix names its data centre; the other hosts of FullStory's API are not documented.
+_API_URLS = {"eu1.": "https://api.eu1.fullstory.com", "na1.": "https://api.fullstory.com"}
+_DEFAULT_API_URL = _API_URLS["na1."]
 
 
 @dataclass(frozen=True)
 class Config:
-    """The settings of one run, parsed. Moments are aware and in UTC."""
+    """The settings of one run, parsed. Timestamps are aware and in UTC."""
 
     api_key: str = field(repr=False)
     start_date: datetime
@@ -344,22 +51,33 @@ class Config:
     discover_custom_vars: bool
     discover_sample_events: int
     event_digest: bool
+    log_level: str
+    log_format: str
+
+
+def config_from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return what `--config ENV` means: each setting from TAP_FULLSTORY_<SETTING>, as a config file
+    would hold it. Variables that begin with TAP_FULLSTORY__ are Meltano's own.
+    """
+    found = {
+        name.removeprefix(VARIABLE_PREFIX): value
+        for name, value in environment.items()
+        if name.startswith(VARIABLE_PREFIX) and not name.startswith(f"{VARIABLE_PREFIX}_")
+    }
+    return {name.lower(): value for name, value in found.items()}
 
 
 def parse_config(raw: Any, now: datetime, environment: Mapping[str, str] = os.environ) -> Config:
-    """Turn the decoded config file into a Config.
+    """Turn the decoded config file into a Config. `null` and `""` count as not given.
 
-    Raises UsageError if `raw` is no object, a value is out of range, or no API key is given.
+    Raises UsageError if `raw` is not an object, a value is not allowed, or no API key is given.
     """
     if not isinstance(raw, dict):
         raise UsageError(
-            "The config is no JSON object. It should look like "
+            "The config is not a JSON object. It should look like "
             '{"api_key": "...", "start_date": "2026-01-01T00:00:00Z"}.'
         )
-    given = {key: value for key, value in raw.items() if value is not None and value != ""}
-    unknown = sorted(set(raw) - {setting.name for setting in SETTINGS})
-    if unknown:
-        LOGGER.warning("The config has keys that this tap does not know: %s.", ", ".join(unknown))
+    given = _given(raw)
     if "api_key" not in given and environment.get(API_KEY_VARIABLE):
         given["api_key"] = environment[API_KEY_VARIABLE]
     if "api_key" not in given:
@@ -370,9 +88,52 @@ def parse_config(raw: Any, now: datetime, environment: Mapping[str, str] = os.en
     values = {setting.name: _value(setting, given) for setting in SETTINGS}
     if values["start_date"] is None:
         values["start_date"] = _year_before(now)
+    if values["api_url"] is None:
+        values["api_url"] = _API_URLS.get(values["api_key"][:4], _DEFAULT_API_URL)
     if values["spool_dir"] is None:
         values["spool_dir"] = _temp_folder()
     return Config(**values)
+
+
+def config_warnings(raw: Mapping[str, Any], config: Config, now: datetime) -> list[str]:
+    """Return what to tell a user of a config that can be used, though not as meant perhaps."""
+    warnings = []
+    if unknown := sorted(set(raw) - set(_NAMES)):
+        warnings.append(f"The config has unknown keys, which have no effect: {_named(unknown)}.")
+    if config.workers > 1:
+        warnings.append(
+            "workers in the config no longer does anything: remove it. One process makes records "
+            "faster than any target that we know of loads them."
+        )
+    start, end = format_rfc3339(config.start_date), config.end_date
+    if end is not None and config.start_date >= end:
+        warnings.append(
+            f"start_date ({start}) is not before end_date ({format_rfc3339(end)}): a first run has "
+            "nothing to sync."
+        )
+    if config.start_date > now:
+        warnings.append(f"start_date ({start}) is in the future: a first run has nothing to sync.")
+    expected = _API_URLS.get(config.api_key[:4])
+    hosts = {urlsplit(url).hostname for url in _API_URLS.values()} - {urlsplit(expected).hostname}
+    if expected and urlsplit(config.api_url).hostname in hosts:
+        warnings.append(
+            f"api_url is {config.api_url}, but an API key that begins with {config.api_key[:4]} "
+            f"belongs to {expected}. If FullStory refuses the key, take api_url out of the config."
+        )
+    return warnings
+
+
+def _given(raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in raw.items() if value is not None and value != ""}
+
+
+def _named(unknown: list[str]) -> str:
+    named = []
+    for key in unknown:
+        shown = f"{key[:MAX_SHOWN]}..." if len(key) > MAX_SHOWN else key
+        meant = get_close_matches(key[:MAX_SHOWN].lower(), _NAMES, n=1, cutoff=0.75)
+        named.append(f"{shown} (did you mean {meant[0]}?)" if meant else shown)
+    return ", ".join(named)
 
 
 def _value(setting: Setting, given: Mapping[str, Any]) -> Any:
@@ -388,16 +149,17 @@ def _value(setting: Setting, given: Mapping[str, Any]) -> Any:
 
 
 def _shown(value: Any, given: Mapping[str, Any]) -> str:
-    """A refused value without what may be secret in it: the key, an address's password or query."""
-    text = re.sub(r"(?<=//)[^/?#]*@", "***@", str(value))
+    """Return a refused value without secrets: the key, the password or query of a URL."""
+    text = value if isinstance(value, str) else repr(value)
+    text = re.sub(r"(?<=//)[^/?#]*@", "***@", text)
     text = re.sub(r"(//.*\?).*", r"\1***", text).replace(str(given["api_key"]), "***")
-    return repr(text[:SHOWN]) if isinstance(value, str) else text[:SHOWN]
+    return repr(text[:MAX_SHOWN]) if isinstance(value, str) else text[:MAX_SHOWN]
 
 
 def _temp_folder() -> str:
     try:
         return tempfile.gettempdir()
-    except FileNotFoundError:  # none that may be written to: the first bundle says so
+    except FileNotFoundError:  # none that can be written to: the first bundle reports it
         return "/tmp"  # noqa: S108
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import select
+from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -19,7 +21,7 @@ from tap_fullstory.errors import TargetError
 from tap_fullstory.json_text import without_line_breaks
 
 WRITE_BYTES = 256 * 1024
-_MOST_AT_ONCE = 64  # pieces in one call; the systems' limits are 1024 and more
+_MAX_PIECES = 64  # in one call; the systems' limits are 1024 and more
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,9 @@ class MessageWriter:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._pending: list[bytes] = []
+        self._pending: deque[bytes] = deque()
         self._pending_bytes = 0
+        self._offset = 0  # how much of the first pending piece is written
         self._last_state: bytes | None = None
         self.last_state: dict[str, Any] | None = None
         """What the last STATE message carried; None before the first."""
@@ -77,40 +80,58 @@ class MessageWriter:
         )
 
     def records(self, lines: bytes) -> None:
-        """Write RECORD messages that are lines already."""
-        self._pending.append(lines)
+        """Add RECORD messages that are lines already. Does not write them: see flush_if_full."""
         self._pending_bytes += len(lines)
+        self._pending.append(lines)
+
+    def flush_if_full(self) -> None:
+        """Write what is pending if it is enough for one write; to be called once the caller knows
+        that the records are accounted for.
+        """
         if self._pending_bytes >= WRITE_BYTES:
             self.flush()
 
     def state(self, value: dict[str, Any]) -> None:
         """Write a STATE message and all before it; nothing if it equals the last one."""
-        self.last_state = value
         line = msgspec.json.encode({"type": "STATE", "value": value}) + b"\n"
         if line != self._last_state:
-            self._last_state = line
             self._pending.append(line)
+            self._last_state = line
+        self.last_state = value
         self.flush()
 
     def flush(self) -> None:
-        """Hand all that is pending to the operating system."""
-        pending, self._pending, self._pending_bytes = self._pending, [], 0
-        write_all(self._descriptor, *pending)
+        """Hand all that is pending to the operating system. Whatever ends it early, what is not
+        written is still pending.
+        """
+        while self._pending:
+            pieces: list[bytes | memoryview] = list(islice(self._pending, _MAX_PIECES))
+            if self._offset:
+                pieces[0] = memoryview(self._pending[0])[self._offset :]
+            # In one statement, so that nothing can come between writing and knowing it.
+            self._offset += _write(self._descriptor, pieces)
+            while self._pending and self._offset >= len(self._pending[0]):
+                self._offset -= len(self._pending[0])
+                self._pending_bytes -= len(self._pending[0])
+                self._pending.popleft()
+        self._pending_bytes = 0
 
     def _message(self, **message: Any) -> None:
         self._pending.append(msgspec.json.encode(message) + b"\n")
 
 
-def write_all(descriptor: int, *data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
     """Write `data` past Python's buffering. Raises TargetError if that fails."""
-    remaining = [memoryview(piece) for piece in data]
+    remaining = memoryview(data)
     while remaining:
+        remaining = remaining[_write(descriptor, [remaining]) :]
+
+
+def _write(descriptor: int, pieces: list[bytes | memoryview]) -> int:
+    """Return how many bytes of `pieces` were written: some, not always all."""
+    while True:
         try:
-            written = os.writev(descriptor, remaining[:_MOST_AT_ONCE])
-            while remaining and written >= len(remaining[0]):
-                written -= len(remaining.pop(0))
-            if remaining:
-                remaining[0] = remaining[0][written:]
+            return os.writev(descriptor, pieces)
         except BlockingIOError:
             # Whoever made the pipe for us may have set it to refuse rather than to wait.
             select.select([], [descriptor], [])
@@ -125,6 +146,6 @@ def _why(error: OSError) -> str:
             "the reason, then run again with the last state that it wrote."
         )
     return (
-        f"The output cannot be written: {error.strerror}. Make room or mend what stdout leads to, "
+        f"The output cannot be written: {error.strerror}. Make room, or check where stdout leads, "
         "then run again with the last state that the target wrote."
     )

@@ -11,6 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from tap_fullstory.bundle import Bundle
+from tap_fullstory.summary import RunSummary
+from tap_fullstory.times import duration as duration
 
 LOGGER = logging.getLogger(__name__)
 
@@ -18,11 +20,16 @@ LOGGER = logging.getLogger(__name__)
 class Progress:
     """Counts the bundles and events of one stream as they go by.
 
-    `until` is how far the sync can get: its end_date, or now.
+    `until` is how far the sync can get: its end_date, or now. `summary` gets the numbers too.
+    Without `live` no live line is shown, even on a terminal.
     """
 
-    def __init__(self, until: datetime) -> None:
+    def __init__(
+        self, until: datetime, summary: RunSummary | None = None, live: bool = True
+    ) -> None:
         self._until = until
+        self._summary = summary or RunSummary()
+        self._may_be_live = live
         self._started = time.monotonic()
         self._known = self._done = 0
         self._more = False
@@ -30,7 +37,8 @@ class Progress:
         self._live: Any = None
 
     def listed(self, bundles: list[Bundle], more: bool) -> None:
-        """The listing has shown these bundles, and there may be `more` behind them."""
+        """Count bundles that the listing shows; `more` tells whether others may follow."""
+        self._summary.listed(bundles)
         self._known += len(bundles)
         self._more = more
         self._first = self._first or next(iter(bundles), None)
@@ -38,7 +46,7 @@ class Progress:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """Within, a terminal shows how far the bundle under way is; anything else shows nothing."""
-        if sys.stderr is None or not sys.stderr.isatty():
+        if not self._may_be_live or sys.stderr is None or not sys.stderr.isatty():
             yield
             return
         # Imported where it is needed: most runs have no terminal.
@@ -53,7 +61,7 @@ class Progress:
 
         with tqdm(file=sys.stderr, unit=" events", unit_scale=True, leave=False) as live:
             self._live = live
-            # At the factory, since singer.get_logger() puts all handlers up anew each time.
+            # At the factory, which every line passes, whatever handler it goes to.
             logging.setLogRecordFactory(make_on_a_clear_line)
             try:
                 yield
@@ -62,24 +70,27 @@ class Progress:
                 self._live = None
 
     def begin(self, bundle: Bundle) -> None:
-        """The records of this bundle come next."""
+        """Show that the records of this bundle come next."""
         if self._live is not None:
             self._live.reset()
             place = self._place(self._done + 1)
             self._live.set_description_str(f"Bundle {place}, {bundle.start:%Y-%m-%d}")
 
     def events(self, count: int) -> None:
-        """So many more events are out."""
+        """Count more events as written."""
+        self._summary.events += count
         if self._live is not None:
             self._live.update(count)
 
     def left_out(self) -> None:
-        """A bundle was passed over."""
+        """Count a bundle as passed over."""
         self._done += 1
 
     def end(self, bundle: Bundle, events: int, seconds: float) -> None:
-        """All records of the bundle are out, which took so many seconds."""
+        """Log that all records of the bundle are written, which took so many seconds."""
         self._done += 1
+        self._summary.bundles += 1
+        self._summary.listed([bundle])
         self._first = self._first or bundle
         rate = events / seconds if seconds > 0 else 0.0
         LOGGER.info(
@@ -94,7 +105,7 @@ class Progress:
         return f"{number} of {self._known}{' or more' if self._more else ''}"
 
     def _left(self, bundle: Bundle) -> str:
-        """An estimate in words: by number where the listing knows all, by time where not."""
+        """Return an estimate in words: by number if the listing is complete, otherwise by time."""
         elapsed = time.monotonic() - self._started
         if (self._more or not self._known) and self._first is not None:
             covered = (bundle.end - self._first.start).total_seconds()
@@ -104,11 +115,3 @@ class Progress:
         if covered <= 0 or ahead <= 0:
             return ""
         return f"; about {duration(elapsed / covered * ahead)} left"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person would say them: 50 s, 12 min, 3 h 5 min."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

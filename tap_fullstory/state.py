@@ -1,14 +1,16 @@
 """The state: pure functions over the dictionary that STATE messages carry.
 
-    {"bookmarks": {"events": {"bundle_end": "2026-06-02T00:00:00Z",
-                              "partial": {"id": ..., "events": ..., "bytes": ..., "crc32": ...}}}}
+    {"bookmarks": {"events": {"bundle_end": "2026-06-02T00:00:00Z", "partial":
+        {"id": ..., "events": ..., "bytes": ..., "crc32": ..., "after": "2026-06-02T00:00:00Z"}}}}
 
 `bundle_end` is the end, exclusive, of the last bundle that was emitted whole. `partial` says how
-far the bundle after it has got; `export` beside them names the export that this one comes from,
-where it is made to order. The histories of settings have the newest version's lastUpdated
-instead, by platform where there are platforms: `{"web": ..., "mobile": ...}`, or
-`{"lastUpdated": ...}`. While one of several streams is under way, `currently_syncing` beside
-`bookmarks` names it. Nothing here changes the dictionary that it is given.
+far the bundle after it has got, and `after` repeats the bundle_end that it belongs to. `export`
+beside them names the export that this bundle comes from, where the tap has created it. Both become
+null once done, not absent: Meltano can merge states, and what is absent stays. The histories of
+settings have the newest version's lastUpdated instead, by platform where there are platforms:
+`{"web": ..., "mobile": ...}`, or `{"lastUpdated": ...}`. While one of several streams is in
+progress, `currently_syncing` beside `bookmarks` names it. Nothing here changes the dictionary that
+it is given.
 """
 
 from __future__ import annotations
@@ -19,19 +21,20 @@ from datetime import datetime
 from typing import Any
 
 from tap_fullstory.errors import UsageError
+from tap_fullstory.streams import LAST_UPDATED
 from tap_fullstory.times import format_rfc3339, parse_rfc3339
 
 State = dict[str, Any]
 
 NEXT_STEP = (
-    "Pass the value of the last STATE message that the target wrote. Starting without a state "
+    "Pass the value of the last STATE message that the target printed. Starting without a state "
     "starts over from start_date, and an append-only table then holds its rows twice."
 )
 
 
 @dataclass(frozen=True)
 class Partial:
-    """How far a bundle under way has got.
+    """How far a bundle in progress has got.
 
     `events` counts the source events before the next one; `bytes` and `crc32` are the number and
     the CRC-32 (of zlib, unsigned) of the unpacked bytes before it.
@@ -45,7 +48,7 @@ class Partial:
 
 @dataclass(frozen=True)
 class Export:
-    """An export that has been ordered: `id` is that of its operation.
+    """An export that has been created: `id` is that of its operation.
 
     It covers the time from `start` (inclusive) to `end` (exclusive), in UTC. `fields` are those it
     was restricted to, None if to none; `segment` is whom it covers.
@@ -58,38 +61,43 @@ class Export:
     segment: str
 
 
+MAX_SHOWN = 200  # characters of the state's own keys that an error quotes
 EVERYONE = "everyone"  # FullStory's segment of all people; the state does not name it
 
 
 def parse_state(raw: Any) -> State:
-    """The state from a decoded state file, in today's form.
+    """Return the state from a decoded state file, in today's form.
 
     The state of tap-fullstory 1.x, `{"events": "<end of the last bundle>"}`, is rewritten
     (github.com/singer-io/tap-fullstory at 1.0.4, `tap_fullstory/__init__.py`).
 
-    Raises UsageError if `raw` is no state, or its bookmark of an export stream cannot be read.
+    Raises UsageError if `raw` is not a state, or its bookmark of an export stream cannot be read.
     """
     if not isinstance(raw, dict):
-        raise UsageError(f"The state is no JSON object but {_kind(raw)}. {NEXT_STEP}")
+        raise UsageError(f"The state is not a JSON object but {_kind(raw)}. {NEXT_STEP}")
     if raw.get("type") == "STATE" and "value" in raw:
         raise UsageError(
-            'The state is a whole STATE message: pass what stands under "value" in it, alone.'
+            'The state is a whole STATE message: pass only what is under "value" in it.'
         )
     if raw and not {"bookmarks", "currently_syncing", "events"} & set(raw):
         raise UsageError(
-            f"The state has no bookmarks; it has the keys {', '.join(sorted(raw))}. {NEXT_STEP}"
+            f"The state has no bookmarks; it has the keys {', '.join(sorted(raw))[:MAX_SHOWN]}. "
+            f"{NEXT_STEP}"
         )
     state = copy.deepcopy(raw)
     bookmarks = state.setdefault("bookmarks", {})
     if not isinstance(bookmarks, dict):
-        raise UsageError(f"bookmarks in the state is {_kind(bookmarks)}, no object. {NEXT_STEP}")
+        raise UsageError(
+            f"bookmarks in the state is {_kind(bookmarks)}, not an object. {NEXT_STEP}"
+        )
     legacy = state.pop("events", None)
     if legacy is not None and "events" not in bookmarks:
-        bookmarks["events"] = {"bundle_end": format_rfc3339(_moment(legacy, "events"))}
+        bookmarks["events"] = {"bundle_end": format_rfc3339(_timestamp(legacy, "events"))}
     for stream, bookmark in bookmarks.items():
         if not isinstance(bookmark, dict):
             raise UsageError(
-                f"The bookmark of {stream} in the state is {_kind(bookmark)}. {NEXT_STEP}"
+                f"The bookmark of {stream[:MAX_SHOWN]} in the state is {_kind(bookmark)}, not an "
+                f"object. {NEXT_STEP}"
             )
     for stream in ("events", "individuals"):
         bundle_end(state, stream)
@@ -99,16 +107,17 @@ def parse_state(raw: Any) -> State:
 
 
 def bundle_end(state: State, stream: str) -> datetime | None:
-    """The end, exclusive, of what is emitted whole; None before the first bundle.
+    """Return the end, exclusive, of what is emitted whole; None before the first bundle.
 
     Raises UsageError if it cannot be read.
     """
     value = _bookmark(state, stream).get("bundle_end")
-    return None if value is None else _moment(value, f"bookmarks.{stream}.bundle_end")
+    return None if value is None else _timestamp(value, f"bookmarks.{stream}.bundle_end")
 
 
 def partial(state: State, stream: str) -> Partial | None:
-    """How far the bundle after `bundle_end` has got; None at its start.
+    """Return how far the bundle after `bundle_end` has got; None at its start, and if the state
+    has that of another bundle, left by a merge of two states.
 
     Raises UsageError if it cannot be read.
     """
@@ -116,22 +125,28 @@ def partial(state: State, stream: str) -> Partial | None:
     if value is None:
         return None
     where = f"bookmarks.{stream}.partial"
-    if not isinstance(value, dict) or _bookmark(state, stream).get("bundle_end") is None:
-        raise UsageError(f"{where} in the state stands without what belongs to it. {NEXT_STEP}")
+    if not isinstance(value, dict):
+        raise UsageError(f"{where} in the state is {_kind(value)}, not an object. {NEXT_STEP}")
+    end = bundle_end(state, stream)
+    if end is None:
+        raise UsageError(f"{where} in the state is incomplete: bundle_end is missing. {NEXT_STEP}")
     counts: dict[str, int] = {}
     for name in ("events", "bytes", "crc32"):
         count = value.get(name)
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise UsageError(f"{where}.{name} in the state is no whole number. {NEXT_STEP}")
+            raise UsageError(f"{where}.{name} in the state is not a whole number. {NEXT_STEP}")
         counts[name] = count
     identity = value.get("id")
     if isinstance(identity, bool) or not isinstance(identity, (str, int)):
-        raise UsageError(f"{where}.id in the state is no bundle id. {NEXT_STEP}")
+        raise UsageError(f"{where}.id in the state is not a bundle id. {NEXT_STEP}")
+    after = value.get("after")
+    if after is not None and _timestamp(after, f"{where}.after") != end:
+        return None
     return Partial(str(identity), **counts)
 
 
 def export(state: State, stream: str) -> Export | None:
-    """The export that the bundle after `bundle_end` comes from, if the state names one.
+    """Return the export that the bundle after `bundle_end` comes from, if the state names one.
 
     Raises UsageError if it cannot be read.
     """
@@ -140,69 +155,80 @@ def export(state: State, stream: str) -> Export | None:
         return None
     where = f"bookmarks.{stream}.export"
     if not isinstance(value, dict):
-        raise UsageError(f"{where} in the state is {_kind(value)}, no object. {NEXT_STEP}")
+        raise UsageError(f"{where} in the state is {_kind(value)}, not an object. {NEXT_STEP}")
     identity, segment = value.get("id"), value.get("segment", EVERYONE)
     if not isinstance(identity, str) or not identity or not isinstance(segment, str):
-        raise UsageError(f"{where} in the state names no operation or segment. {NEXT_STEP}")
+        raise UsageError(
+            f"{where} in the state has no id, or a segment that is not text. {NEXT_STEP}"
+        )
     fields = value.get("fields")
     if fields is not None:
         if not isinstance(fields, list) or not all(isinstance(name, str) for name in fields):
-            raise UsageError(f"{where}.fields in the state is no list of names. {NEXT_STEP}")
+            raise UsageError(f"{where}.fields in the state is not a list of names. {NEXT_STEP}")
         fields = tuple(fields)
-    start = _moment(value.get("start"), f"{where}.start")
-    return Export(identity, start, _moment(value.get("end"), f"{where}.end"), fields, segment)
+    start = _timestamp(value.get("start"), f"{where}.start")
+    return Export(identity, start, _timestamp(value.get("end"), f"{where}.end"), fields, segment)
 
 
 def with_bundle_end(state: State, stream: str, end: datetime) -> State:
-    """The state once everything before `end` is emitted."""
-    return _with_bookmark(state, stream, {"bundle_end": format_rfc3339(end)})
+    """Return the state once everything before `end` is emitted."""
+    done: State = {name: None for name in ("partial", "export") if name in _bookmark(state, stream)}
+    return _with_bookmark(state, stream, {"bundle_end": format_rfc3339(end), **done})
 
 
 def with_partial(state: State, stream: str, boundary: datetime, progress: Partial) -> State:
-    """The state in the middle of the bundle that follows `boundary`."""
-    return _with_bookmark(
-        state, stream, {"bundle_end": format_rfc3339(boundary), "partial": asdict(progress)}
-    )
+    """Return the state in the middle of the bundle that follows `boundary`."""
+    after = format_rfc3339(boundary)
+    done: State = {name: None for name in ("export",) if name in _bookmark(state, stream)}
+    progress_json = {**asdict(progress), "after": after}
+    return _with_bookmark(state, stream, {"bundle_end": after, "partial": progress_json, **done})
 
 
 def with_export(state: State, stream: str, in_progress: Export | None) -> State:
-    """The state with the export that the bundle under way comes from; None is none.
+    """Return the state with the export that the bundle in progress comes from; None is none.
 
     Before the first bundle the export's start becomes the bookmark, so that it stays known what
     follows what.
     """
-    bookmark = {key: value for key, value in _bookmark(state, stream).items() if key != "export"}
+    bookmark = dict(_bookmark(state, stream))
     if in_progress is not None:
         bookmark.setdefault("bundle_end", format_rfc3339(in_progress.start))
         bookmark["export"] = _as_json(in_progress)
+    elif "export" in bookmark:
+        bookmark["export"] = None
     return _with_bookmark(state, stream, bookmark) if bookmark else state
 
 
 def last_updated(state: State, stream: str, part: str) -> datetime | None:
-    """The newest version of a history that is emitted, with all before it; None before the first.
+    """Return the newest version of a history that is emitted, with all before it; None before the
+    first.
 
-    `part` is the platform, or "lastUpdated" in a history that has none. Raises UsageError if it
-    cannot be read.
+    `part` is the platform, or LAST_UPDATED in a history that has none. tap-fullstory 2.x kept one
+    lastUpdated for all platforms: it is read for each that has none of its own. Raises UsageError
+    if it cannot be read.
     """
-    value = _bookmark(state, stream).get(part)
-    return None if value is None else _moment(value, f"bookmarks.{stream}.{part}")
+    for name in (part, LAST_UPDATED):
+        value = _bookmark(state, stream).get(name)
+        if value is not None:
+            return _timestamp(value, f"bookmarks.{stream}.{name}")
+    return None
 
 
 def with_last_updated(state: State, stream: str, part: str, newest: str) -> State:
-    """The state once all versions up to `newest`, a lastUpdated as FullStory sent it, are emitted;
-    the other parts stay.
+    """Return the state once all versions up to `newest`, a lastUpdated as FullStory sent it, are
+    emitted; the other parts stay.
     """
     return _with_bookmark(state, stream, {**_bookmark(state, stream), part: newest})
 
 
 def currently_syncing(state: State) -> str | None:
-    """The stream that an earlier run was interrupted in."""
+    """Return the stream that an earlier run was interrupted in."""
     value = state.get("currently_syncing")
     return value if isinstance(value, str) else None
 
 
 def with_currently_syncing(state: State, stream: str | None) -> State:
-    """The state while `stream` is under way; None: while none is."""
+    """Return the state while `stream` is in progress; None: while none is."""
     if stream is None and state.get("currently_syncing") is None:
         return state
     rest = {key: value for key, value in state.items() if key != "currently_syncing"}
@@ -229,13 +255,13 @@ def _bookmark(state: State, stream: str) -> State:
     return bookmark
 
 
-def _moment(value: Any, where: str) -> datetime:
+def _timestamp(value: Any, where: str) -> datetime:
     try:
         if isinstance(value, str):
             return parse_rfc3339(value)
     except ValueError:
         pass
-    raise UsageError(f"{where} in the state is no RFC 3339 date-time. {NEXT_STEP}")
+    raise UsageError(f"{where} in the state is not an RFC 3339 date-time. {NEXT_STEP}")
 
 
 def _kind(value: Any) -> str:

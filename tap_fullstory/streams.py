@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# FullStory's levels of API keys, each of which may do what those before it may; by the role that
-# GET /me tells (developer.fullstory.com, "Me", Role Mappings).
+# FullStory's levels of API keys, each of which may do what those before it may, by the role in the
+# answer to GET /me (developer.fullstory.com, "Me", Role Mappings).
 STANDARD, ARCHITECT, ADMIN = "Standard", "Architect", "Admin"
 LEVELS = (STANDARD, ARCHITECT, ADMIN)
 LEVEL_OF_ROLE = {"USER": STANDARD, "ARCHITECT": ARCHITECT, "ADMIN": ADMIN}
@@ -26,8 +26,8 @@ class Stream:
     """One stream. Its schema is in the file of its name.
 
     `level` is the lowest level of API key that may read it, `add_on` what the account needs too.
-    `cost` says in words what a sync asks of FullStory. `overflow` is the property that holds what
-    no other property takes.
+    `cost` says in words what a sync requests of FullStory. `overflow` is the property that holds
+    what fits no other property.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Stream:
 
     @property
     def needs(self) -> str:
-        """What it takes to read the stream, in words."""
+        """What key and account need to read the stream, in words."""
         key = f"a key of level {self.level} or higher"
         return f"{key}, and {self.add_on}" if self.add_on else key
 
@@ -67,21 +67,23 @@ class RestStream(Stream):
     """A stream of the REST APIs.
 
     `records` names the member of an answer that lists the records; None: the answer is the only
-    one. `limit` is the page size to ask for. With `platforms` the stream is read for each in turn,
-    and each record gets the property `platform`. `promoted` are members of a record's `metadata`
-    that it gets at its top. `aliases` turns names that the documentation uses too into those of the
-    schema. With `of_users` the stream is read for each identified user in turn, and each record
-    gets the properties `user_id` and `uid`.
+    one. `beside` are members that an answer without records may have. `limit` is the page size to
+    request. With `platforms` the stream is read for each in turn, and each record gets the property
+    `platform`. `promoted` are members of a record's `metadata` that it gets at its top level.
+    `aliases` turns other names that the documentation uses into those of the schema. With
+    `per_user` the stream is read for each identified user in turn, and each record gets the
+    properties `user_id` and `uid`.
     """
 
     overflow: str = EXTRA
     records: str | None = None
+    beside: tuple[str, ...] = ()
     paging: Paging | None = None
     limit: int | None = None
     platforms: tuple[str, ...] = ()
     promoted: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
-    of_users: bool = False
+    per_user: bool = False
 
     @property
     def bookmarks(self) -> tuple[str, ...]:
@@ -89,7 +91,7 @@ class RestStream(Stream):
         return (self.platforms or (self.replication_key,)) if self.replication_key else ()
 
 
-# The schemas of the documentation spell the token in one way, its examples in the other.
+# The schemas of the documentation have the one name of the token, its examples the other.
 _TOKENS = ("nextPaginationToken", "next_pagination_token")
 _V1_PAGING = Paging("paginationToken", _TOKENS)
 # The parameter in the table of "List Endpoints"; its text calls it paginationToken.
@@ -100,7 +102,7 @@ _LIMIT = 100  # the most that segments, histories, webhooks and operations allow
 _NEWEST_SESSIONS = 100
 _PLATFORMS = ("web", "mobile")  # the default is web: mobile is only seen by those who ask for it
 # The schemas of the webhooks' documentation have the one, its examples the other.
-_WEBHOOK_SPELLINGS = {
+_WEBHOOK_ALIASES = {
     "event_types": "eventTypes",
     "event_name": "eventName",
     "event_defs": "eventDefs",
@@ -110,7 +112,7 @@ _WEBHOOK_SPELLINGS = {
 
 
 def _settings(name: str, path: str, level: str = STANDARD, *platforms: str) -> list[RestStream]:
-    """Two streams of one kind of settings: as they are, and all versions that there have been."""
+    """Return two streams of one kind of settings: as they are, and all their versions."""
     path = f"/settings/recording/v1/{path}"
     calls = "1 call a platform" if platforms else "1 call"
     of_platform = ("platform",) if platforms else ()
@@ -161,6 +163,7 @@ USERS = RestStream(
     "1 call for 10 users",
     ("id",),
     records="results",
+    beside=("total_records", "app_url"),
     paging=_V2_PAGING,
 )
 
@@ -193,7 +196,7 @@ STREAMS: tuple[Stream, ...] = (
         records="endpoints",
         paging=_WEBHOOK_PAGING,
         limit=_LIMIT,
-        aliases=_WEBHOOK_SPELLINGS,
+        aliases=_WEBHOOK_ALIASES,
     ),
     RestStream(
         "webhook_event_types",
@@ -202,7 +205,7 @@ STREAMS: tuple[Stream, ...] = (
         "1 call",
         ("eventName",),
         records="eventDefs",
-        aliases=_WEBHOOK_SPELLINGS,
+        aliases=_WEBHOOK_ALIASES,
     ),
     RestStream(
         "operations",
@@ -223,11 +226,11 @@ STREAMS: tuple[Stream, ...] = (
         ("id",),
         records="results",
         limit=_NEWEST_SESSIONS,
-        of_users=True,
+        per_user=True,
     ),
 )
 
 
 def stream_named(name: str) -> Stream | None:
-    """The stream with this tap_stream_id; None if this tap has no such."""
+    """Return the stream with this tap_stream_id; None if there is none."""
     return next((stream for stream in STREAMS if stream.name == name), None)

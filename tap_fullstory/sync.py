@@ -14,11 +14,18 @@ from tap_fullstory.bundles.sources import open_source
 from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config
-from tap_fullstory.errors import AccessError, NetworkError, SourceError, StreamsFailed
+from tap_fullstory.errors import (
+    AccessError,
+    NetworkError,
+    SourceError,
+    StreamsFailed,
+    TapError,
+)
 from tap_fullstory.messages import MessageWriter
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import RestStream
+from tap_fullstory.summary import RunSummary
 from tap_fullstory.sync_export import ExportSync
 from tap_fullstory.sync_rest import RestSync, check_bookmarks
 
@@ -35,68 +42,67 @@ def sync(
     writer: MessageWriter,
     signals: Signals,
     now: datetime,
+    summary: RunSummary | None = None,
 ) -> None:
     """Write everything that is new since `state`, and the state after it.
 
     Of several streams, one that fails does not stop the others: StreamsFailed is raised at the
     end. Raises TapError for any other failure, and Interrupted after a signal; all that was emitted
-    until then is covered by a STATE message.
+    until then is covered by a STATE message. `summary` gets the numbers.
     """
-    if config.workers > 1:
-        LOGGER.warning(
-            "workers in the config no longer does anything: remove it. One process makes records "
-            "faster than any target that we know of loads them."
-        )
+    summary = summary or RunSummary()
     if not selections:
         LOGGER.warning("The catalog selects no stream, so there is nothing to do.")
     ordered = in_order(selections, states.currently_syncing(state))
     several = len(ordered) > 1
     state = states.with_currently_syncing(state, None)
     for selection in ordered:
-        check_bookmarks(selection.row, state)
+        check_bookmarks(selection.stream, state)
     failures: dict[str, str] = {}
+    causes: list[TapError] = []
     for selection in ordered:
-        row = selection.row
-        bookmark_properties = [row.replication_key] if row.replication_key else []
+        stream = selection.stream
+        bookmark_properties = [stream.replication_key] if stream.replication_key else []
         writer.schema(
-            selection.stream, selection.schema, selection.key_properties, bookmark_properties
+            selection.name, selection.schema, selection.key_properties, bookmark_properties
         )
         if several:
-            state = states.with_currently_syncing(state, row.name)
+            state = states.with_currently_syncing(state, stream.name)
             writer.state(state)
         try:
-            if isinstance(row, RestStream):
-                state = RestSync(row, selection, client, writer, signals).run(state)
+            if isinstance(stream, RestStream):
+                state = RestSync(stream, selection, client, writer, signals, summary).run(state)
             else:
                 source = open_source(config, selection, client, now)
                 with closing(source):
-                    export = ExportSync(config, selection, source, writer, signals)
+                    export = ExportSync(config, selection, source, writer, signals, summary)
                     state = export.run(state, now)
         except (AccessError, SourceError, NetworkError) as error:
             status = error.status if isinstance(error, AccessError) else None
             if not several or status == WRONG_KEY:
                 raise
-            LOGGER.warning("Stream %s failed; the others continue: %s", row.name, error)
-            too_low = f"HTTP {status}, it needs {row.needs}."
-            failures[row.name] = too_low if status == LEVEL_TOO_LOW else str(error)
+            LOGGER.warning("Stream %s failed; the others continue: %s", stream.name, error)
+            too_low = f"HTTP {status}, it needs {stream.needs}."
+            failures[stream.name] = too_low if status == LEVEL_TOO_LOW else str(error)
+            causes.append(error)
             state = writer.last_state or state
     writer.state(states.with_currently_syncing(state, None))
     if failures:
-        raise StreamsFailed(failures, len(ordered))
+        raise StreamsFailed(failures, len(ordered), causes)
 
 
 def in_order(selections: list[Selection], interrupted: str | None) -> list[Selection]:
     """Return the order to sync in: the catalog's, with exports last, since they take longest. It
     begins with the stream that an earlier run was interrupted in, and wraps around.
     """
-    small = [one for one in selections if isinstance(one.row, RestStream)]
-    large = [one for one in selections if not isinstance(one.row, RestStream)]
-    if interrupted in [one.row.name for one in large]:
+    small = [one for one in selections if isinstance(one.stream, RestStream)]
+    large = [one for one in selections if not isinstance(one.stream, RestStream)]
+    if interrupted in [one.stream.name for one in large]:
         return _beginning_with(interrupted, large) + small
     return _beginning_with(interrupted, small) + large
 
 
 def _beginning_with(name: str | None, selections: list[Selection]) -> list[Selection]:
-    names = [one.row.name for one in selections]
+    names = [one.stream.name for one in selections]
     at = names.index(name) if name in names else 0
     return selections[at:] + selections[:at]

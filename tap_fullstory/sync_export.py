@@ -33,6 +33,8 @@ from tap_fullstory.records.reader import ChecksumMismatch, EventReader, Malforme
 from tap_fullstory.report import report_bundle, report_undeclared
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import Partial, State
+from tap_fullstory.streams import EVENTS
+from tap_fullstory.summary import RunSummary
 from tap_fullstory.times import format_rfc3339
 
 LOGGER = logging.getLogger(__name__)
@@ -48,11 +50,13 @@ class ExportSync:
         source: ExportSource,
         writer: MessageWriter,
         signals: Signals,
+        summary: RunSummary | None = None,
     ) -> None:
         self._config = config
-        self._name = selection.row.name
-        self._stream = selection.stream
-        self._custom_vars = selection.custom_vars
+        self._name = selection.stream.name
+        self._stream = selection.name
+        self._summary = summary or RunSummary()
+        self._keeps_overflow = selection.keeps_overflow
         self._source = source
         self._writer = writer
         self._signals = signals
@@ -75,7 +79,9 @@ class ExportSync:
                 "state is wrong, correct its bundle_end.", self._stream, format_rfc3339(bookmark),
             )  # fmt: skip
             return state
-        self._progress = Progress(self._config.end_date or now)
+        self._summary.reads_events |= self._name == EVENTS.name
+        is_text = self._config.log_format == "text"
+        self._progress = Progress(self._config.end_date or now, self._summary, live=is_text)
         bundles = self._source.bundles(state, self._progress.listed)
         count, interruptible = self._config.prefetch_bundles, self._signals.interruptible
         fetched = prefetch(bundles, self._fetch, count, interruptible)
@@ -85,20 +91,14 @@ class ExportSync:
                     bundle, spooled = item
                     if spooled is None:
                         self._progress.left_out()
+                        state = self._after(bundle, state, bookmark)
                     else:
-                        try:
-                            self._emit(spooled, state, counter)
-                        finally:
-                            spooled.close()
-                    if bundle.advances_bookmark:
-                        state = states.with_bundle_end(state, self._name, bundle.end)
-                        self._writer.state(state)
-                    elif bookmark is not None:
-                        state = states.with_bundle_end(state, self._name, bookmark)
+                        with spooled.file:
+                            state = self._emit(spooled, state, bookmark, counter)
                     bookmark = states.bundle_end(state, self._name)
                     self._source.release(bundle)
             finally:
-                report_undeclared(self._stream, self._undeclared, self._custom_vars)
+                report_undeclared(self._stream, self._undeclared, self._keeps_overflow)
         return state
 
     def _wait_for(self, fetched: Iterator[Fetched], state: State) -> Fetched | None:
@@ -125,14 +125,30 @@ class ExportSync:
             self._source.release(bundle)
             raise
 
-    def _emit(self, spooled: SpooledBundle, state: State, counter: metrics.Counter) -> None:
+    def _after(self, bundle: Bundle, state: State, bookmark: datetime | None) -> State:
+        """Return the state after a bundle, written if the bookmark moves with it."""
+        # With what was last written, since what that held and no longer holds must be said.
+        written = self._writer.last_state or state
+        if bundle.advances_bookmark:
+            state = states.with_bundle_end(written, self._name, bundle.end)
+            self._writer.state(state)
+        elif bookmark is not None:
+            state = states.with_bundle_end(written, self._name, bookmark)
+        return state
+
+    def _emit(
+        self,
+        spooled: SpooledBundle,
+        state: State,
+        bookmark: datetime | None,
+        counter: metrics.Counter,
+    ) -> State:
         """Write a bundle's records, with checkpoints among them but none after the last: the
-        bookmark follows that.
+        bookmark follows that. Return the state after it.
 
         Whatever ends it early, the STATE of what is written goes out first.
         """
         bundle, started = spooled.bundle, time.monotonic()
-        bookmark = states.bundle_end(state, self._name)
         envelope = record_envelope(self._stream, spooled.fetched_at)
         parse = partial(
             self._encoder.encode,
@@ -155,16 +171,27 @@ class ExportSync:
         # Nothing in the loop leaves cycles of objects behind; looking for some costs time.
         gc.disable()
         try:
-            for batch, after_batch in reader:
-                if unsaved + batch.events > self._config.checkpoint_events:
-                    checkpoint()
-                    unsaved = 0
-                self._writer.records(batch.lines)
-                position, unsaved = after_batch, unsaved + batch.events
-                self._progress.events(batch.events)
-                stats.add(batch.stats)
-                counter.increment(batch.events - batch.stats.before_bookmark)
-                self._signals.check()
+            try:
+                for batch, after_batch in reader:
+                    unsaved += batch.events
+                    if unsaved > self._config.checkpoint_events:
+                        checkpoint()
+                        unsaved = batch.events
+                    # Nothing may come between these two: what is added to the output is counted.
+                    self._writer.records(batch.lines)
+                    position = after_batch
+                    self._writer.flush_if_full()
+                    self._progress.events(batch.events)
+                    stats.add(batch.stats)
+                    counter.increment(batch.events - batch.stats.before_bookmark)
+                    self._signals.check()
+            finally:
+                gc.enable()
+                report_bundle(stats, bundle)
+                self._undeclared.add_all(stats.undeclared)
+            if not bundle.advances_bookmark:
+                checkpoint()
+            state = self._after(bundle, state, bookmark)
         except TargetError:
             raise
         except (Malformed, TruncatedFile) as error:
@@ -173,14 +200,8 @@ class ExportSync:
         except BaseException:
             checkpoint()
             raise
-        finally:
-            gc.enable()
-            report_bundle(stats, bundle)
-            self._undeclared.add_all(stats.undeclared)
-        if not bundle.advances_bookmark:
-            checkpoint()
-        seconds = time.monotonic() - started
-        self._progress.end(bundle, position.events - first.events, seconds)
+        self._progress.end(bundle, position.events - first.events, time.monotonic() - started)
+        return state
 
     def _reader(
         self, spooled: SpooledBundle, parse: Any, progress: Partial | None

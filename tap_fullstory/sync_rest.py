@@ -1,6 +1,6 @@
-"""The engine of the REST streams: reads what a row of streams.py describes, page by page.
+"""One REST stream: reads what a row of streams.py describes, page by page.
 
-A full table is written as it stands. A history comes newest first and is read down to the first
+A full table is written as it is. A history comes newest first and is read down to the first
 version that an earlier run has written; its bookmark moves when all the newer ones are written.
 """
 
@@ -28,6 +28,7 @@ from tap_fullstory.records.rest import RestRecordBuilder, promoted, renamed
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import USERS, RestStream, Stream
+from tap_fullstory.summary import RunSummary
 from tap_fullstory.times import parse_rfc3339
 
 LOGGER = logging.getLogger(__name__)
@@ -36,13 +37,14 @@ Record = Mapping[str, Raw]
 T = TypeVar("T")
 
 _NULL = Raw(b"null")
+_ZERO = Raw(b"0")
 _list_of_objects = msgspec.json.Decoder(list[dict[str, Raw]] | None).decode
 
 
 @dataclass(frozen=True)
-class _Part:
-    """One listing of a stream: its filters, what its records get besides what FullStory sends, and
-    the name of its bookmark.
+class _Request:
+    """One listing of a stream: its filters, what its records get in addition to what FullStory
+    sends, and the name of its bookmark.
     """
 
     params: Mapping[str, str] = field(default_factory=dict)
@@ -51,7 +53,7 @@ class _Part:
 
 
 def check_bookmarks(stream: Stream, state: State) -> None:
-    """Raises UsageError if `state` has a bookmark of `stream` that cannot be read."""
+    """Raise UsageError if `state` has a bookmark of `stream` that cannot be read."""
     if isinstance(stream, RestStream):
         for name in stream.bookmarks:
             states.last_updated(state, stream.name, name)
@@ -67,18 +69,20 @@ class RestSync:
         client: Client,
         writer: MessageWriter,
         signals: Signals,
+        summary: RunSummary | None = None,
     ) -> None:
         self._stream = stream
-        self._name = selection.stream
+        self._name = selection.name
         self._client = client
         self._writer = writer
         self._signals = signals
+        self._summary = summary or RunSummary()
         self._builder = RestRecordBuilder(selection)
-        self._nameless = 0
-        self._full = 0
+        self._unidentified = 0
+        self._truncated = 0
 
     def run(self, state: State) -> State:
-        """Emit what the stream holds, or what is new in a history; return the state after it.
+        """Emit the stream's records, or what is new in a history; return the state after it.
 
         Raises AccessError, with what the stream needs, if FullStory answers 403.
         """
@@ -96,35 +100,36 @@ class RestSync:
         return state
 
     def _emit_all(self, state: State, counter: metrics.Counter) -> State:
-        parts, gone = 0, 0
+        requests, gone = 0, 0
         last_gone: AccessError | None = None
-        for part in self._waiting(self._parts()):
-            parts += 1
+        for request in self._interruptibly(self._requests()):
+            requests += 1
             try:
-                state = self._emit(part, state, counter)
+                state = self._emit(request, state, counter)
             except AccessError as error:
-                if error.status != 404 or not self._stream.of_users:
+                if error.status != 404 or not self._stream.per_user:
                     raise
                 gone, last_gone = gone + 1, error
         if last_gone is not None:
-            if gone == parts:  # then it is not the users that have gone
+            if gone == requests:  # then it is not the users that are gone
                 raise last_gone
             LOGGER.warning(
-                "%s: %d of %d users had gone when they were asked about", self._name, gone, parts
-            )
+                "%s: %d of %d users were gone when their records were requested",
+                self._name, gone, requests,
+            )  # fmt: skip
         return state
 
-    def _emit(self, part: _Part, state: State, counter: metrics.Counter) -> State:
+    def _emit(self, request: _Request, state: State, counter: metrics.Counter) -> State:
         """Write the records of one listing, and the state after them if it has a bookmark."""
         stream = self._stream
         bookmark, newest = None, None
-        if part.bookmark:
-            bookmark = states.last_updated(state, stream.name, part.bookmark)
-        for page in self._waiting(pages(self._client, stream, part.params)):
+        if request.bookmark:
+            bookmark = states.last_updated(state, stream.name, request.bookmark)
+        for page in self._interruptibly(pages(self._client, stream, request.params)):
             lines: list[bytes | Raw] = []
             for record in page:
-                added = {**part.added, **promoted(record, stream.promoted)}
-                version = _version(added, stream.replication_key) if part.bookmark else None
+                added = {**request.added, **promoted(record, stream.promoted)}
+                version = _version(added, stream.replication_key) if request.bookmark else None
                 if version and bookmark and version[0] <= bookmark:
                     continue
                 if version and (newest is None or version > newest):
@@ -133,46 +138,48 @@ class RestSync:
             self._writer.records(
                 record_envelope(self._name, datetime.now(timezone.utc)).lines(lines)
             )
+            self._writer.flush_if_full()
+            self._summary.records += len(lines)
             counter.increment(len(lines))
-            self._full += stream.of_users and len(page) == stream.limit
+            self._truncated += stream.per_user and len(page) == stream.limit
             if len(lines) < len(page):
                 break  # what follows is older still
-        if newest and part.bookmark:
-            state = states.with_last_updated(state, stream.name, part.bookmark, newest[1])
+        if newest and request.bookmark:
+            state = states.with_last_updated(state, stream.name, request.bookmark, newest[1])
             self._writer.state(state)
         return state
 
-    def _parts(self) -> Iterator[_Part]:
+    def _requests(self) -> Iterator[_Request]:
         stream = self._stream
-        if stream.of_users:
+        if stream.per_user:
             yield from self._users()
         elif stream.platforms:
             for platform in stream.platforms:
                 added = {"platform": Raw(msgspec.json.encode(platform))}
                 bookmark = platform if stream.replication_key else None
-                yield _Part({"platform": platform}, added, bookmark)
+                yield _Request({"platform": platform}, added, bookmark)
         else:
-            yield _Part(bookmark=stream.replication_key)
+            yield _Request(bookmark=stream.replication_key)
 
-    def _users(self) -> Iterator[_Part]:
-        """A listing for each identified user, by the names that "List Sessions" takes."""
+    def _users(self) -> Iterator[_Request]:
+        """Yield a listing for each identified user, by the names that "List Sessions" takes."""
         for page in pages(self._client, USERS, {"is_identified": "true"}):
             for user in page:
                 for name in ("uid", "email"):
                     if value := _text(user.get(name)):
                         ids = {"user_id": user.get("id", _NULL), "uid": user.get("uid", _NULL)}
-                        yield _Part({name: value}, ids)
+                        yield _Request({name: value}, ids)
                         break
                 else:
-                    self._nameless += 1
+                    self._unidentified += 1
 
-    def _waiting(self, items: Iterator[T]) -> Iterator[T]:
-        """`items`, each waited for in a way that a signal may end."""
+    def _interruptibly(self, items: Iterator[T]) -> Iterator[T]:
+        """Yield `items`; a signal ends the wait for each."""
         while (item := self._signals.run_interruptibly(partial(next, items, None))) is not None:
             yield item
 
     def _report(self) -> None:
-        """Say what did not go out as it came, by property and number, never by value."""
+        """Log what was not written as it came, by property and number, never by value."""
         builder = self._builder
         odd = {
             "do not fit their property's type and are null there": builder.type_mismatches,
@@ -181,7 +188,7 @@ class RestSync:
         for what, counts in odd.items():
             if counts and builder.overflow:
                 LOGGER.warning(
-                    "%s: %d values %s; they stand in %s: %s",
+                    "%s: %d values %s; they are in %s: %s",
                     self._name, counts.total(), what, builder.overflow, format_counts(counts),
                 )  # fmt: skip
             elif counts:
@@ -189,23 +196,23 @@ class RestSync:
                     "%s: %d values %s; they were dropped, since the catalog deselects %s: %s",
                     self._name, counts.total(), what, self._stream.overflow, format_counts(counts),
                 )  # fmt: skip
-        if self._nameless:
+        if self._unidentified:
             LOGGER.warning(
-                "%s: %d identified users have neither uid nor email, so they could not be asked "
-                "about", self._name, self._nameless,
+                "%s: %d identified users have neither uid nor email, so their records could not be "
+                "requested", self._name, self._unidentified,
             )  # fmt: skip
-        if self._full:
+        if self._truncated:
             LOGGER.info(
-                "%s: %d users have at least %d sessions; no more of them than that are listed",
-                self._name, self._full, self._stream.limit,
+                "%s: %d users have at least %d sessions; FullStory lists no more than these",
+                self._name, self._truncated, self._stream.limit,
             )  # fmt: skip
 
 
 def pages(client: Client, stream: RestStream, params: Mapping[str, str]) -> Iterator[list[Record]]:
-    """The records of one listing, an answer at a time; `params`, its filters, go with each call.
+    """Yield the records of one listing, a page at a time; `params`, its filters, go with each call.
 
-    Raises SourceError if an answer has no list where the stream has one, or sends on to a page that
-    has been read, and whatever Client.read raises.
+    Raises SourceError if an answer lacks the stream's list, or names a next page that has been
+    read, and whatever Client.read raises.
     """
     query = dict(params)
     if stream.limit is not None:
@@ -222,11 +229,18 @@ def pages(client: Client, stream: RestStream, params: Mapping[str, str]) -> Iter
         if token in seen:
             raise SourceError(
                 f"FullStory's list of {stream.name} ({stream.path}) goes round in circles: after "
-                f"{len(seen) + 1} pages it sends on to one that has been read. The next run reads "
-                "it again; if it stays so, ask FullStory support about it."
+                f"{len(seen) + 1} pages it names as the next one that has been read. The next run "
+                "tries again; if this goes on, ask FullStory support about it."
             )
         seen.add(token)
         query[stream.paging.parameter] = token
+
+
+def first_page(client: Client, stream: RestStream) -> list[Record]:
+    """Return the first page of the first listing: for a check of access. Raises as `pages`."""
+    params = {"platform": stream.platforms[0]} if stream.platforms else {}
+    listed = USERS if stream.per_user else stream
+    return next(pages(client, listed, params), [])
 
 
 def _records(answer: Record, stream: RestStream) -> list[Record]:
@@ -235,8 +249,10 @@ def _records(answer: Record, stream: RestStream) -> list[Record]:
     try:
         if stream.records in answer:
             return list(_list_of_objects(answer[stream.records]) or [])
-        # An encoder that leaves out what is empty may leave out an empty list.
-        if not answer.keys() - set(stream.paging.tokens if stream.paging else ()):
+        # FullStory's encoder leaves out what is empty, an empty list too.
+        beside = {*stream.beside, *(stream.paging.tokens if stream.paging else ())}
+        total = bytes(answer.get("total_records", _ZERO)).strip(b'"')
+        if answer.keys() <= beside and total == b"0":
             return []
     except msgspec.DecodeError:
         pass
@@ -253,14 +269,14 @@ def _next_token(answer: Record, stream: RestStream) -> str | None:
             return token
         if token is None and bytes(answer.get(name, _NULL)) != b"null":
             raise SourceError(
-                f"FullStory's answer for {stream.name} ({stream.path}) has a {name} that is no "
+                f"FullStory's answer for {stream.name} ({stream.path}) has a {name} that is not "
                 "text. FullStory may have changed the API: look for a newer version of this tap."
             )
     return None
 
 
 def _version(record: Record, name: str | None) -> tuple[datetime, str] | None:
-    """When a version was made, as a moment and in FullStory's words; None if it does not say."""
+    """Return when a version was made, parsed and as FullStory wrote it; None if it is missing."""
     text = _text(record.get(name or "")) or ""
     try:
         return parse_rfc3339(text), text
@@ -269,7 +285,7 @@ def _version(record: Record, name: str | None) -> tuple[datetime, str] | None:
 
 
 def _text(raw: Raw | None) -> str | None:
-    """The text that a JSON value is; None if it is none."""
+    """Return the text that a JSON value is; None if it is not text."""
     if raw is None or not bytes(raw).startswith(b'"'):
         return None
     return decode_string(raw)

@@ -52,6 +52,11 @@ class Commands:
         return self.target_duckdb.with_name("python")
 
     @property
+    def loader_python(self) -> Path:
+        """A Python with the DuckDB that examples/duckdb/load.py asks for."""
+        return _program("duckdb", "python")
+
+    @property
     def target_csv(self) -> Path:
         return _program("meltanolabs-target-csv", "target-csv")
 

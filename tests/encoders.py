@@ -25,10 +25,10 @@ def selection(
     custom_vars: bool = True,
 ) -> Selection:
     return Selection(
-        stream="events",
+        name="events",
         columns=COLUMNS if columns is None else columns,
         dropped=dropped,
-        custom_vars=custom_vars,
+        keeps_overflow=custom_vars,
         schema={},
         key_properties=[],
     )

@@ -97,10 +97,10 @@ def some_selection(source: random.Random) -> Selection:
     chosen = source.sample(list(COLUMNS), source.choice([0, 3, len(COLUMNS)]))
     rest = [name for name in NAMES if name not in chosen]
     return Selection(
-        stream="events",
+        name="events",
         columns={name: COLUMNS[name] for name in chosen},
         dropped=frozenset(source.sample(rest, source.choice([0, 0, len(rest) // 2]))),
-        custom_vars=source.random() < 0.8,
+        keeps_overflow=source.random() < 0.8,
         schema={},
         key_properties=[],
     )

@@ -69,7 +69,7 @@ def check_encode(chunk: bytes, number: int, as_text: bool, max_events: int) -> N
         selection.columns,
         selection.dropped,
         fallback,
-        custom_vars=selection.custom_vars,
+        custom_vars=selection.keeps_overflow,
         as_text=as_text,
     )
     known = encoder.encode(chunk, b">", b"\n", max_events)

@@ -184,7 +184,7 @@ def record(event: dict[str, Any], selection: Selection) -> dict[str, Any]:
             columns[name] = None
             if "null" not in column.names:
                 del columns[name]
-    if custom and selection.custom_vars:
+    if custom and selection.keeps_overflow:
         columns["CustomVars"] = custom
     return columns
 

@@ -8,8 +8,8 @@ import pytest
 from running import discover, run_command
 
 from tap_fullstory.about import DESCRIPTION
-from tap_fullstory.config import SETTINGS
 from tap_fullstory.sandbox import Sandbox
+from tap_fullstory.settings import SETTINGS
 from tap_fullstory.version import __version__
 
 
@@ -41,7 +41,9 @@ def test_about_as_json_describes_each_setting():
     assert properties["api_key"].items() >= {"type": "string", "secret": True}.items()
     assert properties["start_date"]["format"] == "date-time"
     assert properties["custom_vars_format"]["enum"] == ["object", "string"]
-    assert properties["request_timeout"].items() >= {"type": "integer", "default": 300}.items()
+    bounds = {"minimum": 1, "maximum": 86_400}
+    expected = {"type": "integer", "default": 300, **bounds}
+    assert properties["request_timeout"].items() >= expected.items()
     assert properties["skip_bundles"].items() >= {"type": "array", "default": []}.items()
     assert properties["event_digest"].items() >= {"type": "boolean", "default": False}.items()
 
@@ -66,10 +68,17 @@ def test_about_as_markdown_has_a_row_for_each_setting_and_stream():
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
-def test_the_choices_of_a_setting_are_what_it_allows(setting):
-    assert bool(setting.choices) == (setting.kind == "option")
+def test_a_setting_allows_what_its_schema_and_its_words_say(setting):
     for choice in setting.choices:
         assert setting.parse(choice) == choice
+        assert str(choice) in setting.allowed
+    schema = setting.type.schema
+    for bound, beyond in (("minimum", -1), ("maximum", 1)):
+        if bound in schema:
+            assert setting.parse(schema[bound]) == schema[bound]
+            assert str(schema[bound]) in setting.allowed
+            with pytest.raises(ValueError, match=r"^$"):
+                setting.parse(schema[bound] + beyond)
 
 
 @pytest.mark.parametrize(
@@ -91,15 +100,18 @@ def test_flags_that_do_not_go_together(arguments):
 # --- --test ---
 
 
-def run_test(tmp_path, config):
+def run_test(tmp_path, config, *options):
     (tmp_path / "config.json").write_text(json.dumps(config))
-    return run_command("--config", tmp_path / "config.json", "--test")
+    return run_command("--config", tmp_path / "config.json", "--test", *options)
 
 
-def test_test_says_what_there_is_to_sync_with_one_request(tmp_path):
+def test_test_says_what_there_is_to_sync_with_two_requests(tmp_path):
     with Sandbox() as sandbox:
         run = run_test(tmp_path, sandbox.config())
-        assert [request.path for request in sandbox.requests] == ["/api/v1/export/list"]
+        assert [request.path for request in sandbox.requests] == [
+            "/me",
+            "/api/v1/export/list",
+        ]
         bundle = sandbox.bundles[0]
     assert (run.code, run.stdout) == (0, b"")
     assert "accepts the API key" in run.log
@@ -112,7 +124,7 @@ def test_test_heeds_end_date(tmp_path):
         start = sandbox.config()["start_date"]
         run = run_test(tmp_path, sandbox.config(end_date=start))
     assert run.code == 0
-    (line,) = run.logged("WARNING")
+    (line,) = [line for line in run.logged("WARNING") if "lists no bundle" in line]
     assert f"no bundle that ends after {start} and not after {start}" in line
 
 
@@ -121,6 +133,39 @@ def test_test_of_a_wrong_key_fails(tmp_path):
         run = run_test(tmp_path, sandbox.config(api_key="na1.wrong"))
     assert (run.code, run.stdout) == (1, b"")
     assert "FullStory does not accept the API key." in run.critical
+
+
+def selected(tmp_path, *names):
+    catalog = discover()
+    for stream in catalog["streams"]:
+        (root,) = [entry for entry in stream["metadata"] if entry["breadcrumb"] == []]
+        root["metadata"]["selected"] = stream["tap_stream_id"] in names
+    (tmp_path / "catalog.json").write_text(json.dumps(catalog))
+    return "--catalog", tmp_path / "catalog.json"
+
+
+def test_test_reads_a_page_of_each_selected_stream(tmp_path):
+    names = ("users", "segments", "domain_settings", "geo_settings_history", "sessions", "events")
+    with Sandbox() as sandbox:
+        run = run_test(tmp_path, sandbox.config(), *selected(tmp_path, *names, "individuals"))
+        assert len(sandbox.requests) == 1 + len(names)
+    assert (run.code, run.stdout) == (0, b"")
+    for name in names[:-1]:
+        assert f"The stream {name} can be read" in run.log
+    assert "whether individuals can be read" in run.log
+
+
+def test_test_names_what_the_key_may_not_read_with_level_and_add_on(tmp_path):
+    names = ("segments", "users", "events")
+    with Sandbox(role="USER", faults=["list:403,times=always"]) as sandbox:
+        run = run_test(tmp_path, sandbox.config(), *selected(tmp_path, *names))
+    assert (run.code, run.stdout) == (1, b"")
+    assert "2 of 3 selected streams cannot be read: events, users." in run.critical
+    warnings = {line.split()[2]: line for line in run.logged("WARNING")}
+    assert set(warnings) == {"events", "users"}
+    assert all("needs a key of level Architect or higher" in line for line in warnings.values())
+    assert "the Data Export add-on" in warnings["events"]
+    assert "The stream segments can be read" in run.log
 
 
 def test_test_needs_a_config():

@@ -128,7 +128,7 @@ def selection(made: Any, **settings: Any) -> catalog.Selection:
 def test_a_fresh_catalog_selects_everything(discovered):
     chosen = selection(discovered)
     assert set(chosen.columns) == columns()
-    assert chosen.custom_vars
+    assert chosen.keeps_overflow
     assert chosen.dropped == frozenset()
     assert chosen.key_properties == []
     assert chosen.schema == {"type": "object", "properties": properties(discovered)}
@@ -202,6 +202,122 @@ def test_selection_of_a_column(discovered, metadata, in_schema, taken):
     assert "selected" not in str(chosen.schema["properties"].get("PageIp"))
 
 
+@pytest.mark.parametrize(
+    ("said", "taken"), [("true", True), ("True", True), (" FALSE ", False), ("false", False)]
+)
+@pytest.mark.parametrize("place", ["metadata", "schema", "entry"])
+def test_selected_may_be_text(discovered, said, taken, place):
+    entry = discovered["streams"][0]
+    if place == "entry":
+        entry["selected"] = said
+        assert bool(catalog.select(discovered, config())) is taken
+        return
+    chosen = {
+        "metadata": metadata_of(discovered)[("properties", "UserEmail")],
+        "schema": properties(discovered)["UserEmail"],
+    }
+    chosen[place]["selected"] = said
+    made = selection(discovered)
+    assert ("UserEmail" in made.columns) is taken
+    assert ("UserEmail" in made.dropped) is not taken
+
+
+@pytest.mark.parametrize("said", ["", "no", "0", 0, 1, 2.5, [], {}])
+def test_selected_that_is_neither_true_nor_false(discovered, said):
+    metadata_of(discovered)[("properties", "UserEmail")]["selected"] = said
+    with pytest.raises(UsageError, match=r"selected of stream events, property UserEmail is"):
+        catalog.select(discovered, config())
+    metadata_of(discovered)[("properties", "UserEmail")]["selected"] = True
+    metadata_of(discovered)[()]["selected"] = said
+    with pytest.raises(UsageError, match=r"selected of stream events is"):
+        catalog.select(discovered, config())
+
+
+def choosing(discovered: Any, *choices: tuple[list[str], Any]) -> Any:
+    for breadcrumb, selected in choices:
+        discovered["streams"][0]["metadata"].append(
+            {"breadcrumb": breadcrumb, "metadata": {"selected": selected}}
+        )
+    return discovered
+
+
+def test_what_both_is_and_is_not_selected(discovered):
+    made = choosing(discovered, (["properties", "PageIp"], True), (["properties", "PageIp"], False))
+    with pytest.raises(UsageError, match=r"both selects and deselects properties.PageIp"):
+        catalog.select(made, config())
+
+
+def test_a_variable_is_dropped_though_no_schema_lists_it(discovered):
+    name = ["properties", "user_phone_str"]
+    made = choosing(discovered, (name, "false"))
+    assert selection(made).dropped == {"user_phone_str"}
+    assert catalog.catalog_warnings(made, config()) == []
+
+
+def test_choices_that_name_nothing_are_in_one_warning(discovered):
+    made = choosing(
+        discovered,
+        (["properties", "UserMail"], False),
+        (["properties", "user_phone_str"], True),
+        (["properties", "PageIp"], False),
+        (["properties", "PageUrl", "properties", "host"], False),
+    )
+    assert selection(made).dropped == {"UserMail", "PageIp"}
+    (warning,) = catalog.catalog_warnings(made, config())
+    assert (
+        "stream: events.UserMail, events.user_phone_str, events.PageUrl.properties.host." in warning
+    )
+
+
+def test_many_choices_that_name_nothing_make_a_short_line(discovered):
+    made = choosing(discovered, *((["properties", f"X{n}" * 500], False) for n in range(1000)))
+    (warning,) = catalog.catalog_warnings(made, config())
+    assert "and 980 more" in warning
+    assert len(warning) < 3000
+
+
+@pytest.mark.parametrize(
+    ("stream", "root", "entry", "words"),
+    [
+        (0, {"table-key-properties": ["UserId"]}, {}, "without a key: its events have no id"),
+        (0, {}, {"key_properties": ["UserId"]}, "set event_digest in the config"),
+        (0, {"replication-method": "FULL_TABLE"}, {}, "It is always INCREMENTAL"),
+        (0, {"replication-key": "PageStart"}, {}, "It is always EventStart"),
+        (2, {"table-key-properties": ["uid"]}, {}, "with the key id: its key is fixed"),
+        (2, {"replication-key": "created_at"}, {}, "The stream has none"),
+    ],
+)
+def test_what_a_catalog_asks_for_and_does_not_get(discovered, stream, root, entry, words):
+    one = discovered["streams"][stream]
+    one["metadata"][0]["metadata"].update({"selected": True, **root})
+    one.update(entry)
+    (warning,) = catalog.catalog_warnings(discovered, config())
+    assert words in warning
+
+
+def test_a_key_property_cannot_be_deselected(discovered):
+    one = discovered["streams"][2]
+    one["metadata"][0]["metadata"]["selected"] = True
+    (chosen,) = [e for e in one["metadata"] if e["breadcrumb"] == ["properties", "id"]]
+    chosen["metadata"]["selected"] = "false"
+    (warning,) = catalog.catalog_warnings(discovered, config())
+    assert "The catalog deselects users.id, which is part of the stream's key" in warning
+
+
+def test_a_fresh_catalog_asks_for_nothing_else(discovered):
+    for one in discovered["streams"]:
+        one["metadata"][0]["metadata"]["selected"] = True
+    assert catalog.catalog_warnings(discovered, config()) == []
+    made = catalog.discover(config(event_digest=True))
+    assert catalog.catalog_warnings(made, config(event_digest=True)) == []
+
+
+def test_a_renamed_stream(discovered):
+    discovered["streams"][0]["stream"] = "fs_events"
+    chosen = selection(discovered)
+    assert (chosen.name, chosen.stream.name) == ("fs_events", "events")
+
+
 @pytest.mark.parametrize("metadata", [None, [], {}])
 def test_a_properties_file_of_the_first_taps(discovered, metadata):
     """Stitch's older taps had no metadata: `selected` stood in the schema."""
@@ -211,13 +327,13 @@ def test_a_properties_file_of_the_first_taps(discovered, metadata):
     properties(discovered)["PageIp"]["selected"] = False
     chosen = selection(discovered)
     assert set(chosen.columns) == columns() - {"PageIp"}
-    assert chosen.custom_vars
+    assert chosen.keeps_overflow
 
 
 def test_custom_vars_are_written_though_the_catalog_does_not_list_them(discovered):
     del properties(discovered)["CustomVars"]
     chosen = selection(discovered)
-    assert chosen.custom_vars
+    assert chosen.keeps_overflow
     assert "CustomVars" in chosen.schema["properties"]
 
 
@@ -242,10 +358,28 @@ def test_the_digest_is_added_though_the_catalog_does_not_list_it(discovered):
         {"streams": [{"stream": "events", "schema": {"properties": {}}, "metadata": [3]}]},
         {"streams": [{"stream": "events", "schema": {"properties": {}}, "metadata": [{}]}]},
         {"streams": [{"stream": "events", "schema": {"properties": {}}, "metadata": "text"}]},
+        {"streams": [{"stream": ["x"], "schema": {"properties": {}}}]},
+        {"streams": [{"stream": {"a": 1}, "schema": {"properties": {}}}]},
+        {"streams": [{"stream": True, "schema": {"properties": {}}}]},
+        {"streams": [{"stream": 5, "tap_stream_id": "events", "schema": {"properties": {}}}]},
+        {"streams": [{"tap_stream_id": ["events"], "schema": {"properties": {}}}]},
+        {"streams": [{"stream": "events", "schema": {"properties": {}}, "metadata": [
+            {"breadcrumb": "properties", "metadata": {}}]}]},
+        {"streams": [{"stream": "events", "schema": {"properties": {}}, "metadata": [
+            {"breadcrumb": ["properties", 1], "metadata": {}}]}]},
+        {"streams": [{"stream": "events", "schema": {"properties": {}}, "metadata": [
+            {"breadcrumb": [], "metadata": []}]}]},
+        {"streams": [{"stream": "events", "schema": {"properties": {"a": {"type": 5}}}}]},
+        {"streams": [{"stream": "events", "schema": {"properties": {"a": {"type": ["text"]}}}}]},
+        {"streams": [{"stream": "events", "schema": {"properties": {
+            "a": {"type": "array", "items": {"type": [[]]}}}}}]},
+        {"streams": 2 * [{"stream": "events", "schema": {"properties": {}}}]},
+        {"streams": [{"stream": "same", "tap_stream_id": name, "selected": True,
+                      "schema": {"properties": {}}} for name in ("users", "segments")]},
     ],
     ids=json.dumps,
 )  # fmt: skip
-def test_catalogs_that_are_none(broken):
+def test_catalogs_that_cannot_be_used(broken):
     with pytest.raises(UsageError, match=r"catalog cannot be used.*--discover"):
         catalog.select(broken, config())
 
@@ -258,4 +392,4 @@ def test_a_catalog_of_another_tap(discovered):
         catalog.select(discovered, config())
     for entry in other["metadata"]:
         entry["metadata"].pop("selected-by-default", None)
-    assert [chosen.stream for chosen in catalog.select(discovered, config())] == ["events"]
+    assert [chosen.name for chosen in catalog.select(discovered, config())] == ["events"]

@@ -64,17 +64,30 @@ NOT_THERE = Path("not/there.json")
     ("file", "content", "words"),
     [
         ("config", NOT_THERE, "config file not/there.json cannot be read: No such file"),
-        ("config", b"", "no JSON at line 1"),
-        ("config", b'{"a": 1,\n"api_key": na1.key-of}', "no JSON at line 2"),
-        ("config", b'{"a": "\xff"}', "no JSON"),
-        ("config", b"[" * 100_000, "no JSON"),
-        ("config", b'"na1.key-of"', "config is no JSON object"),
+        ("config", b"", "is empty. Write the settings"),
+        ("config", b" \n", "is empty"),
+        ("config", b'{"api_key": "...",}', " at line 1 column "),
+        ("config", b'{"a": 1,\n"api_key": na1.key-of}', "Expecting value at line 2 column 12"),
+        ("config", b'{"a": NaN}', "NaN, which is not valid JSON"),
+        ("config", b'{"a": "\xff"}', "not UTF-8, from byte 7 on"),
+        ("config", b"[" * 100_000, "nested deeper than 100 levels"),
+        ("config", b'{"a": "\\ud800"}', "half a surrogate pair"),
+        ("config", b'{"\\udfff": 1}', "half a surrogate pair"),
+        ("config", b'{"a": ' + b"9" * 5000 + b"}", "a number of more than 1000 digits"),
+        ("config", b'{"a": 1e999}', "a number that is too long or too large"),
+        ("config", b'"na1.key-of"', "config is not a JSON object"),
         ("state", NOT_THERE, "state file not/there.json cannot be read: No such file"),
-        ("state", b'{"bookmarks": {}', "no JSON at line 1"),
-        ("state", b"[]", "state is no JSON object but a list"),
+        ("state", b"", "is empty. A run that failed before its target had printed a state"),
+        ("state", b'{"bookmarks": {}', "is not valid JSON"),
+        ("state", b"[]", "state is not a JSON object but a list"),
+        ("state", b'{"bookmarks": {"x": {"y": "\\ud800"}}}', "half a surrogate pair"),
+        ("state", b'{"bookmarks": {"x": ' + b'{"y": ' * 99 + b"0" + b"}" * 101, "nested deeper"),
+        ("state", b'{"bookmarks": {"x": {"y": ' + b"9" * 5000 + b"}}}", "more than 1000 digits"),
         ("catalog", NOT_THERE, "catalog file not/there.json cannot be read: No such file"),
-        ("catalog", b'{"streams": [}', "no JSON at line 1"),
+        ("catalog", b"", "is empty. Make one with --discover"),
+        ("catalog", b'{"streams": [}', "is not valid JSON: Expecting value at line 1 column 14"),
         ("catalog", b"null", "catalog cannot be used"),
+        ("catalog", b'{"streams": [{"stream": "\\ud800"}]}', "half a surrogate pair"),
     ],
 )
 def test_files_that_cannot_be_used(sandbox, file, content, words):
@@ -88,6 +101,29 @@ def test_catalog_and_properties_are_one_option_under_two_names(sandbox):
     run = run_tap(sandbox.config(), "--properties", "p.json", catalog=discover())
     assert run.code == 2
     assert "--catalog" in run.critical
+
+
+@pytest.mark.parametrize(
+    ("flag", "same"),
+    [
+        ("--config", "-c"),
+        ("--state", "--state"),
+        ("--catalog", "--catalog"),
+        ("-p", "--properties"),
+        ("--format", "--format"),
+    ],
+)
+def test_a_flag_given_twice(flag, same):
+    value = "json" if flag == "--format" else "a.json"
+    run = run_command(flag, value, same, value)
+    assert (run.code, run.stdout) == (2, b"")
+    assert "is given twice" in run.critical
+
+
+def test_a_state_nested_to_the_limit_is_carried_along(sandbox):
+    deep = json.loads('{"y": ' * 98 + "0" + "}" * 98)
+    run = run_tap(sandbox.config(), state={"bookmarks": {"x": deep}})
+    assert run.state["bookmarks"]["x"] == deep
 
 
 # --- what works ---
@@ -113,13 +149,26 @@ def test_discover_without_config_asks_nobody(sandbox):
     assert len(sandbox.requests) == before
 
 
-def test_discover_with_a_config_proves_the_key_by_a_list_call(sandbox):
+def test_discover_with_a_config_checks_the_key_and_the_listing(sandbox):
     before = len(sandbox.requests)
     assert discover(sandbox.config()) == discover()
-    listing, me = sandbox.requests[before:]
+    me, listing = sandbox.requests[before:]
+    assert me.path == "/me"
     assert listing.path == "/api/v1/export/list"
     assert listing.query["start"].isdigit()
-    assert me.path == "/me"  # only to tell what the key can reach
+
+
+@pytest.mark.parametrize("fault", ["list:403", "list:404", "list:html"])
+def test_the_catalog_comes_though_the_events_cannot_be_listed(faulty, tmp_path, fault):
+    faulty.fault(f"{fault},times=always")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(faulty.config(discover_custom_vars=True)))
+    run = run_command("--config", config, "--discover")
+    assert run.code == 0
+    assert json.loads(run.stdout) == discover()
+    (warning,) = run.logged("WARNING")
+    assert warning.startswith("The stream events cannot be read.")
+    assert "Data Export add-on" in warning
 
 
 def test_discover_with_a_wrong_key_fails(sandbox, tmp_path):

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
+import json
 import tempfile
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from running import run_tap
+from running import run_command, run_tap, start_tap
 
-from tap_fullstory.config import SETTINGS, parse_config
+from tap_fullstory.config import config_from_environment, config_warnings, parse_config
 from tap_fullstory.errors import UsageError
 from tap_fullstory.sandbox import Sandbox
+from tap_fullstory.settings import SETTINGS
 from tap_fullstory.version import __version__
 
 NOW = datetime(2026, 6, 2, 12, 30, tzinfo=timezone.utc)
@@ -50,14 +51,18 @@ def whole(low: int, high: int, default: int, **more: Any) -> Expected:
     )  # fmt: skip
 
 
-MOMENTS = [
+TIMESTAMPS = [
+    ("2026-01-31", utc(2026, 1, 31)),
+    ("2026-01-31 00:00:00", utc(2026, 1, 31)),
+    ("2026-01-31T01:02:03", utc(2026, 1, 31, 1, 2, 3)),
+    ("2026-01-31T01:02:03.5", utc(2026, 1, 31, 1, 2, 3, 500_000)),
     ("2026-01-31T00:00:00Z", utc(2026, 1, 31)),
     (" 2026-01-31T01:30:00+01:30 ", utc(2026, 1, 31)),
     ("2026-01-31t00:00:00.123456789z", utc(2026, 1, 31, 0, 0, 0, 123456)),
     ("2024-02-29T23:59:60Z", utc(2024, 3, 1)),
 ]
-NO_MOMENTS = [
-    "2026-01-31", "2026-01-31 00:00:00Z", "2026-01-31T00:00:00", "2026-02-30T00:00:00Z",
+NOT_TIMESTAMPS = [
+    "2026-01-31 00:00:00Z", "2026-02-30", "2026-02-30T00:00:00Z", "2026-01-31T00:00", "٢٠٢٦-01-31",
     "2026-01-31T24:00:00Z", "yesterday", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59-00:01",
     1769817600, True, {},
 ]  # fmt: skip
@@ -74,7 +79,7 @@ NO_ADDRESSES = [
     "https://user:pass-word@export.example.com", "https://na1.key@export.example.com", 1, [],
 ]  # fmt: skip
 
-FLAG = Expected(
+BOOL = Expected(
     False,
     [(True, True), (False, False), ("true", True), ("False", False), (" TRUE ", True)],
     ["yes", "1", 1, 0, []],
@@ -89,8 +94,8 @@ CONTRACT: dict[str, Expected] = {
         "as FullStory shows it",
         never={"secret", "X-Other", "17"},
     ),
-    "start_date": Expected(utc(2025, 6, 2, 12, 30), MOMENTS, NO_MOMENTS, "RFC 3339"),
-    "end_date": Expected(None, MOMENTS, NO_MOMENTS, "RFC 3339"),
+    "start_date": Expected(utc(2025, 6, 2, 12, 30), TIMESTAMPS, NOT_TIMESTAMPS, "RFC 3339"),
+    "end_date": Expected(None, TIMESTAMPS, NOT_TIMESTAMPS, "RFC 3339"),
     "export_api": Expected(
         "data_export",
         [("data_export", "data_export"), ("segment_export", "segment_export")],
@@ -141,8 +146,17 @@ CONTRACT: dict[str, Expected] = {
         ["text", "Object", 1, []],
         "object or string",
     ),
-    "event_digest": FLAG,
-    "discover_custom_vars": FLAG,
+    "event_digest": BOOL,
+    "log_level": Expected(
+        "INFO",
+        [("DEBUG", "DEBUG"), ("warning", "WARNING")],
+        ["LOUD", 10, True, []],
+        "DEBUG, INFO, WARNING, ERROR or CRITICAL",
+    ),
+    "log_format": Expected(
+        "text", [("text", "text"), ("json", "json")], ["xml", "JSON", 1], "text or json"
+    ),
+    "discover_custom_vars": BOOL,
     "discover_sample_events": whole(1, 1_000_000_000, 10_000),
 }  # fmt: skip
 
@@ -224,8 +238,8 @@ def test_a_refusal_does_not_repeat_the_key_from_another_place():
 
 
 @pytest.mark.parametrize("raw", [[], "text", 3, None, True])
-def test_a_config_that_is_no_object(raw):
-    with pytest.raises(UsageError, match="no JSON object"):
+def test_a_config_that_is_not_an_object(raw):
+    with pytest.raises(UsageError, match="not a JSON object"):
         parse_config(raw, NOW, {})
 
 
@@ -250,22 +264,88 @@ def test_repr_hides_the_key():
     assert KEY not in repr(config)
 
 
-# --- keys that mean nothing here ---
+# --- what is warned about ---
 
 
-def test_unknown_keys_are_named_in_one_warning(caplog):
-    raw = {"api_key": KEY, "apikey": "secret-1", "Start_Date": "secret-2", "window": None}
-    with caplog.at_level(logging.WARNING):
-        parse_config(raw, NOW, {})
-    (record,) = caplog.records
-    assert record.levelname == "WARNING"
-    assert record.getMessage().endswith(": Start_Date, apikey, window.")
+def warnings(**given: Any) -> list[str]:
+    raw = {"api_key": KEY, **given}
+    return config_warnings(raw, parse_config(raw, NOW, {}), NOW)
 
 
-def test_known_keys_are_not_warned_about(caplog):
-    with caplog.at_level(logging.DEBUG):
-        parse_config({"api_key": KEY, **dict.fromkeys(CONTRACT.keys() - {"api_key"})}, NOW, {})
-    assert caplog.records == []
+def test_unknown_keys_are_named_in_one_warning():
+    (warning,) = warnings(apikey="secret-1", Start_Date="secret-2", window=None)
+    assert warning.endswith(
+        ": Start_Date (did you mean start_date?), apikey (did you mean api_key?), window."
+    )
+
+
+def test_an_unknown_key_of_any_length_is_named_in_one_short_line():
+    (warning,) = warnings(**{"x" * 100_000: 1})
+    assert len(warning) < 1000
+
+
+def test_known_keys_are_not_warned_about():
+    assert warnings(**dict.fromkeys(CONTRACT.keys() - {"api_key"})) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"start_date": "2026-06-01", "end_date": "2026-06-01"}, "not before end_date"),
+        ({"start_date": "2026-06-02", "end_date": "2026-06-01"}, "not before end_date"),
+        ({"start_date": "2026-06-03"}, "in the future"),
+        ({"workers": 2}, "workers in the config no longer does anything"),
+        ({"api_key": "eu1.k", "api_url": "https://api.fullstory.com"}, "eu1. belongs to"),
+        ({"api_key": "na1.k", "api_url": "https://api.eu1.fullstory.com"}, "na1. belongs to"),
+    ],
+)
+def test_what_is_not_meant_perhaps(given, words):
+    (warning,) = warnings(**given)
+    assert words in warning
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"start_date": "2026-06-01", "end_date": "2026-06-02"},
+        {"workers": 1},
+        {"api_key": "eu1.k", "api_url": "https://api.eu1.fullstory.com/"},
+        {"api_key": "eu1.k", "api_url": "http://127.0.0.1:8080"},
+        {"api_key": "old-key", "api_url": "https://api.eu1.fullstory.com"},
+    ],
+)
+def test_what_is_right_is_not_warned_about(given):
+    assert warnings(**given) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "url"),
+    [
+        ("eu1.k", "https://api.eu1.fullstory.com"),
+        ("na1.k", "https://api.fullstory.com"),
+        ("key-of-2021", "https://api.fullstory.com"),
+    ],
+)
+def test_the_api_url_follows_from_the_key(key, url):
+    assert parse_config({"api_key": key}, NOW, {}).api_url == url
+
+
+def test_the_environment_as_config():
+    environment = {
+        "TAP_FULLSTORY_API_KEY": KEY,
+        "TAP_FULLSTORY_START_DATE": "2026-01-31",
+        "TAP_FULLSTORY_SKIP_BUNDLES": '["1", "2"]',
+        "TAP_FULLSTORY_END_DATE": "",
+        "TAP_FULLSTORY_STARTDATE": "x",
+        "TAP_FULLSTORY__CATALOG": "meltano's own",
+        "HOME": "/root",
+    }
+    raw = config_from_environment(environment)
+    config = parse_config(raw, NOW, {})
+    assert (config.start_date, config.end_date) == (utc(2026, 1, 31), None)
+    assert config.skip_bundles == frozenset("12")
+    (warning,) = config_warnings(raw, config, NOW)
+    assert "did you mean start_date?" in warning
 
 
 # --- from outside ---
@@ -314,6 +394,8 @@ def test_every_value_as_a_string(sandbox):
         "custom_vars_format": "string",
         "workers": "1",
         "event_digest": "true",
+        "log_level": "DEBUG",
+        "log_format": "text",
         "discover_custom_vars": "false",
         "discover_sample_events": "1",
     }
@@ -334,3 +416,41 @@ def test_unknown_keys_from_outside(sandbox):
     (warning,) = run.logged("WARNING")
     assert "apikey" in warning
     assert "secret-1" not in run.log
+
+
+def test_a_config_from_the_environment_alone(sandbox, tmp_path):
+    variables = {
+        f"TAP_FULLSTORY_{name.upper()}": str(value) for name, value in sandbox.config().items()
+    }
+    run = run_command("--config", "ENV", env=variables, cwd=tmp_path)
+    assert run.code == 0
+    assert run.stdout.count(b'"RECORD"') == 144
+
+
+def test_a_log_of_json(sandbox):
+    run = run_tap(sandbox.config(log_format="json", log_level="info", apikey="x"))
+    lines = [json.loads(line) for line in run.log.splitlines()]
+    assert all(line.keys() >= {"time", "level", "logger", "message"} for line in lines)
+    (warning,) = [line for line in lines if line["level"] == "WARNING"]
+    assert "did you mean api_key?" in warning["message"]
+    metrics = [line for line in lines if line["message"].startswith("METRIC")]
+    assert {line["metric"] for line in metrics} == {"http_request_duration", "record_count"}
+    assert all(line["tags"] for line in metrics)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "retry"),
+    [("list:401", "access", False), ("list:200,body=[1]", "source", False)],
+)
+def test_a_failure_in_a_log_of_json(fault, kind, retry):
+    with Sandbox(faults=[fault]) as failing, start_tap(failing.config(log_format="json")) as tap:
+        lines = [json.loads(line) for line in tap.stderr]
+        assert tap.wait(60) == 1
+    critical = lines[-1]
+    assert critical["level"] == "CRITICAL"
+    assert (critical["kind"], critical["retry_may_help"]) == (kind, retry)
+
+
+def test_a_log_level(sandbox):
+    run = run_tap(sandbox.config(log_level="WARNING"))
+    assert (run.code, run.log) == (0, "")

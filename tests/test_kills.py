@@ -126,7 +126,7 @@ def amid_the_second() -> Json:
 
 
 def progress(state: Json) -> Json:
-    return dict(state["bookmarks"]["events"].get("partial", {}))
+    return dict(state["bookmarks"]["events"].get("partial") or {})
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ import pytest
 from conftest import ENVIRONMENTS
 from running import columns
 
-from tap_fullstory.config import SETTINGS
 from tap_fullstory.sandbox import Sandbox, generated_bundles
+from tap_fullstory.settings import SETTINGS
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 300  # seconds for one command: the first ones make environments

@@ -243,7 +243,7 @@ def test_users_who_go_meanwhile_and_users_without_a_name(sandbox, offered):
         ("4", "customer-1001")
     }
     warnings = run.logged("WARNING")
-    assert any("1 of 3 users had gone" in line for line in warnings)
+    assert any("1 of 3 users were gone" in line for line in warnings)
     assert any("1 identified users have neither uid nor email" in line for line in warnings)
     assert "example.com" not in run.log
 
@@ -498,7 +498,7 @@ def test_page_tokens_stay_out_of_the_log(offered):
         ({"segments": ["text"]}, "has no list named segments"),
         ({"segments": {"id": "a"}}, "has no list named segments"),
         ({"rows": []}, "has no list named segments"),
-        ({"segments": [], "nextPaginationToken": 7}, "nextPaginationToken that is no text"),
+        ({"segments": [], "nextPaginationToken": 7}, "nextPaginationToken that is not text"),
         ([], "something other than the JSON promised"),
         (b"<html>", "something other than the JSON promised"),
         (b'{"segments": [{"id": "\xff"}]}', "something other than the JSON promised"),

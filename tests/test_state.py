@@ -65,26 +65,35 @@ def test_what_is_a_state(raw, parsed):
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        ([], "no JSON object but a list"),
-        (None, "no JSON object but null"),
-        ("2026-06-02T00:00:00Z", "no JSON object but a text"),
-        (7, "no JSON object but a number"),
-        (True, "no JSON object but a boolean"),
+        ([], "not a JSON object but a list"),
+        (None, "not a JSON object but null"),
+        ("2026-06-02T00:00:00Z", "not a JSON object but a text"),
+        (7, "not a JSON object but a number"),
+        (True, "not a JSON object but a boolean"),
         ({"type": "STATE", "value": events_state(bundle_end=JUNE)}, "whole STATE message"),
         ({"api_key": "secret"}, "no bookmarks; it has the keys api_key"),
         ({"bookmarks": []}, "bookmarks in the state is a list"),
         ({"bookmarks": None}, "bookmarks in the state is null"),
-        ({"bookmarks": {"events": JUNE}}, "bookmark of events in the state is a text"),
+        (
+            {"bookmarks": {"events": JUNE}},
+            "bookmark of events in the state is a text, not an object",
+        ),
         ({"bookmarks": {"users": 3}}, "bookmark of users in the state is a number"),
         (events_state(bundle_end="2026-06-02"), "bookmarks.events.bundle_end"),
         (events_state(bundle_end="0000-01-01T00:00:00Z"), "bookmarks.events.bundle_end"),
         (events_state(bundle_end=1780358400), "bookmarks.events.bundle_end"),
         (events_state(bundle_end=[]), "bookmarks.events.bundle_end"),
-        ({"events": "yesterday"}, "events in the state is no RFC 3339"),
-        ({"events": 1780358400}, "events in the state is no RFC 3339"),
-        ({"events": {"bundle_end": JUNE}}, "events in the state is no RFC 3339"),
-        (events_state(partial=PARTIAL), "partial in the state stands without"),
-        (events_state(bundle_end=JUNE, partial=[]), "partial in the state stands without"),
+        ({"events": "yesterday"}, "events in the state is not an RFC 3339"),
+        ({"events": 1780358400}, "events in the state is not an RFC 3339"),
+        ({"events": {"bundle_end": JUNE}}, "events in the state is not an RFC 3339"),
+        (
+            events_state(partial=PARTIAL),
+            "partial in the state is incomplete: bundle_end is missing",
+        ),
+        (
+            events_state(bundle_end=JUNE, partial=[]),
+            "partial in the state is a list, not an object",
+        ),
         (events_state(bundle_end=JUNE, partial={}), "partial.events"),
         (events_state(bundle_end=JUNE, partial={**PARTIAL, "events": -1}), "partial.events"),
         (events_state(bundle_end=JUNE, partial={**PARTIAL, "bytes": 1.5}), "partial.bytes"),
@@ -100,7 +109,7 @@ def test_what_is_no_state(raw, words):
     assert "secret" not in str(refusal.value)
 
 
-def test_the_bookmark_moves_and_forgets_the_bundle_under_way():
+def test_the_bookmark_moves_and_the_bundle_in_progress_becomes_null():
     before = {
         "currently_syncing": "events",
         "bookmarks": {"users": {"any": [1]}, "events": {"bundle_end": JUNE, "partial": PARTIAL}},
@@ -109,7 +118,10 @@ def test_the_bookmark_moves_and_forgets_the_bundle_under_way():
     after = states.with_bundle_end(before, "events", datetime(2026, 6, 3, tzinfo=timezone.utc))
     assert after == {
         "currently_syncing": "events",
-        "bookmarks": {"users": {"any": [1]}, "events": {"bundle_end": "2026-06-03T00:00:00Z"}},
+        "bookmarks": {
+            "users": {"any": [1]},
+            "events": {"bundle_end": "2026-06-03T00:00:00Z", "partial": None},
+        },
     }
     assert before == kept
     assert states.partial(after, "events") is None
@@ -119,7 +131,7 @@ def test_progress_inside_a_bundle():
     boundary = datetime(2026, 6, 2, tzinfo=timezone.utc)
     progress = Partial(**PARTIAL)
     made = states.with_partial({}, "events", boundary, progress)
-    assert made == events_state(bundle_end=JUNE, partial=PARTIAL)
+    assert made == events_state(bundle_end=JUNE, partial={**PARTIAL, "after": JUNE})
     assert states.parse_state(made) == made
     assert states.partial(made, "events") == progress
     assert states.bundle_end(made, "events") == boundary
@@ -128,6 +140,39 @@ def test_progress_inside_a_bundle():
 def test_a_bundle_id_that_became_a_number_on_the_way():
     made = events_state(bundle_end=JUNE, partial={**PARTIAL, "id": 156453120048})
     assert states.partial(made, "events") == Partial(**PARTIAL)
+
+
+@pytest.mark.parametrize(
+    ("after", "belongs"),
+    [
+        (JUNE, True),
+        ("2026-06-02T02:00:00+02:00", True),
+        ("2026-06-01T00:00:00Z", False),
+        (None, True),
+    ],
+)
+def test_a_partial_that_a_merge_of_states_has_left_is_ignored(after, belongs):
+    made = events_state(bundle_end=JUNE, partial={**PARTIAL, "after": after})
+    states.parse_state(made)
+    assert states.partial(made, "events") == (Partial(**PARTIAL) if belongs else None)
+
+
+def test_an_export_that_is_done_becomes_null():
+    export = states.Export("op", datetime(2026, 6, 2, tzinfo=timezone.utc),
+                           datetime(2026, 6, 3, tzinfo=timezone.utc), None, "everyone")  # fmt: skip
+    made = states.with_export(events_state(bundle_end=JUNE), "events", export)
+    assert states.export(made, "events") == export
+    done = {"events": {"bundle_end": JUNE, "export": None}}
+    assert states.with_export(made, "events", None) == {"bookmarks": done}
+    assert states.with_bundle_end(made, "events", export.start) == {"bookmarks": done}
+    assert states.export({"bookmarks": done}, "events") is None
+
+
+def test_a_bookmark_of_2x_is_read_for_each_platform_that_has_none():
+    may, april = "2026-05-01T00:00:00Z", "2026-04-01T00:00:00Z"
+    state = {"bookmarks": {"domain_settings_history": {"lastUpdated": may, "mobile": april}}}
+    read = [states.last_updated(state, "domain_settings_history", p) for p in ("web", "mobile")]
+    assert [f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in read if at] == [may, april]
 
 
 # --- from outside ---
@@ -250,6 +295,27 @@ def test_no_bundles_yet_is_no_failure():
     assert run.code == 0
     assert [message["type"] for message in run.messages] == ["SCHEMA", "STATE"]
     assert run.state == {"bookmarks": {}}
+
+
+def test_a_merged_state_resumes_at_its_bookmark(sandbox):
+    """Meltano merges states on request: what is absent in the newer one stays from the older."""
+    old = {"id": "0", "events": 2, "bytes": 100, "crc32": 1, "after": "2020-09-14T00:00:00Z"}
+    run = run_tap(
+        sandbox.config(), state=events_state(bundle_end="2020-09-16T00:00:00Z", partial=old)
+    )
+    assert hours(run) == day(2)
+    assert run.logged("WARNING") == []
+    assert run.state == events_state(bundle_end="2020-09-17T00:00:00Z", partial=None)
+
+
+def test_the_bookmark_goes_by_tap_stream_id_whatever_the_stream_is_called(sandbox):
+    catalog = discover()
+    catalog["streams"][0]["stream"] = "fs_events"
+    first = run_tap(sandbox.config(), catalog=catalog)
+    assert {message["stream"] for message in first.messages if "stream" in message} == {"fs_events"}
+    assert first.state == events_state(bundle_end="2020-09-17T00:00:00Z")
+    state = events_state(bundle_end="2020-09-16T00:00:00Z")
+    assert hours(run_tap(sandbox.config(), catalog=catalog, state=state)) == day(2)
 
 
 def test_a_state_that_cannot_be_read_ends_the_run_with_2(sandbox):

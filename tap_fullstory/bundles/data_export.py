@@ -31,7 +31,7 @@ class DataExport:
 
     def __init__(self, config: Config, selection: Selection, client: Client, now: datetime) -> None:
         self._config = config
-        self._stream = selection.row.name
+        self._stream = selection.stream.name
         self._client = client
         self._now = now
 

@@ -286,7 +286,7 @@ def events_by_window(
         "TYPE_EVENT", config.segment_id, export_fields(selection, CUSTOM_PREFIXES)
     )
     timeout = timedelta(minutes=config.export_timeout_minutes)
-    return SegmentExport(client, selection.row.name, request, time_ranges, latest_end, timeout)
+    return SegmentExport(client, selection.stream.name, request, time_ranges, latest_end, timeout)
 
 
 def individuals(
@@ -304,7 +304,7 @@ def individuals(
         "TYPE_INDIVIDUAL", config.segment_id, export_fields(selection, ("user_",))
     )
     timeout = timedelta(minutes=config.export_timeout_minutes)
-    return SegmentExport(client, selection.row.name, request, time_ranges, latest_end, timeout)
+    return SegmentExport(client, selection.stream.name, request, time_ranges, latest_end, timeout)
 
 
 def windows(
@@ -331,7 +331,7 @@ def export_fields(selection: Selection, prefixes: tuple[str, ...]) -> tuple[str,
     warehouse/schema.go). CustomVars takes all of them; one that is deselected is left out later.
     """
     names = {name for name in selection.columns if name != BUNDLES_ONLY}
-    if selection.custom_vars:
+    if selection.keeps_overflow:
         if all(map(is_custom, selection.dropped - {BUNDLES_ONLY})):
             return None
         names = {name for name in names if not is_custom(name)}

@@ -76,7 +76,7 @@ def open_source(
     Only the Segment Export API has individuals, so they come from there whatever the config says of
     the events: host and key are the same.
     """
-    if selection.row is INDIVIDUALS:
+    if selection.stream is INDIVIDUALS:
         return segment_export.individuals(config, selection, client, now)
     return _APIS[config.export_api].open(config, selection, client, now)
 

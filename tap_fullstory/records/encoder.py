@@ -100,7 +100,7 @@ class RecordEncoder:
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self._dropped = selection.dropped
-        self._custom_vars = selection.custom_vars
+        self._custom_vars = selection.keeps_overflow
         self._text_custom_vars = text_custom_vars
         self._digest = digest
         self._check = check

@@ -24,11 +24,11 @@ class RestRecordBuilder:
     """
 
     def __init__(self, selection: Selection) -> None:
-        self._stream = selection.row.name
-        self._keys = selection.row.key_properties
+        self._stream = selection.stream.name
+        self._keys = selection.stream.key_properties
         self._columns = selection.columns
         self._dropped = selection.dropped
-        self.overflow = selection.row.overflow if selection.custom_vars else None
+        self.overflow = selection.stream.overflow if selection.keeps_overflow else None
         self.type_mismatches = BoundedCounter()
         self.undeclared = BoundedCounter()
 

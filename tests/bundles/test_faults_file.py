@@ -98,7 +98,7 @@ def test_of_a_whole_file_the_events_before_the_malformed_one_go_out(runs, api, f
     assert counted(run.records) == counted(map(record, [*BEFORE, *INSIDE[: fault.whole]]))
     bookmark = run.state["bookmarks"]["events"]
     assert bookmark["bundle_end"] == "2026-06-02T00:00:00Z"
-    assert bookmark.get("partial", {"events": 0})["events"] == fault.whole
+    assert (bookmark.get("partial") or {"events": 0})["events"] == fault.whole
     assert fetched == 1
 
 

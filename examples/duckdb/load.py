@@ -1,0 +1,582 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#   "duckdb==2.0.1; python_version >= '3.11'",
+#   "duckdb==1.5.6; python_version < '3.11'",
+# ]
+# ///
+"""Load the output of tap-fullstory into a DuckDB database, one table for each stream.
+
+    python load.py fullstory.duckdb --print-state > state.json
+    tap-fullstory --config config.json --state state.json | python load.py fullstory.duckdb
+
+Rows are committed in one transaction with the STATE that covers them, which is kept in the table
+_singer_state. So whatever ends the tap or this program, at whatever moment, the next run that
+starts from --print-state neither loses nor repeats a row. Rows after the last STATE are not stored.
+
+Types come from SCHEMA: integer BIGINT, number DOUBLE, boolean BOOLEAN, date-time TIMESTAMP (in UTC,
+to the microsecond), other text VARCHAR, all else JSON. A column that SCHEMA adds is added to the
+table. A stream with key_properties is upserted by them, the last record wins; others are appended.
+A record is taken to fit its SCHEMA, as the tap guarantees: members that SCHEMA does not list are
+ignored. Where DuckDB cannot store a value as it is, such as an integer beyond 64 bits, the load
+fails and names the column and the line; ALTER TABLE ... TYPE HUGEINT makes room for such integers.
+
+Exit codes: 0 everything is stored; 1 failed, or the input ended before a STATE: what is stored is
+consistent, run again from --print-state; 2 usage; 130 and 143 ended by SIGINT and SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import duckdb
+
+STATE_TABLE = "_singer_state"
+DEFAULT_BATCH_MB = 64
+MAX_COMMIT_SECONDS = 10  # what a slow tap has brought is committed at the first STATE after this
+MAX_DEPTH = 100  # of arrays and objects in a message; the records of tap-fullstory have no limit
+READ_BYTES = 1 << 20
+# DuckDB needs some three buffers of the largest object for each thread.
+MIN_OBJECT_BYTES = 16 << 20
+
+TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "string": "VARCHAR"}
+# Types of existing columns that hold all that the wanted type holds.
+WIDER = {"BIGINT": "HUGEINT"}
+
+_POSITION = "_singer_position"  # of a record in its batch
+_TAIL = re.compile(rb'\}(?:,\s?"time_extracted":\s?"[^"\\]*")?\}\r?\n\Z')
+_MAX_TAIL_BYTES = 100
+_BRACKET_OR_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
+
+
+class LoadError(Exception):
+    """What went wrong, where, and what to do: one line for stderr."""
+
+
+class InputError(LoadError):
+    """Raised when a line is not a message. What the STATE before it covers can be stored."""
+
+
+@dataclass
+class Lines:
+    """Records as JSON text, each with a line break, and the input's lines that they came from."""
+
+    texts: list[bytes] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+
+    def take(self) -> Lines:
+        """Return what is here, and leave nothing."""
+        taken = Lines(self.texts, self.numbers)
+        self.texts, self.numbers = [], []
+        return taken
+
+    def extend(self, others: Lines) -> None:
+        self.texts += others.texts
+        self.numbers += others.numbers
+
+
+@dataclass
+class Table:
+    """A stream's table, and its records that are not in the database yet."""
+
+    stream: str
+    columns: dict[str, str]
+    """The DuckDB type of each column of this run's SCHEMA, in the table's spelling."""
+    key: list[str]
+    prefixes: tuple[bytes, ...]
+    """The ways in which a RECORD message can begin, up to and including the record's "{"."""
+    suffix: bytes = b""
+    """How the last RECORD message ended, from the record's "}" on."""
+    covered: Lines = field(default_factory=Lines)
+    uncovered: Lines = field(default_factory=Lines)
+    """Records before and after the last STATE."""
+    inserted: bool = False
+    """Whether the open transaction has rows of it."""
+    rows: int = 0
+    """Committed by this run."""
+    uncommitted_rows: int = 0
+
+    def record_in(self, line: bytes) -> bytes | None:
+        """Return the record of a line that begins with one of the prefixes, with a line break.
+
+        It is valid JSON if and only if the line is, which DuckDB tells. None if the message does
+        not end right after the record, or after time_extracted.
+        """
+        if not self.suffix or not line.endswith(self.suffix):
+            tail = _TAIL.search(line, max(0, len(line) - _MAX_TAIL_BYTES))
+            self.suffix = tail[0] if tail else b""
+            if not tail:
+                return None
+        prefix = self.prefixes[line[8:9] == b" "]
+        return line[len(prefix) - 1 : 1 - len(self.suffix)] + b"\n"
+
+
+class Loader:
+    """Takes messages in order; `close` stores what the last STATE covers."""
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, schema: str, spool: Path, batch_bytes: int
+    ) -> None:
+        self._connection = connection
+        self._schema = schema
+        self._spool = spool
+        self._batch_bytes = batch_bytes
+        self._covered_bytes = self._uncovered_bytes = 0
+        self._state: str | None = None
+        """The last STATE, if it is not committed yet."""
+        self._in_transaction = False
+        self._committed_at = time.monotonic()
+        self.tables: dict[str, Table] = {}
+        self.has_state = False
+        """Whether any STATE came."""
+
+    @property
+    def uncovered_rows(self) -> int:
+        """How many rows came after the last STATE."""
+        tables = self.tables.values()
+        inserted = sum(table.uncommitted_rows for table in tables if table.inserted)
+        return inserted + sum(len(table.uncovered.texts) for table in tables)
+
+    def read(self, lines: BinaryIO) -> None:
+        """Load messages, one a line. Raises InputError if a line is not a message or is cut off."""
+        table = None
+        for number, line in enumerate(lines, 1):
+            if table is None or not line.startswith(table.prefixes):
+                table = self._table_of(line)
+            if table is not None and (record := table.record_in(line)) is not None:
+                self._add(table, record, number)
+            elif not line.endswith(b"\n"):
+                raise InputError(
+                    f"Line {number}, the last one, is cut off: the tap was ended. "
+                    "Run again from --print-state."
+                )
+            elif line.strip():
+                self._message(_parse_message(line, number), number)
+
+    def close(self) -> None:
+        """Commit the rows that the last STATE covers, and drop those after it."""
+        if self._state is not None:
+            self._commit()
+        elif self._in_transaction:
+            self._connection.execute("ROLLBACK")
+            self._in_transaction = False
+
+    def _table_of(self, line: bytes) -> Table | None:
+        return next((one for one in self.tables.values() if line.startswith(one.prefixes)), None)
+
+    def _message(self, message: dict[str, Any], number: int) -> None:
+        match message:
+            case {"type": "RECORD", "stream": str(stream), "record": dict(record)}:
+                if stream not in self.tables:
+                    raise InputError(f"Line {number} is a RECORD of {stream!r} before its SCHEMA.")
+                text = json.dumps(record).encode() + b"\n"
+                self._add(self.tables[stream], text, number)
+            case {"type": "SCHEMA", "stream": str(stream), "schema": {"properties": dict(found)}}:
+                self._define(stream, found, message.get("key_properties") or [])
+            case {"type": "STATE", "value": value}:
+                self._cover(json.dumps(value))
+            case {"type": "ACTIVATE_VERSION"}:
+                pass
+            case {"type": "BATCH"}:
+                raise InputError(
+                    f"Line {number} is a BATCH message, which this program does not read: "
+                    "take batch_config out of the tap's config."
+                )
+            case _:
+                raise InputError(f"Line {number} is not a Singer message.")
+
+    # --- what is buffered ---
+
+    def _add(self, table: Table, text: bytes, number: int) -> None:
+        table.uncovered.texts.append(text)
+        table.uncovered.numbers.append(number)
+        self._uncovered_bytes += len(text)
+        if self._uncovered_bytes >= self._batch_bytes:
+            # Too many rows without a STATE to keep in memory: into the transaction, which the next
+            # STATE commits. Those that the last one covers must not wait for it.
+            if self._state is not None:
+                self._commit()
+            for one in self.tables.values():
+                self._insert(one, one.uncovered.take())
+            self._uncovered_bytes = 0
+
+    def _cover(self, state: str) -> None:
+        self._state, self.has_state = state, True
+        inserted = False
+        for table in self.tables.values():
+            table.covered.extend(table.uncovered.take())
+            inserted = inserted or table.inserted
+        self._covered_bytes += self._uncovered_bytes
+        self._uncovered_bytes = 0
+        waited = time.monotonic() - self._committed_at
+        if inserted or self._covered_bytes >= self._batch_bytes or waited >= MAX_COMMIT_SECONDS:
+            self._commit()
+
+    # --- what goes into the database ---
+
+    def _begin(self) -> None:
+        if not self._in_transaction:
+            self._connection.execute("BEGIN")
+            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(self._schema)}")
+            self._in_transaction = True
+
+    def _commit(self) -> None:
+        """Commit the covered rows together with the last STATE."""
+        self._begin()
+        for table in self.tables.values():
+            self._insert(table, table.covered.take())
+        name = self._name(STATE_TABLE)
+        self._connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {name} (state VARCHAR, committed_at TIMESTAMP)"
+        )
+        self._connection.execute(f"DELETE FROM {name}")
+        self._connection.execute(
+            f"INSERT INTO {name} VALUES (?, make_timestamp(?))",
+            [self._state, time.time_ns() // 1000],
+        )
+        self._connection.execute("COMMIT")
+        self._in_transaction = False
+        for table in self.tables.values():
+            table.rows += table.uncommitted_rows
+            table.uncommitted_rows, table.inserted = 0, False
+        self._state, self._covered_bytes = None, 0
+        self._committed_at = time.monotonic()
+
+    def _insert(self, table: Table, lines: Lines) -> None:
+        if not lines.texts:
+            return
+        self._begin()
+        rows = self._select(table.columns, table.key, lines.texts)
+        name, columns = self._name(table.stream), ", ".join(map(_quoted, table.columns))
+        try:
+            if table.key:
+                self._connection.execute(f"CREATE OR REPLACE TEMP TABLE _singer_batch AS {rows}")
+                same = " AND ".join(
+                    f"{name}.{_quoted(key)} IS NOT DISTINCT FROM _singer_batch.{_quoted(key)}"
+                    for key in table.key
+                )
+                self._connection.execute(f"DELETE FROM {name} USING _singer_batch WHERE {same}")
+                rows = "FROM _singer_batch"
+            done = self._connection.execute(f"INSERT INTO {name} ({columns}) {rows}").fetchone()
+        except (duckdb.DataError, duckdb.InvalidInputException):
+            # Its text can hold values of the record.
+            raise self._find_fault(table, lines) from None
+        if not table.key and done != (len(lines.texts),):
+            raise LoadError(
+                f"DuckDB stored {done} of {len(lines.texts)} rows of {table.stream!r}, so none of "
+                "them is kept. Please report it."
+            )
+        table.uncommitted_rows += len(lines.texts)
+        table.inserted = True
+
+    def _select(self, columns: dict[str, str], key: list[str], texts: list[bytes]) -> str:
+        """Write the records to the spool, and return the SELECT that reads them."""
+        with self._spool.open("wb") as file:
+            file.writelines(texts)
+        return _select(columns, key, self._spool, max(map(len, texts)))
+
+    def _find_fault(self, table: Table, lines: Lines) -> LoadError:
+        """Find the first record that DuckDB does not take, by halves, and its column."""
+        self._connection.execute("ROLLBACK")
+        self._in_transaction = False
+
+        def fails(texts: list[bytes], columns: dict[str, str]) -> bool:
+            select = self._select(columns, [], texts)
+            try:
+                self._connection.execute(f"CREATE OR REPLACE TEMP TABLE _singer_batch AS {select}")
+            except (duckdb.DataError, duckdb.InvalidInputException):
+                return True
+            return False
+
+        texts, numbers = lines.texts, lines.numbers
+        while len(texts) > 1:
+            half = len(texts) // 2
+            first = slice(half) if fails(texts[:half], table.columns) else slice(half, None)
+            texts, numbers = texts[first], numbers[first]
+        where = f"Line {numbers[0]}, a record of {table.stream!r},"
+        if fails(texts, {_POSITION: "JSON"}):
+            return LoadError(f"{where} is not valid JSON. Run again from --print-state.")
+        for name, kind in table.columns.items():
+            if fails(texts, {name: "JSON"}):
+                return LoadError(f"{where} has {name!r} twice. The tap should not have written it.")
+            if fails(texts, {name: kind}):
+                hint = (
+                    f"If it is a larger integer, ALTER TABLE {self._name(table.stream)} ALTER "
+                    f"{_quoted(name)} TYPE HUGEINT makes room for it."
+                    if kind == "BIGINT"
+                    else "If it does not fit its SCHEMA, the tap should not have written it."
+                )
+                return LoadError(f"{where} has a value in {name!r} that {kind} cannot hold. {hint}")
+        return LoadError(f"DuckDB refused {table.stream!r} records, and each alone is accepted.")
+
+    # --- tables ---
+
+    def _define(self, stream: str, properties: dict[str, Any], key: list[str]) -> None:
+        """Make the table of a SCHEMA, or add to it the columns that it does not have."""
+        if stream.lower() == STATE_TABLE:
+            raise LoadError(f"The stream {stream!r} has the name of the table for the state.")
+        columns = {name: _type_of(schema) for name, schema in properties.items()}
+        _check_names(stream, columns)
+        if missing := [name for name in key if name not in columns]:
+            raise LoadError(f"The SCHEMA of {stream!r} does not list its key {missing[0]!r}.")
+        if not columns:
+            raise LoadError(f"The SCHEMA of {stream!r} lists no properties: select some.")
+        self._begin()
+        there = self._columns_of(stream)
+        added = {}
+        for name, kind in columns.items():
+            found, found_type = there.get(name.lower(), (name, None))
+            if found != name:
+                raise LoadError(
+                    f"The table {stream!r} has a column {found!r}, and SCHEMA one {name!r}: DuckDB "
+                    "cannot tell them apart. Load into another --schema, or rename the column."
+                )
+            if found_type is None:
+                added[name] = kind
+            elif found_type in (kind, WIDER.get(kind)):
+                columns[name] = found_type
+            else:
+                raise LoadError(
+                    f"The column {name!r} of {stream!r} is {found_type}, and its SCHEMA asks for "
+                    f"{kind}. Change either: ALTER TABLE ... TYPE, or the type in the catalog."
+                )
+        before = self.tables.get(stream)
+        name = self._name(stream)
+        if added and not there:
+            listed = ", ".join(f"{_quoted(one)} {kind}" for one, kind in added.items())
+            self._connection.execute(f"CREATE TABLE {name} ({listed})")
+        elif added and before and before.inserted:
+            # DuckDB 1.5 cannot alter a table that the same transaction has changed.
+            raise LoadError(f"The SCHEMA of {stream!r} changes among rows without a STATE.")
+        elif added:
+            for one, kind in added.items():
+                self._connection.execute(f"ALTER TABLE {name} ADD COLUMN {_quoted(one)} {kind}")
+        if before:
+            # Records under both SCHEMAs may wait beside each other: read all columns of both.
+            before.columns, before.key = {**before.columns, **columns}, key
+            return
+        text = json.dumps(stream, ensure_ascii=False)
+        prefixes = (
+            f'{{"type":"RECORD","stream":{text},"record":{{'.encode(),
+            f'{{"type": "RECORD", "stream": {text}, "record": {{'.encode(),
+        )
+        self.tables[stream] = Table(stream, columns, key, prefixes)
+
+    def _columns_of(self, stream: str) -> dict[str, tuple[str, str]]:
+        """The name and the type of each column of the table by its name in lower case."""
+        found = self._connection.execute(
+            "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE "
+            "database_name = current_database() AND schema_name = ? AND lower(table_name) = ?",
+            [self._schema, stream.lower()],
+        ).fetchall()
+        if found and found[0][0] != stream:
+            raise LoadError(
+                f"The stream {stream!r} has a table {found[0][0]!r} already, which another stream "
+                "or program made. Load into another --schema."
+            )
+        return {name.lower(): (name, kind) for _, name, kind in found}
+
+    def _name(self, table: str) -> str:
+        return f"{_quoted(self._schema)}.{_quoted(table)}"
+
+
+def _type_of(schema: object) -> str:
+    """Return the DuckDB type of what a property's schema allows; JSON if there is not one type."""
+    match schema:
+        case {"type": str(kind) | [str(kind)] | ["null", str(kind)] | [str(kind), "null"]}:
+            is_time = isinstance(schema, dict) and schema.get("format") == "date-time"
+            return "TIMESTAMP" if kind == "string" and is_time else TYPES.get(kind, "JSON")
+    return "JSON"
+
+
+def _check_names(stream: str, columns: dict[str, str]) -> None:
+    for name in (stream, *columns):
+        if not name or not name.isprintable():
+            raise LoadError(f"The stream {stream!r} has a name that DuckDB cannot take: {name!r}.")
+    seen: dict[str, str] = {}
+    for name in columns:
+        other = seen.setdefault(name.lower(), name)
+        if other != name:
+            raise LoadError(
+                f"The columns {other!r} and {name!r} of {stream!r} differ only in case, and DuckDB "
+                "cannot tell them apart. Remove one from the catalog's properties: the tap then "
+                "keeps its values in CustomVars."
+            )
+
+
+def _select(columns: dict[str, str], key: list[str], spool: Path, largest: int) -> str:
+    """The SELECT that reads records from a file, in order; with a key, the last of each."""
+    # A TIMESTAMP read from JSON would lose its offset from UTC, and refuse a "t" for the "T".
+    read_as = {name: "VARCHAR" if kind == "TIMESTAMP" else kind for name, kind in columns.items()}
+    listed = ", ".join(f"{_literal(name)}: '{kind}'" for name, kind in read_as.items())
+    options = {
+        "columns": f"{{{listed}}}",
+        "format": "'newline_delimited'",
+        "auto_detect": "false",
+        "records": "true",
+        "maximum_object_size": str(max(MIN_OBJECT_BYTES, largest)),
+    }
+    given = ", ".join(f"{name} = {value}" for name, value in options.items())
+    source = f"read_json({_literal(str(spool))}, {given})"
+    values = ", ".join(_value(name, kind) for name, kind in columns.items())
+    if not key:
+        return f"SELECT {values} FROM {source}"
+    position = _POSITION
+    while position.lower() in map(str.lower, columns):
+        position += "_"
+    keys = ", ".join(map(_quoted, key))
+    return (
+        f"SELECT {values} FROM (SELECT *, row_number() OVER () AS {position} FROM {source}) "
+        f"QUALIFY row_number() OVER (PARTITION BY {keys} ORDER BY {position} DESC) = 1"
+    )
+
+
+def _value(name: str, kind: str) -> str:
+    column = _quoted(name)
+    if kind == "TIMESTAMP":
+        return f"make_timestamp(epoch_us(upper({column})::TIMESTAMPTZ)) AS {column}"
+    if kind == "DOUBLE":
+        # DuckDB reads 1e400 as infinity.
+        checked = f"WHEN isfinite({column}) THEN {column} WHEN {column} IS NOT NULL THEN error('')"
+        return f"CASE {checked} END AS {column}"
+    return column
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _parse_message(line: bytes, number: int) -> dict[str, Any]:
+    """Raises InputError if the line is not a JSON object."""
+    depth = 0
+    for token in _BRACKET_OR_STRING.finditer(line):
+        depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token[0], 0)
+        if depth > MAX_DEPTH:
+            raise InputError(f"Line {number} is nested more than {MAX_DEPTH} levels deep.")
+    try:
+        message = json.loads(line)
+    except ValueError:
+        raise InputError(f"Line {number} is not valid JSON.") from None
+    if not isinstance(message, dict):
+        raise InputError(f"Line {number} is not a JSON object.")
+    return message
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command, and return its exit code."""
+    options = _parser().parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        if options.print_state:
+            print(_read_state(options.database, options.schema))
+            return 0
+        return _load(options)
+    except LoadError as error:
+        problem = str(error)
+    except (duckdb.Error, OSError) as error:
+        first_line = str(error).partition("\n")[0]
+        problem = f"{options.database}: {first_line} What is committed is consistent."
+    print(f"load.py: {problem}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="load.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("database", help="the file, made if it is not there, or md:NAME for MotherDuck")
+    add("--schema", default="main", help="where the tables and the state are; default: %(default)s")
+    add("--batch-mb", type=_positive, default=DEFAULT_BATCH_MB, metavar="MB",
+        help="commit at the first STATE after so many MB of records, which bounds memory; "
+        "default: %(default)s")  # fmt: skip
+    add("--print-state", action="store_true",
+        help="print the state for the next run to start from; {} if nothing is loaded")  # fmt: skip
+    return parser
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e6:
+        raise ValueError(text)
+    return value
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def _is_file(database: str) -> bool:
+    return not database.startswith(("md:", "motherduck:"))
+
+
+def _read_state(database: str, schema: str) -> str:
+    if _is_file(database) and not Path(database).exists():
+        return "{}"
+    with duckdb.connect(database, read_only=_is_file(database)) as connection:
+        try:
+            found = connection.execute(
+                f"SELECT state FROM {_quoted(schema)}.{_quoted(STATE_TABLE)}"
+            ).fetchone()
+        except duckdb.CatalogException:
+            found = None
+    return str(found[0]) if found else "{}"
+
+
+def _load(options: argparse.Namespace) -> int:
+    if sys.stdin.isatty():
+        raise LoadError("Pipe the tap into it: tap-fullstory ... | load.py DATABASE")
+    batch_bytes = int(options.batch_mb * 1_000_000)
+    # By default DuckDB keeps of the database what 80 % of the machine's memory holds.
+    memory_mb = 512 + 4 * batch_bytes // 1_000_000
+    with (
+        tempfile.TemporaryDirectory(prefix="load-duckdb-") as folder,
+        duckdb.connect(options.database, config={"memory_limit": f"{memory_mb}MB"}) as connection,
+        open(sys.stdin.fileno(), "rb", buffering=READ_BYTES, closefd=False) as lines,
+    ):
+        # Beside the database, always of the same name: after SIGKILL one is left, not one a run.
+        is_file = _is_file(options.database)
+        spool = Path(f"{options.database}.spool") if is_file else Path(folder, "spool")
+        spool.unlink(missing_ok=True)
+        spool.touch(0o600, exist_ok=False)
+        loader = Loader(connection, options.schema, spool, batch_bytes)
+        try:
+            try:
+                loader.read(lines)
+            except InputError as error:
+                loader.close()
+                raise LoadError(f"{error} {_loaded(loader)}") from None
+            loader.close()
+        finally:
+            spool.unlink(missing_ok=True)
+    print(f"load.py: {_loaded(loader)}", file=sys.stderr)
+    return 1 if loader.uncovered_rows or not loader.has_state else 0
+
+
+def _loaded(loader: Loader) -> str:
+    counts = [f"{table.rows} rows of {table.stream}" for table in loader.tables.values()]
+    said = f"Loaded {', '.join(counts) or 'nothing'}."
+    if not loader.has_state:
+        return f"{said} The input has no STATE, so nothing is stored."
+    if loader.uncovered_rows:
+        said += f" The next run brings the {loader.uncovered_rows} rows after the last STATE again."
+    return said
+
+
+if __name__ == "__main__":
+    sys.exit(main())
