@@ -87,11 +87,7 @@ def fullstory_backfill() -> None:
 
     @task
     def make_table() -> None:
-<<<<<<< HEAD
-        """Load an empty range: its SCHEMA creates the table, before shards can race to do it."""
-=======
         """Load an empty range: its SCHEMA creates the table, before shards race to do it."""
->>>>>>> 711f44bb319e1f967a92b4cb16cbe8c9bd348dec
         params = get_current_context()["params"]
         nothing = {"start_date": params["start"], "end_date": params["start"]}
         run(nothing, Path(params["folder"]), "table")
