@@ -15,10 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tap_fullstory import _parser as tap_parser
-from tap_fullstory import errors
+from tap_fullstory import columns as columns_module
+from tap_fullstory import counts, errors, json_text
 from tap_fullstory.about import about
+from tap_fullstory.bundles import data_export, unpack
 from tap_fullstory.catalog import discover
 from tap_fullstory.errors import Interrupted, TapError
+from tap_fullstory.http import body, retry, session
 from tap_fullstory.sandbox.__main__ import _parser as sandbox_parser
 from tap_fullstory.streams import STREAMS, Stream
 
@@ -50,8 +53,34 @@ def regenerate(text: str) -> str:
 
 def settings() -> str:
     """Return the table of settings, which is that of `--about`."""
-    (table,) = re.findall(r"^## Settings\n\n(.*?\n)\n", about("markdown"), re.MULTILINE | re.DOTALL)
-    return table
+    (_, text) = about("markdown").split("## Settings\n\n")
+    table, _ = text.split("\n\n", maxsplit=1)
+    return table + "\n"
+
+
+def limits() -> str:
+    """Return the table of limits on what FullStory and the network send."""
+    fails = "The run fails."
+    throttled = f"{retry.MAX_THROTTLED_SECONDS // 60} minutes"
+    rows = [
+        ["levels of objects and arrays in an event or a response", json_text.MAX_DEPTH, fails],
+        ["digits of an integer", columns_module.MAX_DIGITS, "The value is a type mismatch."],
+        ["levels of gzip inside gzip", unpack.MAX_GZIP_LEVELS, "The bundle counts as damaged."],
+        ["size of an API response, unpacked", f"{body.MAX_ANSWER_BYTES >> 20} MB", fails],
+        ["size of a single event", "`max_event_mb`", fails],
+        ["redirects of one request", session.MAX_REDIRECTS, fails],
+        ["tries of a request that fails", retry.MAX_TRIES, fails],
+        ["time for which one request is throttled", throttled, fails],
+        [
+            "how far in the future a bundle may end",
+            f"{data_export.MAX_FUTURE.days} days",
+            "The bundle is not written yet; a WARNING names it.",
+        ],
+        ["names that a log line counts", counts.MAX_NAMES, "The others are counted together."],
+    ]
+    return _table(
+        ["limit on", "at most", "beyond that"], [[str(cell) for cell in row] for row in rows]
+    )
 
 
 def flags() -> str:
@@ -133,6 +162,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "columns": columns,
     "exit-codes": exit_codes,
     "flags": flags,
+    "limits": limits,
     "sandbox-flags": sandbox_flags,
     "settings": settings,
     "streams": streams,

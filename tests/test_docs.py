@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -304,6 +305,23 @@ def test_the_sandbox_serves_as_written(shell, tmp_path):
     assert "8123" in script
     assert shell(script.replace("8123", port)).wait(TIMEOUT) == 0
     assert len(rows(tmp_path)) == 144 + 144
+
+
+def test_the_demo_prints_what_the_readme_shows(commands):
+    """All lines but `...` are in the demo's output in this order, dates and times aside."""
+    commands.tap, commands.target_duckdb  # noqa: B018 - skips where there is none
+    done = subprocess.run(
+        [sys.executable, "demo/demo.py"], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        timeout=TIMEOUT, env={**os.environ, "API": ""}, check=True,
+    )  # fmt: skip
+    (shown,) = blocks("text", "README.md")
+    lines = iter(dateless(done.stdout))
+    for line in dateless(shown):
+        assert line == "..." or line in lines, line
+
+
+def dateless(text: str) -> list[str]:
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+", "DATE TIME", text).splitlines()
 
 
 # --- examples/sync.sh ---

@@ -113,13 +113,13 @@ def _values(node: ast.AST, scope: ast.AST, module: ast.AST, seen: frozenset[str]
                 yield from _values(value, scope, module, seen)
         case ast.Name(name) if name not in seen:
             for where in (scope, module):
-                for value in _assigned(name, where):
-                    yield from _values(value, scope, module, seen | {name})
+                for assigned in _assigned(name, where):
+                    yield from _values(assigned, scope, module, seen | {name})
         case ast.Subscript(value=value) | ast.Attribute(value=value):
             yield from _values(value, scope, module, seen)
-        case ast.Dict(values=values):
-            for value in values:
-                yield from _values(value, scope, module, seen)
+        case ast.Dict(values=entries):
+            for entry in entries:
+                yield from _values(entry, scope, module, seen)
         case ast.Call(func=ast.Attribute(value=value, attr="format" | "get")):
             yield from _values(value, scope, module, seen)
         case ast.Call(func=ast.Name(name)) if name not in seen:
