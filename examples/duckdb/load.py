@@ -480,7 +480,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command, and return its exit code."""
     options = _parser().parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+        # A script that ignores them lets the tap end first, and its last STATE be stored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
     try:
         if options.print_state:
             print(_read_state(options.database, options.schema))
