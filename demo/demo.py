@@ -29,22 +29,14 @@ SANDBOX = (
 DISCOVER = """\
 .venvs/tap/bin/tap-fullstory --config demo/out/config.json --discover \\
     > demo/out/catalog.json 2>> demo/out/tap.log"""
-SYNC = """\
-.venvs/tap/bin/tap-fullstory --config demo/out/config.json --catalog demo/out/catalog.json{state} \\
-    2>> demo/out/tap.log \\
-  | .venvs/target-duckdb/bin/target-duckdb --config demo/out/target.json \\
-    >> demo/out/states.jsonl 2>> demo/out/target.log"""
-KEEP_STATE = "tail -n 1 demo/out/states.jsonl > demo/out/state.json"
-QUERY = ".venvs/target-duckdb/bin/python demo/query.py demo/out/fullstory.duckdb demo/{name}.sql"
+LOAD = ".venvs/duckdb/bin/python examples/duckdb/load.py demo/out/fullstory.duckdb"
+PRINT_STATE = f"{LOAD} --print-state > demo/out/state.json"
+SYNC = f"""\
+.venvs/tap/bin/tap-fullstory --config demo/out/config.json --catalog demo/out/catalog.json \\
+    --state demo/out/state.json 2>> demo/out/tap.log \\
+  | {LOAD} 2>> demo/out/load.log"""
+QUERY = ".venvs/duckdb/bin/python demo/query.py demo/out/fullstory.duckdb demo/{name}.sql"
 
-TARGET_CONFIG = {
-    "path": "demo/out/fullstory.duckdb",
-    "default_target_schema": "main",
-    # Events have no id, so the stream has no key, which this target takes for a mistake.
-    "primary_key_required": False,
-    # Keeps a text column from being all there is: requirements/target-duckdb.txt tells why.
-    "add_metadata_columns": True,
-}
 TIMELINE = [
     ["click on Update Address", "https://example.com/my-account"],
     ["click in Street address", "https://example.com/update-address"],
@@ -56,7 +48,8 @@ Next, with your own FullStory account (README.md has all of it):
   1. make a key in FullStory: Settings, Integrations & API Keys, API Keys; level Architect or Admin;
   2. cp sample_config.json config.json, and put the key and a start_date there;
   3. .venvs/tap/bin/tap-fullstory --config config.json --discover > catalog.json
-  4. .venvs/tap/bin/tap-fullstory --config config.json --catalog catalog.json | your-target"""
+  4. .venvs/tap/bin/tap-fullstory --config config.json --catalog catalog.json \\
+       | .venvs/duckdb/bin/python examples/duckdb/load.py fullstory.duckdb  (docs/duckdb.md)"""
 
 
 def main() -> None:
@@ -65,7 +58,6 @@ def main() -> None:
     os.environ["no_proxy"] = "127.0.0.1"
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
-    (OUT / "target.json").write_text(json.dumps(TARGET_CONFIG))
 
     say("A FullStory of your own, in which the last day is still to come")
     with sandbox() as config:
@@ -75,15 +67,15 @@ def main() -> None:
         say("Discover: the key works, and these are the columns")
         run(DISCOVER)
 
-        say("Sync into DuckDB, and keep the state")
-        run(SYNC.format(state=""))
-        run(KEEP_STATE)
+        say("Sync into DuckDB, which keeps the state beside the rows")
+        run(PRINT_STATE)
+        run(SYNC)
         expect("rows", rows(), EVENTS_IN_EACH * (BUNDLES - 1))
 
         say("The next day is over; with the state, only its events come")
         write_config(config)
-        run(SYNC.format(state=" \\\n    --state demo/out/state.json"))
-        run(KEEP_STATE)
+        run(PRINT_STATE)
+        run(SYNC)
         expect("rows", rows(), EVENTS_IN_EACH * BUNDLES)
 
     say("One user's session")

@@ -1,12 +1,12 @@
 """The state: pure functions over the dictionary that STATE messages carry.
 
     {"bookmarks": {"events": {"bundle_end": "2026-06-02T00:00:00Z", "partial":
-        {"id": ..., "events": ..., "bytes": ..., "crc32": ..., "after": "2026-06-02T00:00:00Z"}}}}
+        {"id": ..., "events": ..., "bytes": ..., "crc32": ...}}}}
 
 `bundle_end` is the end, exclusive, of the last bundle that was emitted whole. `partial` says how
-far the bundle after it has got, and `after` repeats the bundle_end that it belongs to. `export`
-beside them names the export that this bundle comes from, where the tap has created it. Both become
-null once done, not absent: Meltano can merge states, and what is absent stays. The histories of
+far the bundle after it has got. `export` beside them names the export that this bundle comes from,
+where the tap has created it. Both become null once done, not absent: Meltano can merge states, and
+what is absent stays. The histories of
 settings have the newest version's lastUpdated instead, by platform where there are platforms:
 `{"web": ..., "mobile": ...}`, or `{"lastUpdated": ...}`. While one of several streams is in
 progress, `currently_syncing` beside `bookmarks` names it. Nothing here changes the dictionary that
@@ -16,7 +16,7 @@ it is given.
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -116,8 +116,7 @@ def bundle_end(state: State, stream: str) -> datetime | None:
 
 
 def partial(state: State, stream: str) -> Partial | None:
-    """Return how far the bundle after `bundle_end` has got; None at its start, and if the state
-    has that of another bundle, left by a merge of two states.
+    """Return how far the bundle after `bundle_end` has got; None at its start.
 
     Raises UsageError if it cannot be read.
     """
@@ -127,8 +126,7 @@ def partial(state: State, stream: str) -> Partial | None:
     where = f"bookmarks.{stream}.partial"
     if not isinstance(value, dict):
         raise UsageError(f"{where} in the state is {_kind(value)}, not an object. {NEXT_STEP}")
-    end = bundle_end(state, stream)
-    if end is None:
+    if _bookmark(state, stream).get("bundle_end") is None:
         raise UsageError(f"{where} in the state is incomplete: bundle_end is missing. {NEXT_STEP}")
     counts: dict[str, int] = {}
     for name in ("events", "bytes", "crc32"):
@@ -139,9 +137,6 @@ def partial(state: State, stream: str) -> Partial | None:
     identity = value.get("id")
     if isinstance(identity, bool) or not isinstance(identity, (str, int)):
         raise UsageError(f"{where}.id in the state is not a bundle id. {NEXT_STEP}")
-    after = value.get("after")
-    if after is not None and _timestamp(after, f"{where}.after") != end:
-        return None
     return Partial(str(identity), **counts)
 
 
@@ -180,8 +175,14 @@ def with_partial(state: State, stream: str, boundary: datetime, progress: Partia
     """Return the state in the middle of the bundle that follows `boundary`."""
     after = format_rfc3339(boundary)
     done: State = {name: None for name in ("export",) if name in _bookmark(state, stream)}
-    progress_json = {**asdict(progress), "after": after}
-    return _with_bookmark(state, stream, {"bundle_end": after, "partial": progress_json, **done})
+    # dataclasses.asdict copies deeply, which is what a checkpoint for every event cannot afford.
+    partial_json = {
+        "id": progress.id,
+        "events": progress.events,
+        "bytes": progress.bytes,
+        "crc32": progress.crc32,
+    }
+    return _with_bookmark(state, stream, {"bundle_end": after, "partial": partial_json, **done})
 
 
 def with_export(state: State, stream: str, in_progress: Export | None) -> State:

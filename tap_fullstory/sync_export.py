@@ -156,7 +156,8 @@ class ExportSync:
             since=bundle.emitted_before,
             max_events=self._config.checkpoint_events,
         )
-        reader, position = self._reader(spooled, parse, states.partial(state, self._name))
+        progress = states.partial(state, self._name)
+        reader, position = self._reader(spooled, parse, progress, bookmark)
         first, stats, unsaved = position, EncodingStats(), 0
         self._progress.begin(bundle)
 
@@ -204,9 +205,14 @@ class ExportSync:
         return state
 
     def _reader(
-        self, spooled: SpooledBundle, parse: Any, progress: Partial | None
+        self,
+        spooled: SpooledBundle,
+        parse: Any,
+        progress: Partial | None,
+        bookmark: datetime | None,
     ) -> tuple[EventReader[Batch], Position]:
         """Return a reader at the position where an earlier run has stopped, or at the start."""
+        bundle = spooled.bundle
 
         def from_start() -> EventReader[Batch]:
             return EventReader(
@@ -219,7 +225,7 @@ class ExportSync:
         reader = from_start()
         if progress is None:
             return reader, Position()
-        if progress.id == spooled.bundle.id:
+        if progress.id == bundle.id:
             position = Position(progress.events, progress.bytes, progress.crc32)
             try:
                 # Gigabytes, perhaps, and nothing is written meanwhile.
@@ -230,12 +236,16 @@ class ExportSync:
             else:
                 LOGGER.info(
                     "Bundle %s (%s) resumes after %d events",
-                    spooled.bundle.id, spooled.bundle.period, progress.events,
+                    bundle.id, bundle.period, progress.events,
                 )  # fmt: skip
                 return reader, position
+        elif bookmark is not None and self._signals.run_interruptibly(
+            partial(self._source.is_emitted, progress.id, bundle, bookmark)
+        ):
+            return reader, Position()  # a program has merged an older state with a newer one
         LOGGER.warning(
             "An earlier run emitted %d events of bundle %s, which has changed since: bundle %s "
             "(%s) is emitted from its start, so up to %d rows may come twice",
-            progress.events, progress.id, spooled.bundle.id, spooled.bundle.period, progress.events,
+            progress.events, progress.id, bundle.id, bundle.period, progress.events,
         )  # fmt: skip
         return from_start(), Position()

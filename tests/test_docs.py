@@ -309,7 +309,7 @@ def test_the_sandbox_serves_as_written(shell, tmp_path):
 
 def test_the_demo_prints_what_the_readme_shows(commands):
     """All lines but `...` are in the demo's output in this order, dates and times aside."""
-    commands.tap, commands.target_duckdb  # noqa: B018 - skips where there is none
+    commands.tap, commands.loader_python  # noqa: B018 - fails where there is none
     done = subprocess.run(
         [sys.executable, "demo/demo.py"], cwd=ROOT, stdout=subprocess.PIPE, text=True,
         timeout=TIMEOUT, env={**os.environ, "API": ""}, check=True,
@@ -322,6 +322,31 @@ def test_the_demo_prints_what_the_readme_shows(commands):
 
 def dateless(text: str) -> list[str]:
     return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+", "DATE TIME", text).splitlines()
+
+
+def test_duckdb_is_loaded_as_written(shell, sandbox, commands, tmp_path):
+    load, ask, script, to_parquet = blocks("bash", "docs/duckdb.md")
+    programs = (commands.loader_python.parent, commands.tap.parent)
+    path = ":".join(map(str, (*programs, os.environ["PATH"])))
+    shutil.copy(ROOT / "examples/duckdb/load.py", tmp_path)
+    (tmp_path / "sync.sh").write_text(script, encoding="utf-8")
+
+    def duckdb_rows() -> int:
+        code = (
+            "import duckdb; db = duckdb.connect('fullstory.duckdb', read_only=True); "
+            "print(db.execute('SELECT count(*) FROM events').fetchone()[0])"
+        )
+        return int(subprocess.check_output([commands.loader_python, "-c", code], cwd=tmp_path))
+
+    assert shell(load, ask, PATH=path).wait(TIMEOUT) == 0, log(tmp_path)
+    assert duckdb_rows() == 120
+    sandbox.publish()
+    again = "bash sync.sh" if shutil.which("flock") else load
+    for _ in range(2):
+        assert shell(again, PATH=path).wait(TIMEOUT) == 0, log(tmp_path)
+        assert duckdb_rows() == 144
+    assert shell(to_parquet, PATH=path).wait(TIMEOUT) == 0, log(tmp_path)
+    assert len(list(tmp_path.glob("parquet/day=*/*.parquet"))) >= 6
 
 
 # --- examples/sync.sh ---

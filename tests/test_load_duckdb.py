@@ -441,7 +441,7 @@ def test_larger_integers_after_alter_table_as_the_error_says(database):
     ("before", "message", "said"),
     [
         ("", schema(integers("a", "A")), "The columns 'a' and 'A' of 't' differ only in case"),
-        ("CREATE TABLE t (N BIGINT)", schema(integers("n")), "has a column 'N', and SCHEMA one 'n'"),
+        ("CREATE TABLE t (N BIGINT)", schema(integers("n")), "a column 'N', and SCHEMA one 'n'"),
         ("CREATE TABLE T (n BIGINT)", schema(integers("n")), "has a table 'T' already"),
         ("CREATE TABLE t (n VARCHAR)", schema(integers("n")),
          "The column 'n' of 't' is VARCHAR, and its SCHEMA asks for BIGINT"),
@@ -502,7 +502,9 @@ def test_printing_the_state_makes_no_database(database):
 
 
 def test_its_first_lines_ask_for_the_duckdb_that_is_tested():
-    (listed,) = re.findall(r"^# dependencies = (\[.*?^# \])", LOAD.read_text(), re.MULTILINE | re.DOTALL)
+    (listed,) = re.findall(
+        r"^# dependencies = (\[.*?^# \])", LOAD.read_text(), re.MULTILINE | re.DOTALL
+    )
     asked = set(re.findall(r'"(duckdb.*?)"', listed))
     pinned = (ROOT / "requirements/duckdb.txt").read_text().replace(" ;", ";")
     assert asked == set(re.findall(r"^duckdb.*$", pinned, re.MULTILINE))
@@ -550,7 +552,7 @@ def days() -> Iterator[tuple[Sandbox, list[int]]]:
 
 @pytest.mark.parametrize("killed", ["loader", "tap", "both", "stopped"])
 def test_kills_at_random_moments_lose_and_repeat_nothing(days, commands, tmp_path, killed):
-    """Runs, each from the state in the database, until all is loaded; then anew, in another file."""
+    """Runs, each from the state in the database, until all is loaded; again in another file."""
     served, numbers = days
     chance = random.Random(killed)
     kills = backfills = 0

@@ -23,7 +23,8 @@ ignored. Where DuckDB cannot store a value as it is, such as an integer beyond 6
 fails and names the column and the line; ALTER TABLE ... TYPE HUGEINT makes room for such integers.
 
 Exit codes: 0 everything is stored; 1 failed, or the input ended before a STATE: what is stored is
-consistent, run again from --print-state; 2 usage; 130 and 143 ended by SIGINT and SIGTERM.
+consistent, run again from --print-state; 2 usage; 129, 130 and 143 ended by SIGHUP, SIGINT and
+SIGTERM.
 """
 
 from __future__ import annotations
@@ -479,8 +480,10 @@ def _parse_message(line: bytes, number: int) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command, and return its exit code."""
     options = _parser().parse_args(arguments)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        # A script that ignores them lets the tap end first, and its last STATE be stored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
     try:
         if options.print_state:
             print(_read_state(options.database, options.schema))

@@ -22,7 +22,7 @@ from tap_fullstory.config import Config
 from tap_fullstory.errors import NetworkError, SourceError, TapError
 from tap_fullstory.http.status import BadRequest, ResourceGone
 from tap_fullstory.state import Export, State
-from tap_fullstory.times import format_rfc3339
+from tap_fullstory.times import format_rfc3339, parse_rfc3339
 
 LOGGER = logging.getLogger(__name__)
 
@@ -170,6 +170,13 @@ class SegmentExport:
                 LOGGER.warning("Bundle %s: %s; creating its export again", bundle.id, reason)
             else:
                 return
+
+    def is_emitted(self, bundle_id: str, bundle: Bundle, bookmark: datetime) -> bool:
+        """As ExportSource; the id of a window tells its end."""
+        try:
+            return parse_rfc3339(bundle_id.partition("/")[2]) <= bookmark
+        except ValueError:
+            return False
 
     def release(self, bundle: Bundle) -> None:
         self._exports.pop(bundle.id, None)

@@ -39,6 +39,11 @@ class ExportSource(Protocol):
         each time, where possible. Raises TapError, and SinkError if `sink` is full.
         """
 
+    def is_emitted(self, bundle_id: str, bundle: Bundle, bookmark: datetime) -> bool:
+        """Tell whether a bundle of this id ends at `bookmark` or before, where `bundle` follows:
+        the state may have kept how far an earlier run got in it. Raises TapError.
+        """
+
     def release(self, bundle: Bundle) -> None:
         """Forget what is kept for a bundle that is emitted, or whose file was of no use."""
 
