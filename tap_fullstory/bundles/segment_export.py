@@ -171,7 +171,7 @@ class SegmentExport:
             else:
                 return
 
-    def is_emitted(self, bundle_id: str, bundle: Bundle, bookmark: datetime) -> bool:
+    def is_emitted(self, bundle_id: str, _: Bundle, bookmark: datetime) -> bool:
         """As ExportSource; the id of a window tells its end."""
         try:
             return parse_rfc3339(bundle_id.partition("/")[2]) <= bookmark
