@@ -44,7 +44,7 @@ def download(client: Client) -> bytes:
 # --- what is asked ---
 
 
-def test_a_list_call(client, requests_mock):
+def test_a_list_call_sends_key_user_agent_and_start(client, requests_mock):
     requests_mock.get(LIST, json=ONE)
     assert client.list_bundles(after=1564531199) == [BUNDLE]
     (request,) = requests_mock.request_history
@@ -86,7 +86,7 @@ def test_a_nil_list_is_empty(client, requests_mock, answer):
     assert client.list_bundles(0) == []
 
 
-def test_an_id_is_nothing_but_a_name(client, requests_mock):
+def test_a_bundle_id_is_percent_encoded_in_the_download_url(client, requests_mock):
     requests_mock.get(LIST, json={"exports": [{**LISTED, "Id": "a/b c&d=é"}]})
     (bundle,) = client.list_bundles(0)
     requests_mock.get(GET, content=b"[]")

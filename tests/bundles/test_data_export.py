@@ -82,7 +82,7 @@ def test_the_next_page_is_asked_for_by_the_last_end():
     assert listing.asked == [0, 200, 400]
 
 
-def test_both_bounds():
+def test_the_start_is_exclusive_and_the_end_inclusive():
     listing = Listing(numbered(5))  # they end at 10, 20, ... 50
     assert ids(listing, after=20) == ["2", "3", "4"]
     assert ids(listing, after=19.5) == ["1", "2", "3", "4"]
@@ -92,11 +92,11 @@ def test_both_bounds():
     assert ids(listing, after=30, until=20) == []
 
 
-def test_a_listing_that_repeats_what_was_asked_past_is_cut_here():
+def test_bundles_up_to_the_bookmark_are_dropped_if_listed_again():
     assert ids(Listing(numbered(5), repeats=True), after=20) == ["2", "3", "4"]
 
 
-def test_a_moment_between_seconds_is_asked_for_by_the_second_before_it():
+def test_a_fractional_second_is_rounded_down_in_the_request():
     listing = Listing(numbered(3))
     assert ids(listing, after=10.25) == ["1", "2"]
     assert listing.asked == [10]
@@ -128,14 +128,14 @@ def test_a_bundle_listed_twice_comes_once():
     assert ids(Grows(numbered(22))) == [str(number) for number in range(22)]
 
 
-def test_a_page_that_ends_amid_bundles_of_one_end():
+def test_bundles_of_one_end_split_over_two_pages_are_all_found():
     """The next page shows the other half, if the listing repeats what was asked past."""
     bundles = [*numbered(19), bundle("x", 200), bundle("y", 200), bundle("z", 210)]
     assert ids(Listing(bundles, repeats=True)) == [*map(str, range(19)), "x", "y", "z"]
 
 
 class TestAListingThatDoesNotMove:
-    def test_it_ends_with_an_error_before_those_bundles(self):
+    def test_the_bundles_before_it_come_and_then_an_error(self):
         bundles = [*numbered(5), *[bundle(f"same-{n}", 100) for n in range(25)], bundle("z", 110)]
         found = bundles_after(Listing(bundles, repeats=True), moment(0), None)
         assert [bundle.id for bundle in islice(found, 5)] == list("01234")
@@ -195,7 +195,7 @@ def open_client() -> Iterator[Any]:
 
 @pytest.mark.parametrize("list_style", ["capitals", "lower-strings"])
 @pytest.mark.parametrize("inclusive", [False, True])
-def test_sixty_bundles(open_client, list_style, inclusive):
+def test_sixty_bundles_are_listed_in_either_style(open_client, list_style, inclusive):
     bundles = generated_bundles(60, 0)
     client = open_client(bundles, list_style=list_style, inclusive_list=inclusive)
     with client:

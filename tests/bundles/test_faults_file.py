@@ -78,7 +78,7 @@ def assert_words(api: Api, run: Run, fault: FileFault) -> None:
 
 @each_api
 @pytest.mark.parametrize("fault", UNPROVEN, ids=lambda fault: fault.name)
-def test_of_a_file_that_is_not_whole_no_record_goes_out(runs, api, fault):
+def test_no_record_of_a_truncated_file_is_emitted(runs, api, fault):
     run, fetched = runs[api, fault.name].result()
     assert_words(api, run, fault)
     assert counted(run.records) == counted(map(record, BEFORE))
@@ -92,7 +92,7 @@ def test_of_a_file_that_is_not_whole_no_record_goes_out(runs, api, fault):
 
 @each_api
 @pytest.mark.parametrize("fault", MALFORMED, ids=lambda fault: fault.name)
-def test_of_a_whole_file_the_events_before_the_malformed_one_go_out(runs, api, fault):
+def test_the_events_before_a_malformed_one_are_emitted(runs, api, fault):
     run, fetched = runs[api, fault.name].result()
     assert_words(api, run, fault)
     assert counted(run.records) == counted(map(record, [*BEFORE, *INSIDE[: fault.whole]]))
@@ -132,7 +132,7 @@ def position(state: Json) -> Json:
 
 @each_api
 @pytest.mark.parametrize("fault", [UNPROVEN[0], MALFORMED[0]], ids=lambda fault: fault.name)
-def test_skip_bundles_is_the_way_past(runs, api, fault):
+def test_skip_bundles_leaves_out_a_damaged_bundle(runs, api, fault):
     state, name = runs[api, fault.name].result()[0].state, api.bundle_id(SPOILT)
     with api.sandbox(listed(fault.spoil(lines(INSIDE))), api_key=KEY) as sandbox:
         run = run_loudly(api.config(sandbox, skip_bundles=[name], **SETTINGS), state=state)
@@ -155,7 +155,7 @@ PLACES = {
 @pytest.mark.parametrize(
     "fault", [fault for fault in MALFORMED if fault.name in PLACES], ids=lambda fault: fault.name
 )
-def test_the_byte_offset(runs, api, fault):
+def test_errors_name_the_byte_where_the_fault_begins(runs, api, fault):
     offsets = {
         "an event": len(array(lines(INSIDE[: fault.whole]))) + len(b",\n") - len(b"]"),
         "the start": len(b"["),
@@ -166,7 +166,7 @@ def test_the_byte_offset(runs, api, fault):
 
 
 @each_api
-def test_a_second_download_that_is_good_is_good_enough(api):
+def test_a_second_download_replaces_a_damaged_one(api):
     fault = api.fault(f"get/{SPOILT.id}:flip,after=2000")
     with api.sandbox(listed(packed(lines(INSIDE))), faults=[fault]) as sandbox:
         run = run_loudly(api.config(sandbox, **SETTINGS))
@@ -176,7 +176,7 @@ def test_a_second_download_that_is_good_is_good_enough(api):
 
 
 @each_api
-def test_equal_events_of_one_bundle_are_each_their_own(api):
+def test_equal_events_of_one_bundle_are_all_emitted(api):
     with api.sandbox([bundle(0, array(lines(AFTER + AFTER)))]) as sandbox:
         run = run_loudly(api.config(sandbox))
     assert run.records == [*map(record, AFTER), *map(record, AFTER)]

@@ -18,11 +18,9 @@ from either_api import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from running import counted, discover, run_command, run_tap, selecting, sync_at
+from running import counted, run_command, run_tap, sync_at
 
-from tap_fullstory.bundles.segment_export import export_fields, windows
-from tap_fullstory.catalog import select
-from tap_fullstory.config import parse_config
+from tap_fullstory.bundles.segment_export import windows
 from tap_fullstory.errors import NetworkError
 from tap_fullstory.http.session import HttpSession
 from tap_fullstory.sandbox import Bundle, Fault
@@ -96,52 +94,6 @@ def test_a_start_at_the_end_of_time_is_no_window():
     assert spans(None, datetime.max.replace(tzinfo=timezone.utc), june("01T00:00"), DAY) == []
 
 
-def fields_of(**selected: bool) -> tuple[str, ...] | None:
-    config = parse_config({"api_key": "key"}, UNTIL)
-    catalog = selecting(discover(), **selected)
-    catalog["streams"][0]["schema"]["properties"] |= {
-        "user_plan_str": {"type": ["null", "string"]},
-        "evt_secret_str": {"type": ["null", "string"]},
-    }
-    for name, wanted in (("user_plan_str", True), ("evt_secret_str", False)):
-        wanted = selected.get(name, wanted)
-        entry = {"breadcrumb": ["properties", name], "metadata": {"selected": wanted}}
-        catalog["streams"][0]["metadata"].append(entry)
-    (selection,) = select(catalog, config)
-    return export_fields(selection, ("user_", "evt_", "page_"))
-
-
-def test_without_anything_deselected_every_field_comes_even_tomorrows():
-    assert fields_of() is None
-
-
-def test_a_deselected_column_is_not_asked_for_and_custom_variables_are_by_their_kinds():
-    fields = fields_of(PageUrl=False)
-    assert fields is not None
-    assert len(set(fields)) == len(fields)
-    assert "PageUrl" not in fields
-    assert {"EventStart", "PageIp", "user_*", "evt_*", "page_*"} <= set(fields)
-    assert "user_plan_str" not in fields
-    assert "CustomVars" not in fields
-
-
-def test_without_custom_vars_only_those_with_a_column_are_asked_for_by_name():
-    fields = fields_of(CustomVars=False)
-    assert fields is not None
-    assert [name for name in fields if name.startswith(("user_", "evt_", "page_"))] == [
-        "user_plan_str"
-    ]
-    assert "PageUrl" in fields
-
-
-def test_the_name_that_only_bundles_have_is_not_asked_for():
-    assert fields_of(PageAgent=False) is None
-    fields = fields_of(PageUrl=False)
-    assert fields is not None
-    assert "PageAgent" not in fields
-    assert "PageUserAgent" in fields
-
-
 def test_the_same_events_come_as_from_bundles():
     with api.sandbox(reorder=True) as sandbox:
         run = run_tap(api.config(sandbox, checkpoint_events=7))
@@ -151,7 +103,7 @@ def test_the_same_events_come_as_from_bundles():
         assert not requests_to(sandbox, "cancel")
 
 
-def test_an_order_says_all_that_it_must():
+def test_a_request_has_segment_type_format_and_both_ranges():
     with api.sandbox(days(2), pending_polls=1) as sandbox:
         run_tap(api.config(sandbox))
         first = {"start": "2024-06-05T00:00:00Z", "end": "2024-06-06T00:00:00Z"}
@@ -215,24 +167,7 @@ def test_empty_windows_move_the_bookmark():
         assert run.state["bookmarks"]["events"]["bundle_end"] == format_rfc3339(UNTIL)
 
 
-def test_deselected_columns_are_left_out_by_fullstory_already():
-    with api.sandbox() as sandbox:
-        catalog = selecting(discover(api.config(sandbox)), PageUrl=False, UserEmail=False)
-        run = run_tap(api.config(sandbox), catalog=catalog)
-        assert run.code == 0, run.log
-        (fields,) = {tuple(order["fields"]) for order in orders(sandbox)}
-        assert len(fields) == len(set(fields))
-        expected = [
-            {name: value for name, value in record.items() if name not in ("PageUrl", "UserEmail")}
-            for record in api.records(sandbox)
-        ]
-        # The older selector, too, comes to whoever lists it.
-        for record in run.records:
-            record.pop("EventTargetSelectorTok", None)
-        assert counted(run.records) == counted(expected)
-
-
-def test_the_key_stays_with_the_api():
+def test_the_key_is_sent_to_the_api_alone():
     with api.sandbox() as sandbox:
         run_tap(api.config(sandbox))
         for request in sandbox.requests:
@@ -267,7 +202,7 @@ def test_a_location_without_https_is_refused():
 
 
 @pytest.mark.parametrize("state", ["UNKNOWN", "RUNNING", ""])
-def test_an_unknown_state_is_not_the_end(state):
+def test_an_operation_in_an_unknown_state_is_polled_again(state):
     body = json.dumps({"state": state, "estimatePctComplete": 100, "results": None}).encode()
     with api.sandbox(days(1)) as sandbox:
         sandbox.fault(Fault("status", endpoint="operation", status=200, body=body))
@@ -275,7 +210,7 @@ def test_an_unknown_state_is_not_the_end(state):
         assert counted(run.records) == counted(api.records(sandbox))
 
 
-def test_progress_is_told():
+def test_progress_of_exports_is_logged():
     with api.sandbox(days(2), pending_polls=2) as sandbox:
         run = run_tap(api.config(sandbox))
         assert ["1 of 2:" in run.log, "2 of 2:" in run.log] == [True, True]
@@ -381,14 +316,14 @@ def test_an_answer_in_another_form_is_an_error_that_says_so(body, name):
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_where_the_bundles_are_gone_the_other_api_is_named(status):
+def test_a_closed_bundle_api_names_segment_export(status):
     with api.sandbox(days(1), faults=[f"list:{status}"]) as sandbox:
         run = run_tap(sandbox.config(export_api="data_export"))
         assert run.code == 1
         assert '"export_api": "segment_export"' in run.critical
 
 
-def test_discovery_asks_whose_key_it_is(tmp_path):
+def test_discovery_logs_the_level_of_the_key(tmp_path):
     with api.sandbox(role="USER") as sandbox:
         config = tmp_path / "config.json"
         config.write_text(json.dumps(api.config(sandbox)))

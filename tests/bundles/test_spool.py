@@ -184,11 +184,7 @@ PREFETCH = f"{THREAD_NAME_PREFIX}prefetch"
 
 
 def fetching_threads() -> list[threading.Thread]:
-    return [
-        thread
-        for thread in threading.enumerate()
-        if thread.name == f"{THREAD_NAME_PREFIX}fetch-ahead"
-    ]
+    return [thread for thread in threading.enumerate() if thread.name == PREFETCH]
 
 
 @contextmanager
@@ -213,7 +209,7 @@ def test_bundles_come_in_order(count: int, ahead: int) -> None:
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 2, 3])
-def test_no_more_than_asked_for_lie_ahead(ahead: int) -> None:
+def test_at_most_as_many_bundles_are_prefetched_as_asked_for(ahead: int) -> None:
     folder = Folder()
     with no_thread_left():
         bundles_ahead = prefetch(listing(8), folder.fetch_one, ahead)
@@ -239,6 +235,7 @@ def test_bundles_ahead_are_fetched_while_one_is_read() -> None:
         for _ in range(2):
             assert folder.began.acquire(timeout=PATIENCE)
         assert folder.fetched == ["b0", "b1"]
+        assert len(fetching_threads()) == 1
         assert threading.get_ident() not in folder.threads
         bundles_ahead.close()  # type: ignore[attr-defined]
 
@@ -275,7 +272,7 @@ def test_a_failure_of_the_listing_comes_after_the_bundles_before_it(ahead: int) 
 
 @pytest.mark.parametrize("ahead", [1, 2, 3])
 @pytest.mark.parametrize("in_the_middle", [False, True])
-def test_who_stops_early_leaves_no_file_open(ahead: int, in_the_middle: bool) -> None:
+def test_stopping_early_closes_every_file(ahead: int, in_the_middle: bool) -> None:
     """Whether the thread has come to rest, or is in the middle of a download."""
     folder = Folder()
     with no_thread_left():

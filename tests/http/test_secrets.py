@@ -51,12 +51,12 @@ NOW = parse_rfc3339("2026-07-01T00:00:00Z")
         "?X-Goog-Expires=1",
     ],
 )
-def test_leaks_are_found(log):
+def test_the_search_for_leaks_finds_them(log):
     with pytest.raises(AssertionError):
         assert_nothing_leaks(f"INFO something with {log} in it")
 
 
-def test_loggers_do_say_all_they_can(tmp_path):
+def test_without_redaction_signed_urls_would_be_logged(tmp_path):
     """Without what the tap does about it, urllib3 would log the signed address of a download."""
     with Sandbox(ONE, api_key=KEY, redirect=True) as sandbox:
         code = (
@@ -85,7 +85,7 @@ def run_python(code: str, sandbox: Sandbox, folder: Path) -> str:
 # --- to whom the key is sent ---
 
 
-def test_the_key_goes_to_fullstory_and_to_nobody_else():
+def test_the_key_is_not_sent_to_the_storage_host():
     with Sandbox(ONE, api_key=KEY, redirect=True) as sandbox:
         run = run_loudly(sandbox.config())
         assert run.code == 0
@@ -101,7 +101,7 @@ def test_the_key_goes_to_fullstory_and_to_nobody_else():
 
 @pytest.mark.parametrize("spelling", [KEY, quote(KEY), quote(KEY, safe="")])
 @pytest.mark.parametrize("endpoint", ["list", "get"])
-def test_a_server_that_repeats_the_key(endpoint, spelling):
+def test_a_key_that_a_server_repeats_is_hidden(endpoint, spelling):
     """In the place that it redirects to, and in the answer from there."""
     body = f'{{"error": "{spelling} is no good", "path": "/{spelling}"}}'.encode()
     faults = [
@@ -133,7 +133,7 @@ def test_a_server_that_repeats_the_key(endpoint, spelling):
     ],
     ids=str,
 )
-def test_a_config_that_cannot_be_used(config):
+def test_errors_in_the_config_do_not_quote_the_key(config):
     run = run_loudly(config)
     assert run.code == 2
 
@@ -142,7 +142,7 @@ def test_a_config_that_cannot_be_used(config):
     "text", [f'{{"{TEXT}', f'"{TEXT}"', f'{{"bookmarks": {{"events": "{TEXT}"}}}}']
 )
 @pytest.mark.parametrize("file", ["state", "catalog"])
-def test_a_state_or_a_catalog_that_cannot_be_used(file, text):
+def test_errors_in_state_or_catalog_do_not_quote_them(file, text):
     run = run_loudly({"api_key": KEY}, **{file: text})
     assert run.code == 2
 
@@ -150,7 +150,7 @@ def test_a_state_or_a_catalog_that_cannot_be_used(file, text):
 # --- what the code may get wrong ---
 
 
-def test_repr():
+def test_repr_of_config_client_and_session_hides_the_key():
     config = parse_config({"api_key": KEY}, NOW, {})
     client, http = Client(config), HttpSession(KEY, "agent", 1)
     assert_nothing_leaks(f"{config!r} {config} {client!r} {client} {http!r} {http}")

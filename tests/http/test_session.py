@@ -1,20 +1,14 @@
-"""HTTP over single answers: where the key goes, what a status means, what is tried again."""
+"""HTTP over single answers: where the key goes, and what a status means."""
 
 from __future__ import annotations
 
 import io
-import logging
 import re
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
-from email.utils import format_datetime
 from typing import Any
 
 import pytest
-import requests
 
-from tap_fullstory.errors import AccessError, NetworkError, SourceError, TapError
-from tap_fullstory.http.retry import MAX_TRIES
+from tap_fullstory.errors import AccessError, SourceError, TapError
 from tap_fullstory.http.session import HttpSession
 from tap_fullstory.http.status import BadRequest
 
@@ -24,20 +18,6 @@ LIST, GET = f"{HOST}/api/v1/export/list", f"{HOST}/api/v1/export/get"
 STORAGE = "https://storage.example.net/bucket/export.json.gz"
 SIGNED = f"{STORAGE}?X-Goog-Signature=signed-secret"
 ONE = {"exports": []}
-
-
-@pytest.fixture
-def waits(monkeypatch) -> list[float]:
-    """Seconds that would have been slept, by backoff or by the tap."""
-    slept: list[float] = []
-    monkeypatch.setattr("time.sleep", slept.append)
-    return slept
-
-
-@pytest.fixture
-def http(waits) -> Iterator[HttpSession]:
-    with HttpSession(KEY, "agent/1", 300, waits.append) as http:
-        yield http
 
 
 def listed(http: HttpSession, start: int = 0) -> Any:
@@ -50,30 +30,10 @@ def download(http: HttpSession) -> bytes:
     return sink.getvalue()
 
 
-class Lines(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{record.levelname} {record.getMessage()}")
-
-
-@pytest.fixture
-def log() -> Iterator[list[str]]:
-    """What the tap's own loggers say. Singer's metrics throw caplog's handler out of the root's."""
-    handler, logger = Lines(), logging.getLogger("tap_fullstory")
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    yield handler.lines
-    logger.setLevel(logging.NOTSET)
-    logger.removeHandler(handler)
-
-
 # --- where the key goes ---
 
 
-def test_a_netrc_file_is_nobodys_business(http, requests_mock, tmp_path, monkeypatch):
+def test_a_netrc_file_is_not_read(http, requests_mock, tmp_path, monkeypatch):
     (tmp_path / "netrc").write_text("default login somebody password else\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     requests_mock.get(GET, status_code=302, headers={"Location": SIGNED})
@@ -127,7 +87,7 @@ def test_the_key_goes_to_its_own_origin_alone(http, requests_mock, location, wit
         (LIST, "redirects more than 10 times"),
     ],
 )
-def test_redirects_that_are_not_followed(http, requests_mock, location, words):
+def test_unsafe_and_endless_redirects_are_refused(http, requests_mock, location, words):
     requests_mock.get(LIST, status_code=302, headers={"Location": location})
     with pytest.raises(SourceError, match=words):
         listed(http)
@@ -162,7 +122,7 @@ MEANINGS = [
 
 @pytest.mark.parametrize(("status", "kind", "words"), MEANINGS)
 @pytest.mark.parametrize("call", ["list", "get"])
-def test_what_a_status_means(http, requests_mock, waits, status, kind, words, call):
+def test_each_refusal_says_what_it_means(http, requests_mock, waits, status, kind, words, call):
     requests_mock.get({"list": LIST, "get": GET}[call], status_code=status, text=f"no: {KEY}")
     with pytest.raises(TapError) as failure:
         listed(http, 7) if call == "list" else download(http)
@@ -174,7 +134,7 @@ def test_what_a_status_means(http, requests_mock, waits, status, kind, words, ca
     assert (waits, requests_mock.call_count) == ([], 1)
 
 
-def test_a_refusal_of_another_kind_is_quoted(http, requests_mock):
+def test_the_text_of_an_undocumented_refusal_is_quoted(http, requests_mock):
     requests_mock.get(LIST, status_code=400, text=f"start\n  is   wrong {KEY} {'x' * 1000}")
     with pytest.raises(SourceError, match=r"'start is wrong \*\*\* x{181}'"):
         listed(http, 7)
@@ -192,135 +152,12 @@ def test_a_refusal_of_storage_is_not_blamed_on_the_key(http, requests_mock, stat
 
 
 @pytest.mark.parametrize("status", [400, 403])
-def test_a_location_that_ran_out_is_asked_for_again(http, requests_mock, waits, status):
+def test_an_expired_signed_url_is_asked_for_again(http, requests_mock, waits, status):
     requests_mock.get(GET, status_code=302, headers={"Location": SIGNED})
     requests_mock.get(STORAGE, [{"status_code": status}, {"content": b"[]"}])
     assert download(http) == b"[]"
     asked = [request.hostname for request in requests_mock.request_history]
     assert asked == 2 * ["export.example.com", "storage.example.net"]
-
-
-# --- trying again ---
-
-TRANSIENT: list[Any] = [
-    {"status_code": 500},
-    {"status_code": 502, "text": "<html>"},
-    {"status_code": 503},
-    {"status_code": 408},
-    {"status_code": 499},
-    {"exc": requests.ConnectTimeout},
-    {"exc": requests.ReadTimeout},
-    {"exc": requests.ConnectionError},
-]
-
-
-@pytest.mark.parametrize("answer", TRANSIENT, ids=str)
-def test_what_may_pass_is_tried_again(http, requests_mock, waits, log, answer):
-    requests_mock.get(LIST, [answer, answer, {"json": ONE}])
-    assert listed(http) == ONE
-    assert len(waits) == 2
-    first, second = [line for line in log if line.startswith("WARNING")]
-    assert first.startswith(f"WARNING {LIST}?start=0: ")
-    assert first.endswith(f"; try 2 of {MAX_TRIES} in {waits[0]:.1f} s")
-    assert second.endswith(f"; try 3 of {MAX_TRIES} in {waits[1]:.1f} s")
-
-
-def test_it_gives_up_after_eight_tries(http, requests_mock, waits, monkeypatch):
-    monkeypatch.setattr("random.uniform", lambda low, high: high)
-    requests_mock.get(LIST, status_code=503)
-    with pytest.raises(
-        NetworkError, match=r"failed 8 times, most recently: HTTP 503\. Nothing is lost"
-    ):
-        listed(http)
-    assert requests_mock.call_count == 8
-    assert waits == [0.5, 1, 2, 4, 8, 16, 30]
-
-
-def test_the_waits_are_jittered(http, requests_mock, waits):
-    requests_mock.get(LIST, status_code=503)
-    for _ in range(20):
-        with pytest.raises(NetworkError):
-            listed(http)
-    last_waits = waits[6::7]
-    assert len(set(last_waits)) > 15
-    assert min(last_waits) < 15 < max(last_waits)
-
-
-class BreaksOff(io.BytesIO):
-    def read(self, *_: object) -> bytes:
-        raise ConnectionResetError(104, "Connection reset by peer")
-
-
-def test_a_connection_that_breaks_amid_a_body(http, requests_mock, waits, log):
-    requests_mock.get(LIST, [{"body": BreaksOff()}, {"json": ONE}])
-    requests_mock.get(GET, [{"body": BreaksOff()}, {"content": b"[]"}])
-    assert listed(http) == ONE
-    assert download(http) == b"[]"
-    assert len(waits) == 2
-    assert "Connection reset by peer; try 2" in log[1]
-
-
-def test_a_body_that_is_cut_is_taken_up_again(http, requests_mock, waits):
-    requests_mock.get(
-        GET, [{"content": b"[1,", "headers": {"Content-Length": "5"}}, {"content": b"[1,2]"}]
-    )
-    assert download(http) == b"[1,2]"
-    assert len(waits) == 1
-
-
-# --- throttling ---
-
-
-def http_date(seconds: float) -> str:
-    return format_datetime(datetime.now(timezone.utc) + timedelta(seconds=seconds), usegmt=True)
-
-
-@pytest.mark.parametrize(
-    ("header", "low", "high"),
-    [
-        ("30", 30, 30),
-        (" 7 ", 7, 7),
-        ("0", 1, 1),
-        ("86400", 300, 300),
-        (lambda: http_date(30), 28, 31),
-        (lambda: http_date(-30), 1, 1),
-        (lambda: http_date(86400), 300, 300),
-        (None, 1, 1),
-        ("", 1, 1),
-        ("-5", 1, 1),
-        ("soon", 1, 1),
-        ("1.5", 1, 1),
-        ("٣", 1, 1),
-        ("Wed, 21 Oct 99999 07:28:00 GMT", 1, 300),
-        ("9" * 5000, 1, 300),
-    ],
-    ids=lambda value: None if callable(value) else str(value),
-)
-def test_retry_after(http, requests_mock, waits, header, low, high):
-    value = header() if isinstance(header, Callable) else header
-    headers = {} if value is None else {"Retry-After": value.encode().decode("latin-1")}
-    requests_mock.get(LIST, [{"status_code": 429, "headers": headers}, {"json": ONE}])
-    assert listed(http) == ONE
-    (wait,) = waits
-    assert low <= wait <= high
-
-
-def test_throttling_uses_up_no_tries_and_is_no_error(http, requests_mock, waits, log):
-    throttled = {"status_code": 429, "headers": {"Retry-After": "30"}}
-    failed = {"status_code": 503}
-    answers = [*[throttled] * 20, *[failed] * 7, *[throttled] * 20, {"content": b"[]"}]
-    requests_mock.get(GET, answers)
-    assert download(http) == b"[]"
-    assert waits.count(30) == 40
-    assert len([line for line in log if line.startswith("WARNING")]) == 7
-
-
-def test_throttling_for_more_than_an_hour_is_given_up(http, requests_mock, waits):
-    throttled = {"status_code": 429, "headers": {"Retry-After": "300"}}
-    requests_mock.get(GET, [*[throttled] * 13, {"content": b"[]"}])
-    with pytest.raises(NetworkError, match="rate limit"):
-        download(http)
-    assert sum(waits) == 3600
 
 
 def test_repr_holds_no_key(http):
@@ -330,7 +167,7 @@ def test_repr_holds_no_key(http):
 # --- the log ---
 
 
-def test_a_request_does_not_set_logging_up_anew(http, requests_mock, monkeypatch):
+def test_a_request_does_not_reconfigure_logging(http, requests_mock, monkeypatch):
     """While that goes on, what other threads log gets lost, and the end of the run may hang."""
 
     def fail(*_: object, **__: object) -> None:
