@@ -32,8 +32,9 @@ LOGGER = logging.getLogger(__name__)
 
 def run(options: Namespace, signals: Signals) -> None:
     """Do what the options ask for. Raises TapError if it fails, Interrupted after a signal."""
-    # Singer's own reconfigures logging with every metric.
+    # Singer's own reconfigures logging with every metric, and did so when it was imported.
     metrics.get_logger = logging.getLogger
+    configure_logs()
     if options.about:
         write_all(_stdout(), about(options.format or "text").encode())
         return
