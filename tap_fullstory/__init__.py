@@ -5,13 +5,20 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import resource
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from tap_fullstory.errors import Interrupted, TapError, UsageError, local_resource_error
+from tap_fullstory.errors import (
+    Interrupted,
+    TapError,
+    UsageError,
+    local_resource_error,
+    out_of_memory,
+)
 from tap_fullstory.logs import configure_logs
 from tap_fullstory.redact import redact_logs
 from tap_fullstory.signals import THREAD_NAME_PREFIX, Signals
@@ -38,10 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         signals.install()
         options = _options(arguments)
-        # Imported late: --version and --help need neither requests nor msgspec.
-        from tap_fullstory.command import run
-
-        run(options, signals)
+        _command()(options, signals)
         signals.check()
     except TapError as error:
         _exit(_critical(error))
@@ -52,6 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Exception as error:  # noqa: BLE001 - either the machine's failure or a defect
         _exit(_critical(local_resource_error(error) or _defect(error)))
     _exit(0)
+
+
+def _command() -> Callable[[argparse.Namespace, Signals], None]:
+    """Return command.run, imported late: --version and --help need neither requests nor msgspec.
+
+    Raises LocalResourceError if that fails under a limit of the address space, where compiled
+    modules raise all sorts of exceptions.
+    """
+    try:
+        from tap_fullstory.command import run
+    except Exception as error:
+        if resource.getrlimit(resource.RLIMIT_AS)[0] == resource.RLIM_INFINITY:
+            raise
+        raise out_of_memory(type(error).__name__) from None
+    return run
 
 
 def _exit(code: int) -> NoReturn:
