@@ -182,6 +182,8 @@ def local_resource_error(error: BaseException) -> LocalResourceError | None:
         number, reason = errno.EAGAIN, "can't start new thread"
     elif isinstance(error, ImportError) and any(words in text for words in _NOT_LOADED):
         number, reason = errno.ENOMEM, "a library could not be loaded"
+    elif isinstance(error, SystemError) and any(words in text for words in _NOT_INITIALIZED):
+        number, reason = errno.ENOMEM, "a library could not be initialized"
     elif isinstance(error, OSError):
         reason = error.strerror or type(error).__name__
     if number not in _RESOURCES:
@@ -191,3 +193,5 @@ def local_resource_error(error: BaseException) -> LocalResourceError | None:
 
 # What the dynamic linker says when a library does not fit into the address space.
 _NOT_LOADED = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
+# What Python says when a compiled module finds no memory and sets no exception.
+_NOT_INITIALIZED = ("initialization of", "without exception set", "without setting an exception")

@@ -23,8 +23,7 @@ ignored. Where DuckDB cannot store a value as it is, such as an integer beyond 6
 fails and names the column and the line; ALTER TABLE ... TYPE HUGEINT makes room for such integers.
 
 Exit codes: 0 everything is stored; 1 failed, or the input ended before a STATE: what is stored is
-consistent, run again from --print-state; 2 usage; 129, 130 and 143 ended by SIGHUP, SIGINT and
-SIGTERM.
+consistent, run again from --print-state; 2 usage; 129, 130, 143 ended by SIGHUP, SIGINT, SIGTERM.
 """
 
 from __future__ import annotations
