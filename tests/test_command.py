@@ -236,9 +236,9 @@ def test_an_answer_that_quotes_the_key_is_quoted_without_it(faulty):
 
 def test_an_address_that_quotes_the_key_is_logged_without_it(faulty):
     faulty.fault(f"list:redirect,location=/keys/{KEY}")
-    run = run_tap(faulty.config())
+    run = run_tap(faulty.config(log_level="DEBUG"))
     assert run.code == 1
-    assert f"GET {faulty.url}/keys/***" in run.logged("INFO")
+    assert f"GET {faulty.url}/keys/***" in run.logged("DEBUG")
 
 
 def test_no_more_than_200_characters_of_an_answer_are_quoted(faulty):
@@ -296,10 +296,10 @@ def test_an_output_that_takes_nothing(sandbox, options):
 def test_signals_end_it_with_their_code(number, code):
     with (
         Sandbox(faults=["list:silence,seconds=30"]) as sandbox,
-        start_tap(sandbox.config()) as tap,
+        start_tap(sandbox.config(log_level="DEBUG")) as tap,
     ):
-        while b"GET" not in tap.stderr.readline():
-            pass
+        while b"GET" not in (line := tap.stderr.readline()):
+            assert line, "it has ended"
         tap.send_signal(number)
         assert tap.wait(20) == code
         assert b"Traceback" not in tap.stderr.read()
