@@ -48,8 +48,10 @@ Next, with your own FullStory account (README.md has all of it):
   1. make a key in FullStory: Settings, Integrations & API Keys, API Keys; level Architect or Admin;
   2. cp sample_config.json config.json, and put the key and a start_date there;
   3. .venvs/tap/bin/tap-fullstory --config config.json --discover > catalog.json
-  4. .venvs/tap/bin/tap-fullstory --config config.json --catalog catalog.json \\
-       | .venvs/duckdb/bin/python examples/duckdb/load.py fullstory.duckdb  (docs/duckdb.md)"""
+  4. .venvs/duckdb/bin/python examples/duckdb/load.py fullstory.duckdb --print-state > state.json
+  5. .venvs/tap/bin/tap-fullstory --config config.json --catalog catalog.json --state state.json \\
+       | .venvs/duckdb/bin/python examples/duckdb/load.py fullstory.duckdb
+  and 4 and 5 again for what is new: docs/duckdb.md"""
 
 
 def main() -> None:

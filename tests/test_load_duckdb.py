@@ -572,6 +572,10 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(days, commands, tmp_pat
                         process.send_signal(number)
                 pipeline.wait()
                 codes = (pipeline.tap.returncode, pipeline.loader.returncode)
+            log = (folder / "log").read_text("utf-8")
+            assert "Traceback" not in log, log
+            # By signal, at its end, or after a tap that was cut off.
+            assert codes[1] in (-signal.SIGKILL, 128 + signal.SIGTERM, 0, 1), log
             if codes == (0, 0):
                 break
         assert database.values("events", "PageNumErrors") == numbers

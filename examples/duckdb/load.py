@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import signal
 import sys
@@ -479,10 +480,6 @@ def _parse_message(line: bytes, number: int) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command, and return its exit code."""
     options = _parser().parse_args(arguments)
-    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
-        # A script that ignores them lets the tap end first, and its last STATE be stored.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop)
     try:
         if options.print_state:
             print(_read_state(options.database, options.schema))
@@ -519,8 +516,19 @@ def _positive(text: str) -> float:
     return value
 
 
-def _stop(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
+def _stop_at_signals(spool: Path) -> None:
+    def stop(number: int, _frame: object) -> None:
+        name = signal.Signals(number).name
+        print(f"load.py: Ended by {name}. What is committed is consistent.", file=sys.stderr)
+        spool.unlink(missing_ok=True)
+        sys.stderr.flush()
+        # As safe as SIGKILL is. An exception would turn into one of DuckDB's amid a query.
+        os._exit(128 + number)
+
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        # A script that ignores them lets the tap end first, and its last STATE be stored.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 def _is_file(database: str) -> bool:
@@ -546,14 +554,14 @@ def _load(options: argparse.Namespace) -> int:
     batch_bytes = int(options.batch_mb * 1_000_000)
     # By default DuckDB keeps of the database what 80 % of the machine's memory holds.
     memory_mb = 512 + 4 * batch_bytes // 1_000_000
+    is_file = _is_file(options.database)
+    # Beside the database, always of the same name: after SIGKILL one is left, not one a run.
+    spool = Path(f"{options.database}.spool" if is_file else tempfile.mkdtemp() + "/spool")
+    _stop_at_signals(spool)
     with (
-        tempfile.TemporaryDirectory(prefix="load-duckdb-") as folder,
         duckdb.connect(options.database, config={"memory_limit": f"{memory_mb}MB"}) as connection,
         open(sys.stdin.fileno(), "rb", buffering=READ_BYTES, closefd=False) as lines,
     ):
-        # Beside the database, always of the same name: after SIGKILL one is left, not one a run.
-        is_file = _is_file(options.database)
-        spool = Path(f"{options.database}.spool") if is_file else Path(folder, "spool")
         spool.unlink(missing_ok=True)
         spool.touch(0o600, exist_ok=False)
         loader = Loader(connection, options.schema, spool, batch_bytes)
