@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from tap_fullstory.errors import (
     Interrupted,
+    LocalResourceError,
     TapError,
     UsageError,
     local_resource_error,
@@ -165,6 +166,8 @@ def _critical(error: TapError) -> int:
         LOGGER.critical("%s", error, extra=about)
     except Exception:  # noqa: BLE001 - no memory even for that line, perhaps
         os.write(2, f"CRITICAL {error}\n".encode(errors="replace"))
+    if isinstance(error, LocalResourceError):
+        os._exit(error.exit_code)  # Python's shutdown, short of the same, could print a traceback
     return error.exit_code
 
 

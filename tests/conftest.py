@@ -7,10 +7,9 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+from environments import ENVIRONMENTS
 
 from tap_fullstory.records.native import is_available
-
-ENVIRONMENTS = Path(sys.prefix).parent  # beside the one that the tests run in
 
 # Most of their tests start the tap, or a target, or build something. `make check` leaves them out.
 SLOW_FILES = {

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENTS
+from environments import ENVIRONMENTS
 from postgres import programs, server
 
 from tap_fullstory.sandbox import Sandbox, generated_bundles

@@ -28,7 +28,7 @@ from tap_fullstory.sandbox import Sandbox
 
 ROOT = Path(__file__).parent.parent
 LOAD = ROOT / "examples/duckdb/load.py"
-KILLS = int(os.environ.get("KILLS", "10"))
+KILLS = int(os.environ.get("KILLS", "3"))
 TIMEOUT = 120
 NUMBER = {"properties": {"n": {"type": ["null", "integer"]}}}
 SECRET = "jane@example.com"

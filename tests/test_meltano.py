@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENTS
+from environments import ENVIRONMENTS
 from running import columns
 
 from tap_fullstory.sandbox import Sandbox, generated_bundles

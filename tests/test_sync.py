@@ -335,7 +335,8 @@ def test_a_run_goes_on_inside_a_bundle_from_any_of_its_states():
             run = synced(sandbox, state)
             assert [record["PageId"] for record in run.records] == list(range(rest, 26))
             assert run.state == first.state
-            assert run.logged("WARNING") == []
+            # The bundles are years old, which the last line warns of where nothing new comes.
+            assert [line for line in run.logged("WARNING") if not line.startswith("Done")] == []
 
 
 def test_a_bundle_that_has_changed_is_emitted_from_its_start_with_a_warning():

@@ -138,7 +138,9 @@ def test_skip_bundles_leaves_out_a_damaged_bundle(runs, api, fault):
         run = run_loudly(api.config(sandbox, skip_bundles=[name], **SETTINGS), state=state)
     assert run.code == 0
     assert counted(run.records) == counted(map(record, AFTER))
-    assert run.state == {"bookmarks": {"events": {"bundle_end": "2026-06-04T00:00:00Z"}}}
+    ended = run.state["bookmarks"]["events"]
+    assert ended.pop("bundle_end") == "2026-06-04T00:00:00Z"
+    assert set(ended.values()) <= {None}
     assert any(line.startswith(f"Bundle {name} (") for line in run.logged("WARNING"))
     assert not api.downloads(sandbox, SPOILT)
 

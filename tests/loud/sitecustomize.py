@@ -3,19 +3,18 @@ and the tap its peak memory at the end.
 """
 
 import atexit
-import logging.config
+import logging
 import sys
 from pathlib import Path
 
-_configure = logging.config.fileConfig
+_set_level = logging.Logger.setLevel
 
 
-def _configure_loudly(*arguments, **options):
-    _configure(*arguments, **options)
-    logging.getLogger().setLevel(1)
+def _set_lowest_level(logger, _):
+    _set_level(logger, 1)
 
 
-logging.config.fileConfig = _configure_loudly
+logging.RootLogger.setLevel = _set_lowest_level
 
 
 def _say_memory():

@@ -326,7 +326,7 @@ def test_numbers_and_booleans_that_a_catalog_declares_as_string() -> None:
     for name in ("UserId", "EventTargetText"):
         properties[name] = {"type": ["null", "string"]}
     properties["evt_n_int"] = {"type": ["null", "string"], "selected": True}
-    (chosen,) = [one for one in select(catalog, config) if one.stream == "events"]
+    (chosen,) = [one for one in select(catalog, config) if one.name == "events"]
     encode = encoder(chosen)
     assert record_of('{"UserId":6606828898126528473}', encode) == {"UserId": "6606828898126528473"}
     assert record_of('{"UserId":1.50}', encode) == {"UserId": "1.50"}
