@@ -9,7 +9,12 @@ import json
 import logging
 import sys
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[Any]
+else:  # not generic before Python 3.11
+    _StreamHandler = logging.StreamHandler
 
 TEXT_FORMAT = "%(levelname)s %(message)s"  # as singer-python has it
 _METRIC = "METRIC: "
@@ -25,7 +30,7 @@ def configure_logs(level: str = "INFO", form: str = "text") -> None:
     root.setLevel(level)
 
 
-class _StderrHandler(logging.StreamHandler[Any]):
+class _StderrHandler(_StreamHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         """Let the caller know if the line is the one that says why the run failed."""
         if record.levelno >= logging.CRITICAL:
