@@ -10,7 +10,7 @@ import json
 import os
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -63,6 +63,19 @@ def lines(items: Iterable[Mapping[str, Any]]) -> list[bytes]:
 def array(items: Iterable[bytes]) -> bytes:
     """One JSON array of events that are JSON already."""
     return b"[" + b",\n".join(items) + b"]"
+
+
+def packed(items: list[bytes]) -> bytes:
+    """The array of events, gzipped."""
+    return gzip.compress(array(items), 1, mtime=0)
+
+
+def in_members(items: list[bytes]) -> bytes:
+    """The array of events, gzipped in three members."""
+    text = array(items)
+    third = len(text) // 3
+    parts = text[:third], text[third : 2 * third], text[2 * third :]
+    return b"".join(gzip.compress(part, 1, mtime=0) for part in parts)
 
 
 def bundle(day: int, body: Any) -> Bundle:
@@ -285,136 +298,5 @@ EXPORT_REFUSALS = [
     Refusal("storage-401", "storage:401", "HTTP 401 from http://127.0.0.1:"),
     Refusal(
         "storage-ftp", "storage:redirect,location=ftp://a.example/?Signatur", "not a valid URL"
-    ),
-]
-
-
-# --- the file ---
-
-
-@dataclass(frozen=True)
-class FileFault:
-    """A bundle's file that cannot be read to its end.
-
-    `spoil` makes it of the events' own lines. `whole` is how many events stand before what is
-    wrong; None where the proof of completeness sees it, and not one of them may go out. `words`
-    are what the CRITICAL line says is wrong. `mendable` says whether a good file can begin with the
-    same bytes, those that part the last good event from what is wrong included.
-    """
-
-    name: str
-    spoil: Callable[[list[bytes]], bytes]
-    words: str
-    whole: int | None = None
-    mendable: bool = True
-
-
-def packed(items: list[bytes]) -> bytes:
-    """The array of events, gzipped."""
-    return gzip.compress(array(items), 1, mtime=0)
-
-
-def in_members(items: list[bytes]) -> bytes:
-    """The array of events, gzipped in three members."""
-    text = array(items)
-    third = len(text) // 3
-    parts = text[:third], text[third : 2 * third], text[2 * third :]
-    return b"".join(gzip.compress(part, 1, mtime=0) for part in parts)
-
-
-def wrapped(data: bytes, times: int) -> bytes:
-    """Gzipped, gzipped again, and so on."""
-    for _ in range(times):
-        data = gzip.compress(data, 0, mtime=0)
-    return data
-
-
-def flipped(data: bytes, at: int) -> bytes:
-    """With one bit of a byte wrong."""
-    wrong = bytearray(data)
-    wrong[at] ^= 0x10
-    return bytes(wrong)
-
-
-def instead(text: bytes) -> Callable[[list[bytes]], bytes]:
-    """The array with `text` in the place of one event: that after the first GOOD."""
-    return lambda items: packed([*items[:GOOD], text, *items[GOOD + 1 :]])
-
-
-FILE_EVENTS = 150
-GOOD = 90
-_NOT_EVENT = "holds an element that is not an event object"
-
-UNPROVEN = [
-    FileFault("bit-flip", lambda items: flipped(packed(items), 2000), "damaged gzip member"),
-    FileFault("checksum", lambda items: flipped(packed(items), -7), "damaged gzip member"),
-    FileFault("length-field", lambda items: flipped(packed(items), -2), "damaged gzip member"),
-    FileFault("no-trailer", lambda items: packed(items)[:-8], "cut inside a gzip member"),
-    FileFault("half-trailer", lambda items: packed(items)[:-3], "cut inside a gzip member"),
-    FileFault("cut", lambda items: packed(items)[:2000], "cut inside a gzip member"),
-    FileFault("only-magic", lambda items: packed(items)[:2], "cut inside a gzip member"),
-    FileFault("member-cut", lambda items: in_members(items)[:-50], "cut inside a gzip member"),
-    FileFault(
-        "member-missing",
-        lambda items: gzip.compress(array(items)[:-2000]),
-        "ends before its closing bracket",
-    ),
-    FileFault(
-        "garbage-behind", lambda items: packed(items) + TEXT.encode(), "something other than gzip"
-    ),
-    FileFault("plain-cut", lambda items: array(items)[:-1], "ends before its closing bracket"),
-    FileFault("not-closed", lambda items: gzip.compress(array(items)[:-1]), "ends before its"),
-    FileFault("text-behind", lambda items: gzip.compress(array(items) + TEXT.encode()), "goes on"),
-    FileFault("five-levels", lambda items: wrapped(array(items), 5), "more than 4 levels deep"),
-    FileFault("1200-levels", lambda items: wrapped(array(items[:1]), 1200), "gzip inside gzip"),
-    FileFault("empty", lambda items: b"", "is empty"),
-    FileFault("empty-gzip", lambda items: gzip.compress(b""), "is empty"),
-    FileFault("blank", lambda items: b" \n\t", "is not a JSON array"),
-    FileFault("object", lambda items: items[0], "is not a JSON array"),
-    FileFault("page", lambda items: f"<p>{TEXT}</p>".encode(), "is not a JSON array"),
-]  # fmt: skip
-
-MALFORMED = [
-    FileFault("number", instead(b"17"), _NOT_EVENT, GOOD),
-    FileFault("null", instead(b"null"), _NOT_EVENT, GOOD),
-    FileFault("text", instead(f'"{TEXT}"'.encode()), _NOT_EVENT, GOOD),
-    FileFault("array", instead(b'[{"EventType":"click"}]'), _NOT_EVENT, GOOD),
-    FileFault("first", lambda items: packed([b"null", *items]), _NOT_EVENT, 0),
-    FileFault("last", lambda items: packed([*items, b"null"]), _NOT_EVENT, FILE_EVENTS, False),
-    FileFault(
-        "broken", instead(f'{{"EventTargetText":"{TEXT}","PageUrl":}}'.encode()), "broken", GOOD
-    ),
-    FileFault("no-colon", instead(f'{{"EventTargetText" "{TEXT}"}}'.encode()), "broken", GOOD),
-    FileFault("quote-missing", instead(f'{{"EventType":"{TEXT}}}'.encode()), "", GOOD),
-    FileFault("brace-missing", instead(f'{{"EventType":"{TEXT}"'.encode()), "", GOOD),
-    FileFault(
-        "brace-too-many",
-        lambda items: packed([*items[:GOOD], items[GOOD] + b"}", *items[GOOD + 1 :]]),
-        "no comma after",
-        GOOD + 1,
-    ),
-    FileFault(
-        "no-utf-8", instead(f'{{"EventTargetText":"{TEXT} '.encode() + b'\xff\xfe"}'), "UTF-8", GOOD
-    ),
-    FileFault(
-        "no-utf-8-in-an-unknown-key", instead(b'{"evt_x_str":"\xff","evt_y":1}'), "UTF-8", GOOD
-    ),
-    FileFault("too-deep", instead(b'{"evt_x":' + b"[" * 99_999 + b"]" * 99_999 + b"}"), "", GOOD),
-    FileFault("two-commas", instead(b""), _NOT_EVENT, GOOD),
-    FileFault(
-        "no-comma",
-        lambda items: packed([*items[:GOOD], b" ".join(items[GOOD:])]),
-        "no comma after",
-        GOOD + 1,
-        mendable=False,
-    ),
-    FileFault(
-        "another-array", lambda items: gzip.compress(array(items) + b"[]"), "goes on", FILE_EVENTS
-    ),
-    FileFault(
-        "too-large",
-        instead(b'{"EventTargetText":"' + TEXT.encode() * 100_000 + b'"}'),
-        "larger than max_event_mb",
-        GOOD,
     ),
 ]

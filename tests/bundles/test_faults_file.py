@@ -8,20 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from either_api import APIS, Api, each_api
-from faults import (
-    FILE_EVENTS,
-    KEY,
-    MALFORMED,
-    UNPROVEN,
-    FileFault,
-    array,
-    bundle,
-    events,
-    lines,
-    packed,
-    record,
-    run_loudly,
-)
+from faults import KEY, array, bundle, events, lines, packed, record, run_loudly
+from file_faults import FILE_EVENTS, MALFORMED, UNPROVEN, FileFault
 from running import Json, Run, counted
 
 from tap_fullstory.sandbox import Bundle
