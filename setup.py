@@ -103,6 +103,7 @@ setup(
         "requests==2.34.2",
         "singer-python==6.8.0",
         "tqdm==4.70.1",
+        "urllib3==2.8.0",
     ],
     extras_require={
         "dev": [
