@@ -44,7 +44,7 @@ TIMELINE = [
     ["click on Save Changes", "https://example.com/update-address"],
 ]
 NEXT = """
-Next, with your own FullStory account (README.md has all of it):
+Next, with your own FullStory account (docs/quickstart.md explains each step):
   1. make a key in FullStory: Settings, Integrations & API Keys, API Keys; level Architect or Admin;
   2. cp sample_config.json config.json, and put the key and a start_date there;
   3. .venvs/tap/bin/tap-fullstory --config config.json --discover > catalog.json

@@ -16,11 +16,10 @@ from tap_fullstory.version import __version__
 NAME = "tap-fullstory"
 DESCRIPTION = "Singer tap for FullStory: one record for each captured event"
 CAPABILITIES = ("about", "catalog", "discover", "state")  # by Meltano's names
-FORMATS = ("text", "json", "markdown")
 
 
 def about(form: str) -> str:
-    """Return name, version, capabilities, settings and streams, in one of FORMATS.
+    """Return name, version, capabilities, settings and streams, as text, json or markdown.
 
     The JSON has the keys that taps of the Meltano SDK print (github.com/meltano/sdk,
     singer_sdk/about.py), with `settings` as a JSON Schema, and `streams` beside them.

@@ -9,13 +9,19 @@ from tap_fullstory.bundles.sources import check_access, report_access
 from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config
-from tap_fullstory.errors import AccessError, NetworkError, SourceError, StreamsUnreadable, TapError
+from tap_fullstory.errors import (
+    LEVEL_TOO_LOW,
+    WRONG_KEY,
+    AccessError,
+    NetworkError,
+    SourceError,
+    StreamsUnreadable,
+    TapError,
+)
 from tap_fullstory.streams import EVENTS, LEVEL_OF_ROLE, LEVELS, STREAMS, RestStream, Stream
 from tap_fullstory.sync_rest import first_page
 
 LOGGER = logging.getLogger(__name__)
-
-WRONG_KEY = 401
 
 
 def discover_access(config: Config, client: Client, now: datetime) -> bool:
@@ -95,6 +101,6 @@ def _check_stream(config: Config, stream: Stream, client: Client) -> None:
         else:
             LOGGER.info("The first export will tell whether %s can be read.", stream.name)
     except AccessError as error:
-        if error.status != 403:
+        if error.status != LEVEL_TOO_LOW:
             raise
         raise AccessError(f"{error} It needs {stream.needs}.", error.status) from None

@@ -28,6 +28,8 @@ class BoundedCounter(dict[str, int]):
 
     def add_all(self, counts: Mapping[str, int]) -> None:
         """Count what another counter has counted."""
+        if not counts:
+            return
         for name, count in counts.items():
             self.add(name, count)
         if isinstance(counts, BoundedCounter):

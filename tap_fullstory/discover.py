@@ -91,7 +91,7 @@ def _sample(source: ExportSource, config: Config, now: datetime) -> Sample:
 
 
 def extend(entry: dict[str, Any], sample: Sample) -> None:
-    """Put what was found into a stream's catalog entry: available, and selected by nobody yet.
+    """Put what was found into a stream's catalog entry: available, and not selected yet.
 
     A name whose suffix tells no type is left to CustomVars, and said in the log.
     """

@@ -23,6 +23,9 @@ import errno
 import signal
 from collections.abc import Mapping, Sequence
 
+# Of an AccessError: the one holds for all streams, the other for some.
+WRONG_KEY, LEVEL_TOO_LOW = 401, 403
+
 
 class TapError(Exception):
     """A failure that the tap can explain; its text becomes the one CRITICAL line."""

@@ -38,11 +38,11 @@ def report_bundle(stats: EncodingStats, bundle: Bundle) -> None:
         )
 
 
-def report_undeclared(stream: str, undeclared: BoundedCounter, custom_vars: bool) -> None:
+def report_undeclared(stream: str, undeclared: BoundedCounter, keeps_overflow: bool) -> None:
     """Log at a run's end which keys came that the catalog does not declare, so that people discover
     again, and developers add a column.
     """
-    fate = "are in CustomVars" if custom_vars else "were dropped, since CustomVars is deselected"
+    fate = "are in CustomVars" if keeps_overflow else "were dropped, since CustomVars is deselected"
     if variables := _those(undeclared, is_custom):
         LOGGER.info(
             "%s: %s custom variables %s that the catalog does not declare: %s. "

@@ -15,6 +15,8 @@ from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config
 from tap_fullstory.errors import (
+    LEVEL_TOO_LOW,
+    WRONG_KEY,
     AccessError,
     NetworkError,
     SourceError,
@@ -31,8 +33,6 @@ from tap_fullstory.sync_rest import RestSync, check_bookmarks
 
 LOGGER = logging.getLogger(__name__)
 
-WRONG_KEY, LEVEL_TOO_LOW = 401, 403  # the one holds for all streams, the other for some
-
 
 def sync(
     config: Config,
@@ -42,7 +42,7 @@ def sync(
     writer: MessageWriter,
     signals: Signals,
     now: datetime,
-    summary: RunSummary | None = None,
+    summary: RunSummary,
 ) -> None:
     """Write everything that is new since `state`, and the state after it.
 
@@ -50,7 +50,6 @@ def sync(
     end. Raises TapError for any other failure, and Interrupted after a signal; all that was emitted
     until then is covered by a STATE message. `summary` gets the numbers.
     """
-    summary = summary or RunSummary()
     if not selections:
         LOGGER.warning("The catalog selects no stream, so there is nothing to do.")
     ordered = in_order(selections, states.currently_syncing(state))

@@ -50,12 +50,12 @@ class ExportSync:
         source: ExportSource,
         writer: MessageWriter,
         signals: Signals,
-        summary: RunSummary | None = None,
+        summary: RunSummary,
     ) -> None:
         self._config = config
         self._name = selection.stream.name
         self._stream = selection.name
-        self._summary = summary or RunSummary()
+        self._summary = summary
         self._keeps_overflow = selection.keeps_overflow
         self._source = source
         self._writer = writer
@@ -158,13 +158,13 @@ class ExportSync:
         )
         progress = states.partial(state, self._name)
         reader, position = self._reader(spooled, parse, progress, bookmark)
+        boundary = bookmark or bundle.boundary
         first, stats, unsaved = position, EncodingStats(), 0
         self._progress.begin(bundle)
 
         def checkpoint() -> None:
             if position.events:
                 progress = Partial(bundle.id, position.events, position.bytes, position.crc32)
-                boundary = bookmark or bundle.boundary
                 reached = states.with_partial(state, self._name, boundary, progress)
                 in_progress = self._source.in_progress()
                 self._writer.state(states.with_export(reached, self._name, in_progress))

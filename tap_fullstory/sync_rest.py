@@ -21,7 +21,7 @@ from tap_fullstory import state as states
 from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
 from tap_fullstory.counts import format_counts
-from tap_fullstory.errors import AccessError, SourceError
+from tap_fullstory.errors import LEVEL_TOO_LOW, AccessError, SourceError
 from tap_fullstory.json_text import decode_string
 from tap_fullstory.messages import MessageWriter, record_envelope
 from tap_fullstory.records.rest import RestRecordBuilder, promoted, renamed
@@ -69,14 +69,14 @@ class RestSync:
         client: Client,
         writer: MessageWriter,
         signals: Signals,
-        summary: RunSummary | None = None,
+        summary: RunSummary,
     ) -> None:
         self._stream = stream
         self._name = selection.name
         self._client = client
         self._writer = writer
         self._signals = signals
-        self._summary = summary or RunSummary()
+        self._summary = summary
         self._builder = RestRecordBuilder(selection)
         self._unidentified = 0
         self._truncated = 0
@@ -90,7 +90,7 @@ class RestSync:
             with metrics.record_counter(self._stream.name) as counter:
                 state = self._emit_all(state, counter)
         except AccessError as error:
-            if error.status != 403:
+            if error.status != LEVEL_TOO_LOW:
                 raise
             needs = f"The stream {self._stream.name} needs {self._stream.needs}."
             raise AccessError(f"{error} {needs}", error.status) from None

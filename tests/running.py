@@ -27,6 +27,7 @@ from tap_fullstory.config import parse_config
 from tap_fullstory.messages import MessageWriter
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import parse_state
+from tap_fullstory.summary import RunSummary
 from tap_fullstory.sync import sync
 
 TAP = (sys.executable, "-m", "tap_fullstory")
@@ -156,12 +157,21 @@ def sync_at(
 
     For what follows from the time of a run: a tap that runs as a process has the system's time.
     """
-    parsed = parse_config({**config, "workers": 1}, now, {})
+    parsed = parse_config({**config}, now, {})
     selections = select(discover() if catalog is None else catalog, parsed)
     with tempfile.TemporaryFile() as out:
         with Client(parsed) as client:
             writer = MessageWriter(out.fileno())
-            sync(parsed, selections, parse_state(state or {}), client, writer, Signals(), now)
+            sync(
+                parsed,
+                selections,
+                parse_state(state or {}),
+                client,
+                writer,
+                Signals(),
+                now,
+                RunSummary(),
+            )
         out.seek(0)
         *_, last = read_messages(out.read())
     assert last["type"] == "STATE"

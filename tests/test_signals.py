@@ -27,6 +27,7 @@ from tap_fullstory.errors import Interrupted
 from tap_fullstory.messages import MessageWriter
 from tap_fullstory.sandbox import Fault, Sandbox
 from tap_fullstory.signals import Signals
+from tap_fullstory.summary import RunSummary
 from tap_fullstory.sync import sync
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -255,8 +256,9 @@ def test_a_position_deep_in_a_bundle_is_not_waited_for(signals, monkeypatch):
     state = {"bookmarks": {"events": {"bundle_end": "2026-06-01T00:00:00Z", "partial": partial}}}
     selections = catalog.select(catalog.discover(config), config)
     written, output = os.pipe()
+    writer = MessageWriter(output)
     with pytest.raises(Interrupted):
-        sync(config, selections, state, Source(), MessageWriter(output), signals, now)  # type: ignore[arg-type]
+        sync(config, selections, state, Source(), writer, signals, now, RunSummary())  # type: ignore[arg-type]
     assert len(unpacked) == 10
     os.close(output)
     assert os.read(written, 1) == b""

@@ -120,7 +120,7 @@ def prefetch(
             fetched.put(error)
 
     # A thread even for 0: a signal can interrupt a queue wait but not getaddrinfo(). A daemon,
-    # since at the end it may be inside a download that nobody waits for.
+    # since at the end it may be inside a download that is no longer wanted.
     thread = threading.Thread(target=work, name=f"{THREAD_NAME_PREFIX}prefetch", daemon=True)
     thread.start()
     try:
@@ -173,9 +173,9 @@ def _open(folder: str) -> BinaryIO:
 
 def _disk_error(error: Exception, folder: str, needed: str) -> LocalResourceError:
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    mend = "Make room there" if full else "Make it a folder that the tap may write to"
+    advice = "Make room there" if full else "Make it a folder that the tap may write to"
     reason = getattr(error, "strerror", None) or error
     return LocalResourceError(
-        f"The spool folder {folder} cannot hold {needed}: {reason}. {mend}, or name another one as "
-        "spool_dir in the config; then run again with the last state."
+        f"The spool folder {folder} cannot hold {needed}: {reason}. {advice}, or name another one "
+        "as spool_dir in the config; then run again with the last state."
     )

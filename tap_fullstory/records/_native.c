@@ -568,7 +568,7 @@ is_date_time(Text at, size_t length)
     return hour >= 0 && hour <= 23 && minute >= 0 && minute <= 59;
 }
 
-/* The type of a value that begins with `c`; NUMBER also if there is no such value. */
+/* The type of a value that begins with `c`; NUMBER also if no value begins so. */
 static inline int
 type_of(unsigned char c)
 {

@@ -55,7 +55,7 @@ class EncodingStats:
 
     `type_mismatches` went to CustomVars and left null behind; `dropped` went nowhere, since
     CustomVars is deselected; `undeclared` are the keys which the catalog does not list; `repaired`
-    counts halves of surrogate pairs; `before_bookmark` are the events left out.
+    counts half surrogate pairs; `before_bookmark` are the events left out.
     """
 
     type_mismatches: BoundedCounter = field(default_factory=BoundedCounter)
@@ -74,7 +74,7 @@ class EncodingStats:
 
 
 class Batch(NamedTuple):
-    """Events of a chunk as RECORD lines; `events`, `consumed` and `malformed` as events.Parsed has
+    """Events of a chunk as RECORD lines; `events`, `consumed` and `malformed` as reader.Parsed has
     them.
     """
 
@@ -100,7 +100,7 @@ class RecordEncoder:
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self._dropped = selection.dropped
-        self._custom_vars = selection.keeps_overflow
+        self._keeps_overflow = selection.keeps_overflow
         self._text_custom_vars = text_custom_vars
         self._digest = digest
         self._check = check
@@ -119,7 +119,7 @@ class RecordEncoder:
                 selection.columns,
                 self._dropped,
                 self._record_or_none,
-                custom_vars=self._custom_vars,
+                custom_vars=self._keeps_overflow,
                 as_text=text_custom_vars,
             )
 
@@ -133,8 +133,7 @@ class RecordEncoder:
         """Yield the lines of a chunk: events separated by commas, at most `max_events` at a time.
 
         Stops where the chunk is not valid JSON, or before; what has been yielded is right all the
-        same. Events whose EventStart lies before `since` are left out
-        and counted.
+        same. Events whose EventStart is before `since` are left out and counted.
         """
         start = 0
         if self._native is not None and since is None and not self._digest:
@@ -258,7 +257,7 @@ class RecordEncoder:
                     self._coerce(name, key, value, column, kept, custom)
             elif name not in self._dropped:
                 self._stats.undeclared.add(name)
-                if self._custom_vars:
+                if self._keeps_overflow:
                     custom.append(self._undeclared_key(name) + value)
                 else:
                     self._stats.dropped.add(name)
@@ -276,7 +275,7 @@ class RecordEncoder:
     ) -> None:
         coerced = column.coerce(value)
         if coerced is None:
-            if self._custom_vars:
+            if self._keeps_overflow:
                 self._stats.type_mismatches.add(name)
                 custom.append(key + value)
             else:
@@ -312,7 +311,7 @@ class RecordEncoder:
     def _count_undeclared(self, undeclared: Mapping[str, int]) -> None:
         if undeclared:
             self._stats.undeclared.add_all(undeclared)
-            if not self._custom_vars:
+            if not self._keeps_overflow:
                 self._stats.dropped.add_all(undeclared)
 
 

@@ -1,7 +1,7 @@
 """The compiled encoder: `_native.c` reads each event once and writes its line.
 
 The compiled part is optional. Where it could not be built, or TAP_FULLSTORY_PURE_PYTHON is set to
-anything, records.py encodes event by event.
+anything, encoder.py encodes event by event.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ else:
 
 
 def is_available() -> bool:
-    """Return whether there is a compiled encoder, and nobody has ruled it out."""
+    """Return whether there is a compiled encoder, and no setting rules it out."""
     return _IS_COMPILED and not os.environ.get("TAP_FULLSTORY_PURE_PYTHON")
 
 

@@ -6,10 +6,9 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from single_answers import KEY
 
 from tap_fullstory.http.session import HttpSession
-
-KEY = "na1.a2V5OndpdGgvYWxsKy1jaGFyYWN0ZXJz=="
 
 
 @pytest.fixture

@@ -12,26 +12,12 @@ import pytest
 import requests
 from hypothesis import example, given
 from hypothesis import strategies as st
+from single_answers import GET, LIST, ONE, download, listed
 
 from tap_fullstory.errors import NetworkError
 from tap_fullstory.http.headers import MAX_RETRY_AFTER_SECONDS, retry_after
 from tap_fullstory.http.retry import MAX_TRIES
 from tap_fullstory.http.session import HttpSession
-
-HOST = "https://export.example.com"
-LIST, GET = f"{HOST}/api/v1/export/list", f"{HOST}/api/v1/export/get"
-ONE = {"exports": []}
-
-
-def listed(http: HttpSession, start: int = 0) -> Any:
-    return http.get_json(LIST, {"start": str(start)}, "list")
-
-
-def download(http: HttpSession) -> bytes:
-    sink = io.BytesIO()
-    http.download(GET, {"id": "156453120048"}, sink, "get")
-    return sink.getvalue()
-
 
 TRANSIENT: list[Any] = [
     {"status_code": 500},

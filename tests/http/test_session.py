@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import re
-from typing import Any
 
 import pytest
+from single_answers import GET, HOST, KEY, LIST, ONE, download, listed
 
 from tap_fullstory.errors import AccessError, SourceError, TapError
-from tap_fullstory.http.session import HttpSession
 from tap_fullstory.http.status import BadRequest
 
-KEY = "na1.a2V5OndpdGgvYWxsKy1jaGFyYWN0ZXJz=="
-HOST = "https://export.example.com"
-LIST, GET = f"{HOST}/api/v1/export/list", f"{HOST}/api/v1/export/get"
 STORAGE = "https://storage.example.net/bucket/export.json.gz"
 SIGNED = f"{STORAGE}?X-Goog-Signature=signed-secret"
-ONE = {"exports": []}
-
-
-def listed(http: HttpSession, start: int = 0) -> Any:
-    return http.get_json(LIST, {"start": str(start)}, "list")
-
-
-def download(http: HttpSession) -> bytes:
-    sink = io.BytesIO()
-    http.download(GET, {"id": "156453120048"}, sink, "get")
-    return sink.getvalue()
 
 
 # --- where the key goes ---

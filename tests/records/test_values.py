@@ -1,4 +1,4 @@
-"""Values from outside: whatever stands in an event stands in its record, or where the README says.
+"""Values from outside: whatever an event holds is in its record, or where docs/events.md says.
 
 The events come in two bundles, the same ones in each: in the second one their keys are known to the
 tap already, which must make no difference.
