@@ -91,7 +91,7 @@ class ExportSync:
                     bundle, spooled = item
                     if spooled is None:
                         self._progress.left_out()
-                        state = self._after(bundle, state, bookmark)
+                        state = self._move_bookmark(bundle, state, bookmark)
                     else:
                         with spooled.file:
                             state = self._emit(spooled, state, bookmark, counter)
@@ -125,8 +125,8 @@ class ExportSync:
             self._source.release(bundle)
             raise
 
-    def _after(self, bundle: Bundle, state: State, bookmark: datetime | None) -> State:
-        """Return the state after a bundle, written if the bookmark moves with it."""
+    def _move_bookmark(self, bundle: Bundle, state: State, bookmark: datetime | None) -> State:
+        """Return the state after a bundle; write it if this is the last that ends there."""
         # With what was last written, since what that held and no longer holds must be said.
         written = self._writer.last_state or state
         if bundle.advances_bookmark:
@@ -192,7 +192,7 @@ class ExportSync:
                 self._undeclared.add_all(stats.undeclared)
             if not bundle.advances_bookmark:
                 checkpoint()
-            state = self._after(bundle, state, bookmark)
+            state = self._move_bookmark(bundle, state, bookmark)
         except TargetError:
             raise
         except (Malformed, TruncatedFile) as error:

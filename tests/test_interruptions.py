@@ -64,8 +64,8 @@ PLACES = [
     (f"{P}.state:with_bundle_end", 2, "after"),
     (f"{P}.messages:MessageWriter.state", 2, "before"),
     (f"{P}.messages:MessageWriter.state", 4, "after"),
-    (f"{P}.sync_export:ExportSync._after", 2, "before"),
-    (f"{P}.sync_export:ExportSync._after", 2, "after"),
+    (f"{P}.sync_export:ExportSync._move_bookmark", 2, "before"),
+    (f"{P}.sync_export:ExportSync._move_bookmark", 2, "after"),
     # the end of the run
     (f"{P}.sync_export:report_undeclared", 1, "before"),
     (f"{P}.bundles.data_export:DataExport.close", 1, "before"),
