@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,13 @@ SLOW_FILES = {
     "test_segment_resume", "test_selection", "test_signals", "test_sync", "test_targets",
     "test_values",
 }  # fmt: skip
+
+
+def pytest_configure() -> None:
+    # Under nohup, programs would inherit a SIGHUP that is ignored, which bash cannot trap and the
+    # tap leaves ignored. One that is handled is back to its default in them.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
