@@ -1,0 +1,166 @@
+"""What a setting may be: how each type is parsed, and how its allowed values are told.
+
+Every value may arrive as a string, since Stitch sends `"300"` and `"true"`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlsplit
+
+from tap_fullstory.times import parse_rfc3339
+
+MAX_DIGITS = 18  # of an integer given as text
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_WITHOUT_ZONE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class SettingType:
+    """What a setting may be.
+
+    `parse` turns a given value into what the tap works with, and raises ValueError if it is not
+    allowed. `allowed` says in words what is, `schema` in JSON Schema.
+    """
+
+    parse: Callable[[Any], Any]
+    allowed: str
+    schema: Mapping[str, Any]
+
+
+def _parse_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+def _parse_header_text(value: Any) -> str:
+    # A line break in a header would start a second header; HTTP/1.1 can carry latin-1 only.
+    text = _parse_text(value).strip()
+    if not text or not text.isprintable() or not text.isascii():
+        raise ValueError
+    return text
+
+
+def _parse_integer(value: Any) -> int:
+    digits = rf"\s*[+-]?[0-9]{{1,{MAX_DIGITS}}}\s*"
+    is_text = isinstance(value, str) and re.fullmatch(digits, value, re.ASCII)
+    if is_text or (isinstance(value, float) and value.is_integer()):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError
+    return value
+
+
+def _parse_bool(value: Any) -> bool:
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower(), value)
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _parse_timestamp(value: Any) -> datetime:
+    text = _parse_text(value).strip()
+    if _DATE.fullmatch(text):
+        text += "T00:00:00Z"
+    elif _WITHOUT_ZONE.fullmatch(text):
+        # YAML drops the zone of an unquoted date-time, and some print it with a space.
+        text = f"{text.replace(' ', 'T')}Z"
+    return parse_rfc3339(text)
+
+
+def _parse_url(value: Any) -> str:
+    text = _parse_text(value).strip().rstrip("/")
+    parts = urlsplit(text)
+    # parts.port raises ValueError for a port that is not valid.
+    if parts.scheme not in ("https", "http") or not parts.hostname or parts.port == 0:
+        raise ValueError
+    if parts.query or parts.fragment or parts.username or parts.password or re.search(r"\s", text):
+        raise ValueError
+    return text
+
+
+def _parse_ids(value: Any) -> frozenset[str]:
+    if isinstance(value, str):
+        value = [part for part in re.split(r"[\s,\[\]\"]+", value) if part]
+    elif isinstance(value, int) and not isinstance(value, bool):
+        value = [value]
+    if not isinstance(value, list):
+        raise ValueError
+    if any(isinstance(item, bool) or not isinstance(item, (int, str)) for item in value):
+        raise ValueError
+    return frozenset(str(item) for item in value)
+
+
+def any_text(allowed: str) -> SettingType:
+    """Any text; `allowed` says what it should be."""
+    return SettingType(_parse_text, allowed, {"type": "string"})
+
+
+def header_text(allowed: str) -> SettingType:
+    """Printable ASCII, as a header of HTTP/1.1 can carry it; space around it is dropped."""
+    return SettingType(_parse_header_text, allowed, {"type": "string"})
+
+
+def int_range(low: int, high: int, unit: str = "") -> SettingType:
+    """A whole number from `low` to `high`, both included."""
+
+    def parse(value: Any) -> int:
+        number = _parse_integer(value)
+        if not low <= number <= high:
+            raise ValueError
+        return number
+
+    allowed = f"a whole number{f' of {unit}' if unit else ''} from {low} to {high}"
+    return SettingType(parse, allowed, {"type": "integer", "minimum": low, "maximum": high})
+
+
+def int_choice(*choices: int) -> SettingType:
+    """One of the whole numbers `choices`."""
+
+    def parse(value: Any) -> int:
+        number = _parse_integer(value)
+        if number not in choices:
+            raise ValueError
+        return number
+
+    return SettingType(parse, _any_of(*map(str, choices)), {"type": "integer", "enum": choices})
+
+
+def choice(*choices: str, fold: Callable[[str], str] = str) -> SettingType:
+    """One of `choices`; `fold` is applied to what is given first."""
+
+    def parse(value: Any) -> str:
+        text = fold(_parse_text(value))
+        if text not in choices:
+            raise ValueError
+        return text
+
+    return SettingType(parse, _any_of(*choices), {"type": "string", "enum": choices})
+
+
+def _any_of(*names: str) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+BOOL = SettingType(_parse_bool, _any_of("true", "false"), {"type": "boolean"})
+TIMESTAMP = SettingType(
+    _parse_timestamp,
+    "an RFC 3339 date-time such as 2026-01-31T00:00:00Z; without a zone it is UTC, a date alone "
+    "is its midnight",
+    {"type": "string", "format": "date-time"},
+)
+URL = SettingType(
+    _parse_url,
+    "an http or https URL without query, such as https://export.fullstory.com",
+    {"type": "string"},
+)
+IDS = SettingType(
+    _parse_ids, "a list of bundle ids", {"type": "array", "items": {"type": "string"}}
+)
