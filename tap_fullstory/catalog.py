@@ -1,22 +1,25 @@
 """The catalog: what the streams hold, and which of it a user wants.
 
-Selection follows the Singer conventions: `inclusion: automatic` is always in, `selected` decides
-elsewhere, and `selected-by-default` where `selected` is absent. `selected` may also be inside the
-schema, as in the properties files of the first Singer taps, and may be text, as Meltano's command
-line writes it.
+catalog_file.py reads what users give; here it meets what the streams have.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Any, NoReturn
+from typing import Any
 
 from singer import metadata
 
+from tap_fullstory.catalog_file import (
+    MAX_SHOWN,
+    Entry,
+    as_bool,
+    read_entries,
+    refuse,
+    refuse_repeated,
+)
 from tap_fullstory.columns import ValueType, value_type
 from tap_fullstory.config import Config
 from tap_fullstory.errors import UsageError
@@ -34,9 +37,7 @@ _EVENT_DIGEST_SCHEMA = {
     "without the whitespace between its tokens. Equal events have equal digests; an event that "
     "FullStory corrects later has another one.",
 }
-_TYPES = {"null", "boolean", "integer", "number", "string", "object", "array"}
 MAX_NAMED = 20  # choices that one warning names
-MAX_SHOWN = 100  # characters of a name or value from the catalog that a message quotes
 
 
 @dataclass(frozen=True)
@@ -56,35 +57,6 @@ class Selection:
     schema: dict[str, Any]
     key_properties: list[str]
     stream: Stream = EVENTS
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """One stream of a catalog file, in a form that can be used.
-
-    `properties` are those of its schema, None if it has none. `choices` are the metadata by
-    breadcrumb, `own` the members of the entry itself.
-    """
-
-    id: str
-    name: str
-    schema: Mapping[str, Any]
-    properties: dict[str, dict[str, Any]] | None
-    choices: dict[tuple[str, ...], dict[str, Any]]
-    own: Mapping[str, Any]
-
-    @property
-    def is_selected(self) -> bool:
-        schema = {**self.schema}
-        if "selected" in self.own:
-            schema["selected"] = self.own["selected"]
-        return bool(_choice(self.choices.get((), {}), schema, f"stream {self.id}"))
-
-    def choice(self, name: str) -> bool | None:
-        """Return whether the catalog selects a property; None if it says nothing."""
-        schema = (self.properties or {}).get(name, {})
-        where = f"stream {self.id}, property {name[:MAX_SHOWN]}"
-        return _choice(self.choices.get(("properties", name), {}), schema, where)
 
 
 def discover(config: Config | None = None) -> dict[str, Any]:
@@ -178,8 +150,8 @@ def _custom_vars_schema(listed: dict[str, Any], config: Config) -> dict[str, Any
     return {**listed, "type": ["null", config.custom_vars_format]}
 
 
-def _selected(catalog: Any) -> list[tuple[Stream, _Entry]]:
-    entries = [entry for entry in _entries(catalog) if entry.is_selected]
+def _selected(catalog: Any) -> list[tuple[Stream, Entry]]:
+    entries = [entry for entry in read_entries(catalog) if entry.is_selected]
     unknown = [entry.id[:MAX_SHOWN] for entry in entries if stream_named(entry.id) is None]
     if unknown:
         raise UsageError(
@@ -188,108 +160,13 @@ def _selected(catalog: Any) -> list[tuple[Stream, _Entry]]:
         )
     for entry in entries:
         if entry.properties is None:
-            _refuse(f"the schema of stream {entry.id} has no properties")
-    _refuse_repeated((entry.name for entry in entries), "selects two streams with the name")
+            refuse(f"the schema of stream {entry.id} has no properties")
+    refuse_repeated((entry.name for entry in entries), "selects two streams with the name")
     found = [(stream_named(entry.id), entry) for entry in entries]
     return [(stream, entry) for stream, entry in found if stream is not None]
 
 
-def _entries(catalog: Any) -> list[_Entry]:
-    if not isinstance(catalog, dict) or not isinstance(catalog.get("streams"), list):
-        _refuse("it is not an object with a list of streams")
-    entries = [_read_entry(entry, number) for number, entry in enumerate(catalog["streams"], 1)]
-    _refuse_repeated((entry.id for entry in entries), "lists twice the stream")
-    return entries
-
-
-def _read_entry(entry: Any, number: int) -> _Entry:
-    if not isinstance(entry, dict):
-        _refuse(f"stream number {number} is not an object")
-    identity, name = entry.get("tap_stream_id") or "", entry.get("stream") or ""
-    if not isinstance(identity, str) or not isinstance(name, str) or not (identity or name):
-        _refuse(f"tap_stream_id or stream of stream number {number} is missing, or not text")
-    identity, name = identity or name, name or identity
-    where = f"stream {identity[:MAX_SHOWN]}"
-    schema = entry.get("schema")
-    if not isinstance(schema, dict):
-        _refuse(f"{where} has no schema")
-    _check_schema(schema, where)
-    return _Entry(identity, name, schema, schema.get("properties"), _choices(entry, where), entry)
-
-
-def _check_schema(schema: Any, where: str) -> None:
-    """Raise UsageError if `schema` cannot be one of a stream or property, or of something in it."""
-    if not isinstance(schema, dict):
-        _refuse(f"a schema of {where} is not an object")
-    types = schema.get("type")
-    types = types if isinstance(types, list) else [] if types is None else [types]
-    if not all(isinstance(name, str) and name in _TYPES for name in types):
-        _refuse(f"a type in the schema of {where} is not one of JSON's")
-    properties = schema.get("properties")
-    if properties is not None and not isinstance(properties, dict):
-        _refuse(f"properties in the schema of {where} is not an object")
-    for name, inner in (properties or {}).items():
-        _check_schema(inner, f"{where.partition(',')[0]}, property {name[:MAX_SHOWN]}")
-    if isinstance(schema.get("items"), dict):
-        _check_schema(schema["items"], where)
-
-
-def _choices(entry: Mapping[str, Any], where: str) -> dict[tuple[str, ...], dict[str, Any]]:
-    choices: dict[tuple[str, ...], dict[str, Any]] = {}
-    listed = entry.get("metadata") or []
-    if not isinstance(listed, list):
-        _refuse(f"metadata of {where} is not a list")
-    for item in listed:
-        if not isinstance(item, dict) or not isinstance(item.get("metadata"), dict):
-            _refuse(f"an item in the metadata of {where} has no object metadata")
-        breadcrumb = item.get("breadcrumb")
-        if not isinstance(breadcrumb, (list, tuple)) or not all(
-            isinstance(n, str) for n in breadcrumb
-        ):
-            _refuse(f"a breadcrumb in the metadata of {where} is not a list of texts")
-        choice = choices.setdefault(tuple(breadcrumb), {})
-        if choice.get("selected", item["metadata"].get("selected")) != item["metadata"].get(
-            "selected", choice.get("selected")
-        ):
-            _refuse(f"the metadata of {where} both selects and deselects {'.'.join(breadcrumb)}")
-        choice.update(item["metadata"])
-    return choices
-
-
-def _refuse_repeated(names: Iterable[str], what: str) -> None:
-    for name, count in Counter(names).items():
-        if count > 1:
-            _refuse(f"it {what} {name[:MAX_SHOWN]}")
-
-
-def _refuse(what: str) -> NoReturn:
-    raise UsageError(
-        f"The catalog cannot be used: {what}. Correct it, or make a new one with --discover and "
-        "select from it."
-    )
-
-
-def _choice(choices: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> bool | None:
-    """Return what the catalog says of a stream or property: wanted, not wanted, or nothing."""
-    inclusion = choices.get("inclusion", schema.get("inclusion"))
-    if inclusion in ("automatic", "unsupported"):
-        return bool(inclusion == "automatic")
-    for member, place in (("selected", choices), ("selected", schema),
-                          ("selected-by-default", choices)):  # fmt: skip
-        if (said := _as_bool(place.get(member), f"{member} of {where}")) is not None:
-            return said
-    return None
-
-
-def _as_bool(value: Any, where: str) -> bool | None:
-    text = value.strip().lower() if isinstance(value, str) else value
-    for word, meaning in (("true", True), ("false", False), (None, None)):
-        if text == word or text is meaning:
-            return meaning
-    _refuse(f"{where} is {json.dumps(value)[:MAX_SHOWN]}, neither true nor false")
-
-
-def _unmet_requests(stream: Stream, entry: _Entry, keys: list[str]) -> list[str]:
+def _unmet_requests(stream: Stream, entry: Entry, keys: list[str]) -> list[str]:
     """Return a warning for each thing that the catalog asks of a stream and does not get."""
     root, warnings = entry.choices.get((), {}), []
     asked_keys = [root.get("table-key-properties"), entry.own.get("key_properties")]
@@ -322,7 +199,7 @@ def _unmet_requests(stream: Stream, entry: _Entry, keys: list[str]) -> list[str]
         f"The catalog deselects {stream.name}.{name}, which is part of the stream's key and is "
         "written all the same. To keep it out, deselect the stream."
         for name in keys
-        if _as_bool(entry.choices.get(("properties", name), {}).get("selected"), name) is False
+        if as_bool(entry.choices.get(("properties", name), {}).get("selected"), name) is False
     ]
 
 
@@ -336,7 +213,7 @@ def _column(declared: ValueType, own: dict[str, Any] | None) -> ValueType:
     return replace(declared, as_text=as_text)
 
 
-def _selection(stream: Stream, entry: _Entry, config: Config) -> Selection:
+def _selection(stream: Stream, entry: Entry, config: Config) -> Selection:
     own = _schema(stream, config)["properties"]
     keys = _keys(stream, config)
     # A key is what it is, whatever an edited catalog says of it or leaves out.
