@@ -6,7 +6,7 @@ catalog_file.py reads what users give; here it meets what the streams have.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from typing import Any
 
@@ -23,6 +23,7 @@ from tap_fullstory.catalog_file import (
 from tap_fullstory.columns import ValueType, value_type
 from tap_fullstory.config import Config
 from tap_fullstory.errors import UsageError
+from tap_fullstory.privacy import NO_RULES, Fate, FieldRules, field_patterns
 from tap_fullstory.streams import CUSTOM_VARS as CUSTOM_VARS
 from tap_fullstory.streams import EVENTS, STREAMS, Stream, stream_named
 
@@ -47,7 +48,8 @@ class Selection:
     `name` is the stream's name in messages. `columns` are the selected properties by name, in the
     catalog's order, without EventDigest and the stream's overflow property (CustomVars, or extra);
     `keeps_overflow` tells whether that is selected. `dropped` are the names that the catalog
-    deselects. `schema` is what the SCHEMA message carries.
+    deselects or the config excludes. `schema` is what the SCHEMA message carries. `rules` are what
+    the config makes of fields, whether the catalog lists them or not.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Selection:
     schema: dict[str, Any]
     key_properties: list[str]
     stream: Stream = EVENTS
+    rules: FieldRules = field(default=NO_RULES, compare=False)
 
 
 def discover(config: Config | None = None) -> dict[str, Any]:
@@ -109,6 +112,9 @@ def is_custom(name: str) -> bool:
 def _entry(stream: Stream, config: Config | None) -> dict[str, Any]:
     schema = _schema(stream, config)
     keys = _keys(stream, config)
+    if config is not None:
+        rules = _rules(stream, stream.name, config, check=stream.selected_by_default)
+        schema["properties"] = rules.schema(schema["properties"])
     entries = metadata.to_map(
         metadata.get_standard_metadata(
             schema=schema,
@@ -127,6 +133,32 @@ def _entry(stream: Stream, config: Config | None) -> dict[str, Any]:
         "schema": schema,
         "metadata": metadata.to_list(entries),
     }
+
+
+def _rules(stream: Stream, renamed: str, config: Config, *, check: bool = True) -> FieldRules:
+    """Return what the config makes of a stream's fields. With `check`, raises UsageError if that
+    cannot be.
+    """
+    keys = _keys(stream, config)
+    patterns = field_patterns(config.exclude_fields, config.hash_fields)
+    rules = FieldRules((stream.name, renamed), patterns, config.hash_key or "", keys)
+    needed = dict.fromkeys(keys, "part of the stream's key")
+    needed |= {stream.replication_key: "its replication key"} if stream.replication_key else {}
+    for name, why in needed.items() if check else ():
+        for pattern in rules.matching(name):
+            # A hash identifies a row as well as the value does; it is no date, nor a digest.
+            if pattern.fate is Fate.EXCLUDED or name in (stream.replication_key, EVENT_DIGEST):
+                raise UsageError(
+                    f"Config key {pattern.setting}: {pattern.text!r} matches {name} of "
+                    f"{stream.name}, {why}, which must be written as it is. Use a pattern that "
+                    "does not match it, or deselect the stream."
+                )
+    if check and rules.fate(stream.overflow) is Fate.HASHED:
+        raise UsageError(
+            f"Config key hash_fields: {stream.overflow} of {stream.name} cannot be hashed as a "
+            "whole. Name the variables in it, such as user_*, or exclude it."
+        )
+    return rules
 
 
 def _keys(stream: Stream, config: Config | None) -> list[str]:
@@ -216,8 +248,11 @@ def _column(declared: ValueType, own: dict[str, Any] | None) -> ValueType:
 def _selection(stream: Stream, entry: Entry, config: Config) -> Selection:
     own = _schema(stream, config)["properties"]
     keys = _keys(stream, config)
+    rules = _rules(stream, entry.name, config)
     # A key is what it is, whatever an edited catalog says of it or leaves out.
     listed = {**(entry.properties or {}), **{key: own[key] for key in keys}}
+    excluded = {name for name in (*own, *listed) if rules.fate(name) is Fate.EXCLUDED}
+    listed = rules.schema(listed)
     columns: dict[str, ValueType] = {}
     dropped = {
         breadcrumb[1]
@@ -238,7 +273,7 @@ def _selection(stream: Stream, entry: Entry, config: Config) -> Selection:
             }
         elif choice is False:
             dropped.add(name)
-    keeps_overflow = entry.choice(stream.overflow) is not False
+    keeps_overflow = entry.choice(stream.overflow) is not False and stream.overflow not in excluded
     if keeps_overflow:
         properties[stream.overflow] = own[stream.overflow]
     if EVENT_DIGEST in keys:
@@ -246,9 +281,10 @@ def _selection(stream: Stream, entry: Entry, config: Config) -> Selection:
     return Selection(
         name=entry.name,
         columns=columns,
-        dropped=frozenset(dropped - {stream.overflow}),
+        dropped=frozenset((dropped | excluded) - {stream.overflow}),
         keeps_overflow=keeps_overflow,
         schema={"type": "object", "properties": properties},
         key_properties=keys,
         stream=stream,
+        rules=rules,
     )

@@ -83,7 +83,7 @@ class ValueType:
         if self.names and kind not in self.names:
             coerced = None
             if kind == "number" and "integer" in self.names:
-                coerced = _as_integer(value)
+                coerced = as_integer(value)
             if coerced is None and self.as_text and kind in ("number", "boolean"):
                 coerced = b'"%b"' % value
             return coerced
@@ -148,7 +148,8 @@ def value_type(schema: Mapping[str, Any]) -> ValueType:
     )
 
 
-def _as_integer(number: bytes) -> bytes | None:
+def as_integer(number: bytes) -> bytes | None:
+    """Return a JSON number as an integer, such as 10 for `1e1`; None if it is not one."""
     if _INTEGER.fullmatch(number):
         return number
     if len(number) > MAX_DIGITS:

@@ -58,7 +58,7 @@ def _config(options: Namespace, signals: Signals, now: datetime) -> Config:
     raw = read_json(options.config, "config", signals) if raw is None else raw
     config = parse_config(raw, now)
     configure_logs(config.log_level, config.log_format)
-    redact_logs([config.api_key])
+    redact_logs([config.api_key, config.hash_key or ""])
     for warning in config_warnings(raw, config, now):
         LOGGER.warning("%s", warning)
     return config

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tap_fullstory.bundle import Bundle
-from tap_fullstory.catalog import is_custom
+from tap_fullstory.catalog import Selection, is_custom
 from tap_fullstory.counts import BoundedCounter, format_counts
+from tap_fullstory.privacy import unused_patterns
 from tap_fullstory.records.encoder import EncodingStats
+from tap_fullstory.streams import STREAMS
 
 LOGGER = logging.getLogger(__name__)
 
@@ -55,6 +57,17 @@ def report_undeclared(stream: str, undeclared: BoundedCounter, keeps_overflow: b
             "a newer version of this tap; if FullStory has added a field that it does not know "
             "yet, please report it", stream, _how_many(fields), fate, format_counts(fields),
         )  # fmt: skip
+
+
+def report_unused(selections: Sequence[Selection]) -> None:
+    """Log at a run's end which patterns of the config matched no field of what it read."""
+    unused = unused_patterns((one.rules for one in selections), (one.name for one in STREAMS))
+    if unused:
+        LOGGER.warning(
+            "Nothing that this run read matches %s. If that is not as it should be, compare the "
+            "spelling with what --discover prints: upper and lower case differ",
+            ", ".join(f"{pattern.text} of {pattern.setting}" for pattern in unused),
+        )
 
 
 def _those(counts: BoundedCounter, wanted: Callable[[str], bool]) -> BoundedCounter:

@@ -8,6 +8,7 @@ from typing import Any
 from tap_fullstory.setting_types import (
     BOOL,
     IDS,
+    SECRET,
     TIMESTAMP,
     URL,
     SettingType,
@@ -16,10 +17,14 @@ from tap_fullstory.setting_types import (
     header_text,
     int_choice,
     int_range,
+    names,
 )
 from tap_fullstory.version import __version__
 
 API_KEY_VARIABLE = "TAP_FULLSTORY_API_KEY"
+HASH_KEY_VARIABLE = "TAP_FULLSTORY_HASH_KEY"
+
+_FIELDS = "a list of names or shell patterns, such as UserEmail, user_* or users.email"
 
 
 @dataclass(frozen=True)
@@ -194,6 +199,31 @@ SETTINGS: tuple[Setting, ...] = (
         "Adds the column `EventDigest`, a digest of the event as FullStory sent it, and makes it "
         "the key: for targets that upsert.",
         default=False,
+    ),
+    Setting(
+        "exclude_fields",
+        names(_FIELDS),
+        "Fields that never leave the tap, whatever the catalog lists: names or shell patterns, at "
+        "any depth of a record, also after the stream's name and a dot (`users.email`).",
+        default=[],
+        default_text="none",
+    ),
+    Setting(
+        "hash_fields",
+        names(_FIELDS),
+        "Fields, named in the same way, whose values are replaced by their hash: 32 hexadecimal "
+        "digits of HMAC-SHA256 under `hash_key`. Equal values have equal hashes in every column, "
+        "stream and run.",
+        default=[],
+        default_text="none",
+    ),
+    Setting(
+        "hash_key",
+        SECRET,
+        "The key of these hashes, a secret. May come from the environment variable "
+        f"`{HASH_KEY_VARIABLE}` instead.",
+        default_text="required with hash_fields",
+        secret=True,
     ),
     Setting(
         "log_level",

@@ -24,6 +24,7 @@ from tap_fullstory.errors import (
     TapError,
 )
 from tap_fullstory.messages import MessageWriter
+from tap_fullstory.report import report_unused
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import RestStream
@@ -86,6 +87,8 @@ def sync(
             causes.append(error)
             state = writer.last_state or state
     writer.state(states.with_currently_syncing(state, None))
+    if summary.events or summary.records:
+        report_unused(ordered)
     if failures:
         raise StreamsFailed(failures, len(ordered), causes)
 

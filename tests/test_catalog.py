@@ -393,3 +393,66 @@ def test_a_catalog_of_another_tap(discovered):
     for entry in other["metadata"]:
         entry["metadata"].pop("selected-by-default", None)
     assert [chosen.name for chosen in catalog.select(discovered, config())] == ["events"]
+
+
+# --- what the config excludes and hashes ---
+
+
+def test_discovery_offers_no_excluded_column_and_hashed_ones_as_text():
+    made = catalog.discover(config(exclude_fields="UserEmail, user_*", **HASHING))
+    plain = catalog.discover()
+    assert set(properties(plain)) - set(properties(made)) == {"UserEmail"}
+    assert ("properties", "UserEmail") not in metadata_of(made)
+    assert properties(made)["UserId"]["type"] == ["null", "string"]
+    (individuals,) = [s for s in made["streams"] if s["stream"] == "individuals"]
+    assert individuals["schema"]["properties"]["IndvId"]["type"] == ["string"]
+    chosen = selection(json.loads(json.dumps(made)), exclude_fields="UserEmail, user_*", **HASHING)
+    # The same from a catalog that was made without them.
+    edited = json.loads(json.dumps(plain))
+    properties(edited)["user_plan_str"] = {"type": ["null", "string"], "selected": True}
+    assert selection(edited, exclude_fields="UserEmail, user_*", **HASHING).schema == chosen.schema
+
+
+HASHING: dict[str, Any] = {"hash_fields": ["UserId", "IndvId"], "hash_key": "0123456789abcdef"}
+
+
+@pytest.mark.parametrize(
+    ("streams", "settings", "words"),
+    [
+        (
+            ["events"],
+            {"exclude_fields": "EventSt*"},
+            "exclude_fields: 'EventSt*' matches EventStart",
+        ),
+        (["events"], {"exclude_fields": "*"}, "matches EventStart of events, its replication key"),
+        (["events"], {"exclude_fields": "EventDigest", "event_digest": True}, "part of the stream"),
+        (["events"], {**HASHING, "hash_fields": "E*", "event_digest": True}, "matches EventDigest"),
+        (["events"], {**HASHING, "hash_fields": "EventStart"}, "hash_fields: 'EventStart' matches"),
+        (
+            ["events"],
+            {**HASHING, "hash_fields": "Custom*"},
+            "CustomVars of events cannot be hashed",
+        ),
+        (["users"], {"exclude_fields": "users.id"}, "matches id of users, part of the stream"),
+        (["users"], {**HASHING, "hash_fields": "extra"}, "extra of users cannot be hashed"),
+        (["geo_settings_history"], {"exclude_fields": "lastUpdated"}, "matches lastUpdated of geo"),
+        (["individuals"], {"exclude_fields": "*.IndvId"}, "matches IndvId of individuals"),
+        (
+            ["events", "users"],
+            {"exclude_fields": "id, EventDigest, events.id"},
+            "matches id of users",
+        ),
+    ],
+)
+def test_keys_cannot_be_excluded(discovered, streams, settings, words):
+    for entry in discovered["streams"]:
+        entry["selected"] = entry["stream"] in streams
+    with pytest.raises(UsageError) as refusal:
+        catalog.select(discovered, config(**settings))
+    assert words in str(refusal.value)
+    if streams == ["events"]:
+        with pytest.raises(UsageError, match="Config key"):
+            catalog.discover(config(**settings))
+    for entry in discovered["streams"]:
+        entry["selected"] = entry["stream"] == "segments"
+    assert catalog.select(discovered, config(exclude_fields="IndvId, lastUpdated", **HASHING))

@@ -86,6 +86,20 @@ BOOL = Expected(
     "true or false",
 )
 
+FIELDS = Expected(
+    (),
+    [
+        (["UserEmail", "user_*", "UserEmail"], ("UserEmail", "user_*")),
+        ("UserEmail", ("UserEmail",)),
+        (" users.email , user_* ,", ("users.email", "user_*")),
+        ('["a, b", "c"]', ("a, b", "c")),
+        ("[ab]*, c", ("[ab]*", "c")),
+        ([], ()),
+        ("[]", ()),
+    ],
+    [True, 1, {"a": 1}, [1], [""], [None], [["a"]], '["a", 1]', '["a"', ["\ud800"]],
+    "a list of names or shell patterns",
+)  # fmt: skip
 CONTRACT: dict[str, Expected] = {
     "api_key": Expected(
         None,
@@ -147,6 +161,11 @@ CONTRACT: dict[str, Expected] = {
         "object or string",
     ),
     "event_digest": BOOL,
+    "exclude_fields": FIELDS,
+    "hash_fields": FIELDS,
+    "hash_key": Expected(
+        None, [("a secret", "a secret"), (" a b\n", "a b")], ["  ", 1, [], "\ud800"], "text"
+    ),
     "log_level": Expected(
         "INFO",
         [("DEBUG", "DEBUG"), ("warning", "WARNING")],
@@ -161,8 +180,12 @@ CONTRACT: dict[str, Expected] = {
 }  # fmt: skip
 
 
+SECRETS = {"api_key", "hash_key"}
+
+
 def parsed(name: str, value: Any) -> Any:
-    return getattr(parse_config({"api_key": KEY, name: value}, NOW, {}), name)
+    given = {"api_key": KEY, "hash_key": KEY, name: value}
+    return getattr(parse_config(given, NOW, {}), name)
 
 
 def cases(kind: str) -> list[Any]:
@@ -211,10 +234,10 @@ def test_bad_values(name, value):
     assert f"Config key {name}:" in text
     assert CONTRACT[name].allowed in text
     assert [word for word in CONTRACT[name].never if word in text] == []
-    assert ("the value given" in text) is (name == "api_key")
+    assert ("the value given" in text) is (name in SECRETS)
 
 
-@pytest.mark.parametrize("name", sorted(set(CONTRACT) - {"api_key", "data_export_url", "api_url"}))
+@pytest.mark.parametrize("name", sorted(set(CONTRACT) - SECRETS - {"data_export_url", "api_url"}))
 def test_a_refusal_names_the_value(name):
     value = CONTRACT[name].bad[0]
     with pytest.raises(UsageError) as refusal:
@@ -259,9 +282,27 @@ def test_the_config_goes_before_the_environment():
     assert parse_config({"api_key": KEY}, NOW, environment).api_key == KEY
 
 
-def test_repr_hides_the_key():
-    config = parse_config({"api_key": KEY}, NOW, {})
+def test_repr_hides_the_keys():
+    config = parse_config({"api_key": KEY, "hash_key": "another secret"}, NOW, {})
     assert KEY not in repr(config)
+    assert "another" not in repr(config)
+
+
+def test_hash_fields_need_a_key_from_config_or_environment():
+    raw = {"api_key": KEY, "hash_fields": ["UserEmail"]}
+    environment = {"TAP_FULLSTORY_HASH_KEY": "from the environment"}
+    with pytest.raises(UsageError, match=r"hash_fields and no hash_key.*TAP_FULLSTORY_HASH_KEY"):
+        parse_config(raw, NOW, {})
+    assert parse_config(raw, NOW, environment).hash_key == "from the environment"
+    assert parse_config({**raw, "hash_key": "own"}, NOW, environment).hash_key == "own"
+    assert parse_config({"api_key": KEY}, NOW, {}).hash_key is None
+
+
+def test_a_refusal_does_not_repeat_the_hash_key_either():
+    raw = {"api_key": KEY, "hash_key": " my-secret ", "start_date": "after my-secret"}
+    with pytest.raises(UsageError) as refusal:
+        parse_config(raw, NOW, {})
+    assert "'after ***'" in str(refusal.value)
 
 
 # --- what is warned about ---
@@ -294,6 +335,7 @@ def test_known_keys_are_not_warned_about():
         ({"start_date": "2026-06-01", "end_date": "2026-06-01"}, "not before end_date"),
         ({"start_date": "2026-06-02", "end_date": "2026-06-01"}, "not before end_date"),
         ({"start_date": "2026-06-03"}, "in the future"),
+        ({"hash_key": "k" * 15}, "hash_key in the config has fewer than 16 characters"),
         ({"workers": 2}, "workers in the config no longer does anything"),
         ({"api_key": "eu1.k", "api_url": "https://api.fullstory.com"}, "eu1. belongs to"),
         ({"api_key": "na1.k", "api_url": "https://api.eu1.fullstory.com"}, "na1. belongs to"),
@@ -309,6 +351,7 @@ def test_what_is_not_meant_perhaps(given, words):
     [
         {"start_date": "2026-06-01", "end_date": "2026-06-02"},
         {"workers": 1},
+        {"hash_key": "k" * 16},
         {"api_key": "eu1.k", "api_url": "https://api.eu1.fullstory.com/"},
         {"api_key": "eu1.k", "api_url": "http://127.0.0.1:8080"},
         {"api_key": "old-key", "api_url": "https://api.eu1.fullstory.com"},
@@ -394,6 +437,9 @@ def test_every_value_as_a_string(sandbox):
         "custom_vars_format": "string",
         "workers": "1",
         "event_digest": "true",
+        "exclude_fields": "PageIp, user_*",
+        "hash_fields": '["UserEmail"]',
+        "hash_key": "0123456789abcdef",
         "log_level": "DEBUG",
         "log_format": "text",
         "discover_custom_vars": "false",

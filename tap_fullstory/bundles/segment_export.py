@@ -335,14 +335,16 @@ def export_fields(selection: Selection, prefixes: tuple[str, ...]) -> tuple[str,
 
     FullStory refuses a field that is named twice, and sends a custom variable only if it is named,
     or its kind is, as `user_*` ("Create Segment Export"; `page_*` is in hauser's
-    warehouse/schema.go). CustomVars takes all of them; one that is deselected is left out later.
+    warehouse/schema.go). CustomVars takes all of them, but for kinds that the config excludes as a
+    whole; one that is deselected is left out later.
     """
     names = {name for name in selection.columns if name != BUNDLES_ONLY}
     if selection.keeps_overflow:
-        if all(map(is_custom, selection.dropped - {BUNDLES_ONLY})):
+        kinds = [prefix for prefix in prefixes if not selection.rules.excludes_all(prefix)]
+        if len(kinds) == len(prefixes) and all(map(is_custom, selection.dropped - {BUNDLES_ONLY})):
             return None
         names = {name for name in names if not is_custom(name)}
-        names |= {f"{prefix}*" for prefix in prefixes}
+        names |= {f"{prefix}*" for prefix in kinds}
     return tuple(sorted(names))
 
 

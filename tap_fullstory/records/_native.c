@@ -50,7 +50,9 @@ enum {
     MAX_IDLE_BYTES = 1 << 20, /* of a buffer, between two chunks */
 };
 
-typedef enum { KEPT, DROPPED, UNDECLARED } Role;
+/* What becomes of a key's values: those of HASHED keys, declared or not, are replaced by what
+   `hash_value` makes of them. */
+typedef enum { KEPT, DROPPED, UNDECLARED, HASHED, UNDECLARED_HASHED } Role;
 
 /* What becomes of one value. */
 typedef enum { FITS, NULLED, FALLBACK, INVALID } Fit;
@@ -100,6 +102,8 @@ typedef struct {
     Buffer undeclared; /* Key *: the undeclared keys of the current event */
     Buffer counted;    /* Key *: those of the chunk */
     uint64_t event;
+    PyObject *role_of;    /* of an undeclared key, a function of its name; NULL: UNDECLARED */
+    PyObject *hash_value; /* a function of a JSON value, as bytes, that returns another one */
     int line_breaks; /* whether the current event has any between its tokens */
     int busy;        /* inside `encode`, which `fallback` must not enter again */
 } Scanner;
@@ -261,6 +265,19 @@ add_key(Scanner *self, Text name, size_t length, Role role, int types, int items
     *slot_of(self, name, length, key->hash) = key;
     self->keys++;
     return key;
+}
+
+/* The role of a key that is not declared; -1 with an exception set. */
+static int
+undeclared_role(Scanner *self, Text name, size_t length)
+{
+    if (self->role_of == NULL)
+        return UNDECLARED;
+    PyObject *role = PyObject_CallFunction(self->role_of, "s#", name, (Py_ssize_t)length);
+    long value = role == NULL ? -1 : PyLong_AsLong(role);
+    Py_XDECREF(role);
+    assert(value == UNDECLARED || value == DROPPED || value == UNDECLARED_HASHED || value == -1);
+    return (int)value;
 }
 
 /* --- JSON --- */
@@ -648,7 +665,7 @@ check_items(Scanner *self, Text *at, Text end, int types)
 static inline Fit
 check_member(Scanner *self, Text *at, Text end, const Key *key)
 {
-    if (key == NULL || key->role != KEPT) {
+    if (key == NULL || key->role != KEPT) { /* also HASHED: of any type */
         if (*at < end && **at == '"') /* most are strings: worth being inlined */
             *at = string_end(*at + 1, end);
         else
@@ -767,7 +784,8 @@ read_key(Scanner *self, Text *at, Text end, Key *before, Key **found)
         return WRITTEN;
     key = *slot_of(self, name, length, hash_of(self, name, length));
     if (key == NULL && self->registered < MAX_REGISTERED_KEYS && length <= MAX_KEY_BYTES) {
-        if ((key = add_key(self, name, length, UNDECLARED, ANYTHING, 0)) == NULL)
+        int role = undeclared_role(self, name, length);
+        if (role < 0 || (key = add_key(self, name, length, (Role)role, ANYTHING, 0)) == NULL)
             return RAISED;
         self->registered++;
     }
@@ -775,6 +793,21 @@ read_key(Scanner *self, Text *at, Text end, Key *before, Key **found)
         before->next = key;
     *found = key;
     return WRITTEN;
+}
+
+/* Write the hash of a value. */
+static int
+append_hash(Scanner *self, Buffer *out, Text value, Text value_end)
+{
+    assert(value < value_end);
+    PyObject *hash
+        = PyObject_CallFunction(self->hash_value, "y#", value, (Py_ssize_t)(value_end - value));
+    char *bytes;
+    Py_ssize_t length;
+    int done = hash != NULL && PyBytes_AsStringAndSize(hash, &bytes, &length) == 0
+        && append(out, bytes, (size_t)length);
+    Py_XDECREF(hash);
+    return done;
 }
 
 /* Take an undeclared key, from its opening quote at `name`, and its value, for CustomVars. */
@@ -787,7 +820,9 @@ append_undeclared(Scanner *self, Key *key, Text name, Text name_end, Text value,
     if (!self->keeps_custom_vars)
         return 1;
     return (custom->length == 0 || append(custom, ",", 1)) && append_span(custom, name, name_end)
-        && append(custom, ":", 1) && append_span(custom, value, value_end);
+        && append(custom, ":", 1)
+        && (key->role == UNDECLARED_HASHED ? append_hash(self, custom, value, value_end)
+                                           : append_span(custom, value, value_end));
 }
 
 /* The key at a place in `undeclared` or `counted`. */
@@ -811,6 +846,15 @@ count_undeclared(Scanner *self)
         key->count++;
     }
     return 1;
+}
+
+/* Whether an object is in a value, whose members have rules of their own; perhaps also where one
+   only seems to be, in a text. */
+static inline int
+may_have_members(Text value, Text value_end)
+{
+    return (*value == '{' || *value == '[')
+        && memchr(value, '{', (size_t)(value_end - value)) != NULL;
 }
 
 /* Write the record of the event whose `{` is at `*start`, and go to the event's end. */
@@ -853,10 +897,12 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
         if (fit == INVALID)
             return NOT_VALID;
         needs_fallback |= fit == FALLBACK;
+        if (self->role_of != NULL && key != NULL && (key->role == KEPT || key->role == UNDECLARED))
+            needs_fallback |= may_have_members(value, at);
 
         if (needs_fallback) /* what `out` has of this event will be removed */
             ;
-        else if (key->role == KEPT) {
+        else if (key->role == KEPT || key->role == HASHED) {
             if (span == NULL)
                 span = name;
             span_end = at;
@@ -865,12 +911,18 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
                     return RAISED;
                 span = NULL;
             }
+            else if (key->role == HASHED) {
+                if (!append_members(out, span, value, record)
+                    || !append_hash(self, out, value, at))
+                    return RAISED;
+                span = NULL;
+            }
         }
         else {
             if (!append_members(out, span, span_end, record))
                 return RAISED;
             span = NULL;
-            if (key->role == UNDECLARED
+            if (key->role != DROPPED
                 && !append_undeclared(self, key, name, name_end, value, at))
                 return RAISED;
         }
@@ -1109,6 +1161,8 @@ scanner_dealloc(PyObject *object)
     release(&self->custom);
     release(&self->undeclared);
     release(&self->counted);
+    Py_XDECREF(self->role_of);
+    Py_XDECREF(self->hash_value);
     freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
     free_object(self);
     Py_DECREF(type);
@@ -1117,13 +1171,15 @@ scanner_dealloc(PyObject *object)
 static PyObject *
 scanner_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"declared", "custom_vars", "as_text", "seed", NULL};
-    PyObject *declared;
+    static char *names[]
+        = {"declared", "custom_vars", "as_text", "seed", "role_of", "hash_value", NULL};
+    PyObject *declared, *role_of = Py_None, *hash_value = Py_None;
     int custom_vars, as_text;
     const char *seed;
     Py_ssize_t seed_length;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!ppy#", names, &PyDict_Type, &declared,
-                                     &custom_vars, &as_text, &seed, &seed_length))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!ppy#|OO", names, &PyDict_Type, &declared,
+                                     &custom_vars, &as_text, &seed, &seed_length, &role_of,
+                                     &hash_value))
         return NULL;
     if (seed_length != SEED_BYTES)
         return PyErr_Format(PyExc_ValueError, "seed must be %d bytes", SEED_BYTES);
@@ -1133,6 +1189,8 @@ scanner_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     self->keeps_custom_vars = custom_vars;
     self->custom_vars_as_text = as_text;
+    self->role_of = role_of == Py_None ? NULL : Py_NewRef(role_of);
+    self->hash_value = hash_value == Py_None ? NULL : Py_NewRef(hash_value);
     memcpy(self->seed, seed, sizeof self->seed);
     if (!grow(self) || !add_declared(self, declared)) {
         Py_DECREF(self);
@@ -1150,10 +1208,12 @@ static PyMethodDef methods[] = {
 };
 
 PyDoc_STRVAR(scanner_doc,
-"Scanner(declared, custom_vars, as_text, seed)\n--\n\n"
+"Scanner(declared, custom_vars, as_text, seed, role_of=None, hash_value=None)\n--\n\n"
 "Encodes the events of one stream as RECORD lines; registers undeclared keys on the way.\n\n"
 "`declared` has the role, types and item types of each key that the catalog lists. `seed` is of\n"
-"SEED_BYTES random bytes, for the hashes of keys.");
+"SEED_BYTES random bytes, for the hash table of keys. `role_of` tells the role of a key that is\n"
+"not declared, by its name. `hash_value` returns the JSON value, as bytes, that replaces the value\n"
+"of a HASHED key.");
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)scanner_doc},
@@ -1176,6 +1236,9 @@ static const struct {
 } constants[] = {
     {"KEPT", KEPT},
     {"DROPPED", DROPPED},
+    {"UNDECLARED", UNDECLARED},
+    {"HASHED", HASHED},
+    {"UNDECLARED_HASHED", UNDECLARED_HASHED},
     {"STRING", STRING},
     {"NUMBER", NUMBER},
     {"INTEGER", INTEGER},

@@ -2,6 +2,9 @@ from collections.abc import Callable
 
 KEPT: int
 DROPPED: int
+UNDECLARED: int
+HASHED: int
+UNDECLARED_HASHED: int
 
 STRING: int
 NUMBER: int
@@ -26,6 +29,8 @@ class Scanner:
         custom_vars: bool,
         as_text: bool,
         seed: bytes,
+        role_of: Callable[[str], int] | None = None,
+        hash_value: Callable[[bytes], bytes] | None = None,
     ) -> None: ...
     def encode(
         self,

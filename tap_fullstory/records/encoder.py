@@ -6,7 +6,6 @@ over what it does not handle.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,13 +16,12 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw
 
-from tap_fullstory.catalog import CUSTOM_VARS, EVENT_DIGEST, Selection
+from tap_fullstory.catalog import CUSTOM_VARS, Selection
 from tap_fullstory.columns import ValueType
 from tap_fullstory.counts import MAX_NAME_LENGTH, BoundedCounter
 from tap_fullstory.json_text import (
     DECODE_ERRORS,
     MAX_DEPTH,
-    WHITESPACE,
     check_depth,
     decode_items,
     decode_members,
@@ -34,6 +32,7 @@ from tap_fullstory.json_text import (
     without_line_breaks,
 )
 from tap_fullstory.messages import RecordEnvelope
+from tap_fullstory.records.digest import digest_member
 from tap_fullstory.records.native import NativeEncoder, is_available
 from tap_fullstory.times import parse_rfc3339
 
@@ -100,6 +99,7 @@ class RecordEncoder:
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self._dropped = selection.dropped
+        self._rules = selection.rules
         self._keeps_overflow = selection.keeps_overflow
         self._text_custom_vars = text_custom_vars
         self._digest = digest
@@ -121,6 +121,7 @@ class RecordEncoder:
                 self._record_or_none,
                 custom_vars=self._keeps_overflow,
                 as_text=text_custom_vars,
+                rules=selection.rules,
             )
 
     def encode(
@@ -204,7 +205,7 @@ class RecordEncoder:
                 self._stats.before_bookmark += 1
                 continue
             if self._digest:
-                record = _add_member(record, _digest_member(original))
+                record = _add_member(record, digest_member(original))
             records.append(record)
         yield Batch(events, end, envelope.lines(records), None, self._stats)
 
@@ -247,6 +248,8 @@ class RecordEncoder:
         kept: list[bytes] = []
         custom: list[bytes] = []
         columns = self._columns
+        if self._rules:
+            members = self._rules.apply(members)
         for name, value in zip(members, map(bytes, members.values()), strict=True):
             declared = columns.get(name)
             if declared is not None:
@@ -313,27 +316,6 @@ class RecordEncoder:
             self._stats.undeclared.add_all(undeclared)
             if not self._keeps_overflow:
                 self._stats.dropped.add_all(undeclared)
-
-
-def event_digest(event: bytes) -> str:
-    """Return BLAKE2b-128, in hexadecimal, of an event without the whitespace between its tokens."""
-    try:
-        compact = msgspec.json.format(event, indent=-1)
-    except DECODE_ERRORS:  # half a surrogate pair, which counts as it came
-        compact = _without_whitespace(event)
-    return hashlib.blake2b(compact, digest_size=16).hexdigest()
-
-
-def _without_whitespace(json_text: bytes) -> bytes:
-    """Return the same JSON without whitespace between tokens, all tokens as they are spelled."""
-    # Without escapes each quote begins or ends a string; raw control characters are not in JSON.
-    parts = json_text.replace(rb"\\", b"\x00").replace(rb"\"", b"\x01").split(b'"')
-    parts[::2] = [part.translate(None, WHITESPACE) for part in parts[::2]]
-    return b'"'.join(parts).replace(b"\x01", rb"\"").replace(b"\x00", rb"\\")
-
-
-def _digest_member(event: bytes) -> bytes:
-    return f'"{EVENT_DIGEST}":"{event_digest(event)}"'.encode()
 
 
 def _add_member(record: bytes, member: bytes) -> bytes:

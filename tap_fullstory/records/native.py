@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from tap_fullstory.columns import ValueType
 from tap_fullstory.json_text import NestedTooDeeply, needs_no_escape
+from tap_fullstory.privacy import NO_RULES, Fate, FieldRules
 
 try:
     from tap_fullstory.records import _native
@@ -30,7 +31,8 @@ class NativeEncoder:
     """Encodes chunks of events as RECORD lines with the compiled scanner.
 
     `dropped` are declared keys whose values are not wanted. `fallback` makes the record of an event
-    that the scanner does not handle, or returns None if it is not valid.
+    that the scanner does not handle, or returns None if it is not valid. `rules` are for all keys,
+    declared or not.
     """
 
     def __init__(
@@ -41,13 +43,28 @@ class NativeEncoder:
         *,
         custom_vars: bool,
         as_text: bool,
+        rules: FieldRules = NO_RULES,
     ) -> None:
         declared = {name: (_native.KEPT, *_types(column)) for name, column in columns.items()}
+        hashed = [name for name in columns if rules.fate(name) is Fate.HASHED]
+        declared.update(dict.fromkeys(hashed, (_native.HASHED, _native.ANYTHING, 0)))
         declared.update(dict.fromkeys(dropped, (_native.DROPPED, _native.ANYTHING, 0)))
         # The scanner compares keys as bytes; those with escapes it leaves to the fallback.
         unescaped = {name: row for name, row in declared.items() if needs_no_escape(name)}
         seed = os.urandom(_native.SEED_BYTES)
-        self._scanner = _native.Scanner(unescaped, custom_vars, as_text, seed)
+        roles = {
+            Fate.KEPT: _native.UNDECLARED,
+            Fate.EXCLUDED: _native.DROPPED,
+            Fate.HASHED: _native.UNDECLARED_HASHED,
+        }
+        self._scanner = _native.Scanner(
+            unescaped,
+            custom_vars,
+            as_text,
+            seed,
+            role_of=(lambda name: roles[rules.fate(name)]) if rules else None,
+            hash_value=rules.hash if rules else None,
+        )
         self._fallback = fallback
 
     def encode(
