@@ -23,11 +23,12 @@ from tap_fullstory.catalog_file import (
 from tap_fullstory.columns import ValueType, value_type
 from tap_fullstory.config import Config
 from tap_fullstory.errors import UsageError
-from tap_fullstory.privacy import NO_RULES, Fate, FieldRules, field_patterns
+from tap_fullstory.privacy import NO_RULES, EventFilter, Fate, FieldRules, field_patterns
 from tap_fullstory.streams import CUSTOM_VARS as CUSTOM_VARS
 from tap_fullstory.streams import EVENTS, STREAMS, Stream, stream_named
 
 EVENT_DIGEST = "EventDigest"
+EVENT_TYPE = "EventType"
 # developer.fullstory.com, "Create Segment Export": user_ and evt_; page_ is in FullStory's own
 # exporter (github.com/fullstorydev/hauser, warehouse/schema.go, wildcardFields).
 CUSTOM_PREFIXES = ("user_", "evt_", "page_")
@@ -49,7 +50,8 @@ class Selection:
     catalog's order, without EventDigest and the stream's overflow property (CustomVars, or extra);
     `keeps_overflow` tells whether that is selected. `dropped` are the names that the catalog
     deselects or the config excludes. `schema` is what the SCHEMA message carries. `rules` are what
-    the config makes of fields, whether the catalog lists them or not.
+    the config makes of fields, whether the catalog lists them or not. `event_filter` tells which
+    events are written; None: all.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Selection:
     key_properties: list[str]
     stream: Stream = EVENTS
     rules: FieldRules = field(default=NO_RULES, compare=False)
+    event_filter: EventFilter | None = None
 
 
 def discover(config: Config | None = None) -> dict[str, Any]:
@@ -157,6 +160,11 @@ def _rules(stream: Stream, renamed: str, config: Config, *, check: bool = True) 
         raise UsageError(
             f"Config key hash_fields: {stream.overflow} of {stream.name} cannot be hashed as a "
             "whole. Name the variables in it, such as user_*, or exclude it."
+        )
+    if check and config.event_types and rules.fate(EVENT_TYPE) is Fate.EXCLUDED:
+        raise UsageError(
+            f"Config key exclude_fields: it matches {EVENT_TYPE}, by which event_types chooses "
+            "events. Take one of the two out of the config."
         )
     return rules
 
@@ -287,4 +295,5 @@ def _selection(stream: Stream, entry: Entry, config: Config) -> Selection:
         key_properties=keys,
         stream=stream,
         rules=rules,
+        event_filter=config.event_types if stream is EVENTS else None,
     )

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tap_fullstory.errors import UsageError
+from tap_fullstory.privacy import EventFilter
 from tap_fullstory.settings import API_KEY_VARIABLE, HASH_KEY_VARIABLE, SETTINGS, Setting
 from tap_fullstory.times import format_rfc3339
 
@@ -55,6 +56,7 @@ class Config:
     exclude_fields: tuple[str, ...]
     hash_fields: tuple[str, ...]
     hash_key: str | None = field(repr=False)
+    event_types: EventFilter | None
     log_level: str
     log_format: str
 

@@ -1,7 +1,7 @@
-"""What the config keeps in the tap: fields that are excluded, values that are hashed.
+"""What the config keeps in the tap: excluded fields, values that are hashed, events left out.
 
-All of it applies to every stream, at every depth of its records, and whatever the catalog lists or
-fails to list.
+The rules for fields apply to every stream, at every depth of its records, and whatever the catalog
+lists or fails to list.
 """
 
 from __future__ import annotations
@@ -36,6 +36,40 @@ class Fate(Enum):
     KEPT = "kept"
     EXCLUDED = "excluded"
     HASHED = "hashed"
+
+
+@dataclass(frozen=True)
+class EventFilter:
+    """Which events are written: those whose EventType is among `types`; with `leaves_out`, those
+    whose EventType is not.
+    """
+
+    types: frozenset[str]
+    leaves_out: bool
+
+    @property
+    def json_types(self) -> frozenset[bytes]:
+        """The types as JSON, in the spelling without needless escapes."""
+        return frozenset(map(encode, self.types))
+
+    def keeps(self, event_type: Raw | None) -> bool:
+        """Return whether an event of this type is written; None if it has none."""
+        is_text = bytes(event_type or b"").startswith(b'"')
+        listed = is_text and decode_string(event_type or b"") in self.types
+        return listed is not self.leaves_out
+
+
+def parse_event_types(names: tuple[str, ...]) -> EventFilter | None:
+    """Return what `event_types` means; None if it is empty. Raises ValueError if only some of
+    it has an exclamation mark.
+    """
+    if not names:
+        return None
+    types = frozenset(name.removeprefix("!").strip() for name in names)
+    leaves_out = names[0].startswith("!")
+    if "" in types or any(name.startswith("!") is not leaves_out for name in names):
+        raise ValueError
+    return EventFilter(types, leaves_out)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,11 @@ def report_bundle(stats: EncodingStats, bundle: Bundle) -> None:
             "declare, were dropped, since CustomVars is deselected: %s",
             where, stats.dropped.total(), format_counts(stats.dropped),
         )  # fmt: skip
+    if stats.left_out:
+        LOGGER.info(
+            "%s: %d events were left out, as event_types in the config says",
+            where, stats.left_out,
+        )  # fmt: skip
     if stats.before_bookmark:
         LOGGER.info(
             "%s: %d events from before the bookmark were left out", where, stats.before_bookmark

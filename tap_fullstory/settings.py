@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tap_fullstory.privacy import parse_event_types
 from tap_fullstory.setting_types import (
     BOOL,
     IDS,
@@ -224,6 +225,17 @@ SETTINGS: tuple[Setting, ...] = (
         f"`{HASH_KEY_VARIABLE}` instead.",
         default_text="required with hash_fields",
         secret=True,
+    ),
+    Setting(
+        "event_types",
+        names(
+            "a list of EventType values to keep, or of values to leave out, each with ! before it",
+            parse_event_types,
+        ),
+        "Which events are written, by their `EventType`: these, or with `!` before each all but "
+        "these (`!navigate`). The others are read and counted.",
+        default=[],
+        default_text="all",
     ),
     Setting(
         "log_level",

@@ -184,7 +184,8 @@ class ExportSync:
                     self._writer.flush_if_full()
                     self._progress.events(batch.events)
                     stats.add(batch.stats)
-                    counter.increment(batch.events - batch.stats.before_bookmark)
+                    not_written = batch.stats.before_bookmark + batch.stats.left_out
+                    counter.increment(batch.events - not_written)
                     self._signals.check()
             finally:
                 gc.enable()

@@ -12,7 +12,7 @@ from strategies import COLUMNS, UNKNOWN, spelt
 from tap_fullstory.catalog import Selection
 from tap_fullstory.columns import ValueType
 from tap_fullstory.messages import record_envelope
-from tap_fullstory.privacy import NO_RULES, FieldRules, field_patterns
+from tap_fullstory.privacy import NO_RULES, FieldRules, field_patterns, parse_event_types
 from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
 
 FETCHED_AT = datetime(2026, 6, 2, 12, 0, 0, 7, tzinfo=timezone.utc)
@@ -29,6 +29,7 @@ def selection(
     dropped: frozenset[str] = frozenset(),
     custom_vars: bool = True,
     rules: FieldRules = NO_RULES,
+    event_types: str = "",
 ) -> Selection:
     return Selection(
         name="events",
@@ -38,6 +39,7 @@ def selection(
         schema={},
         key_properties=[],
         rules=rules,
+        event_filter=parse_event_types(tuple(event_types.split())),
     )
 
 
@@ -76,6 +78,12 @@ SELECTIONS = {
     "no columns, some excluded, some hashed": selection({}, rules=RULES),
     "no columns": selection({}),
     "nothing": selection({}, frozenset(COLUMNS), custom_vars=False),
+}
+FILTERING = {
+    "some types of events": selection(
+        {**COLUMNS, "EventType": ValueType(frozenset({"null", "string"}))}, event_types="a b"
+    ),
+    "some types of events left out": selection({}, rules=RULES, event_types="!a !b !5"),
 }
 ALL_COLUMNS = SELECTIONS["all columns"]
 # An encoder that has read this has registered every key that strategies.py has.

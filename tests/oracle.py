@@ -173,6 +173,13 @@ def _number(value: tuple[str, str], names: frozenset[str]) -> Any:
     return ("int", str(int(exact)))
 
 
+def is_written(event: dict[str, Any], selection: Selection) -> bool:
+    """Whether the config has not left out events of this type."""
+    chosen, kind = selection.event_filter, event.get("EventType")
+    listed = chosen is not None and isinstance(kind, str) and kind in chosen.types
+    return chosen is None or listed is not chosen.leaves_out
+
+
 def record(event: dict[str, Any], selection: Selection) -> dict[str, Any]:
     """The record of an event: design, "The events stream", sentence by sentence."""
     columns: dict[str, Any] = {}

@@ -14,6 +14,7 @@ from running import run_command, run_tap, start_tap
 
 from tap_fullstory.config import config_from_environment, config_warnings, parse_config
 from tap_fullstory.errors import UsageError
+from tap_fullstory.privacy import EventFilter
 from tap_fullstory.sandbox import Sandbox
 from tap_fullstory.settings import SETTINGS
 from tap_fullstory.version import __version__
@@ -165,6 +166,18 @@ CONTRACT: dict[str, Expected] = {
     "hash_fields": FIELDS,
     "hash_key": Expected(
         None, [("a secret", "a secret"), (" a b\n", "a b")], ["  ", 1, [], "\ud800"], "text"
+    ),
+    "event_types": Expected(
+        None,
+        [
+            (["click", "change"], EventFilter(frozenset({"click", "change"}), leaves_out=False)),
+            ("click,change", EventFilter(frozenset({"click", "change"}), leaves_out=False)),
+            ("! navigate", EventFilter(frozenset({"navigate"}), leaves_out=True)),
+            ('["!a", "!b"]', EventFilter(frozenset("ab"), leaves_out=True)),
+            ([], None),
+        ],
+        ["!", ["click", "!change"], "!a, b", True, [1], {}],
+        "a list of EventType values",
     ),
     "log_level": Expected(
         "INFO",
@@ -440,6 +453,7 @@ def test_every_value_as_a_string(sandbox):
         "exclude_fields": "PageIp, user_*",
         "hash_fields": '["UserEmail"]',
         "hash_key": "0123456789abcdef",
+        "event_types": "!keydown",
         "log_level": "DEBUG",
         "log_format": "text",
         "discover_custom_vars": "false",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from either_api import DATA_EXPORT, UNTIL, each_api, orders
 from interrupting import interrupted
-from running import Json, Run, discover, run_tap
+from running import Json, Run, discover, run_tap, selecting
 
 from tap_fullstory.sandbox import Bundle, Fault, Sandbox
 
@@ -130,6 +130,37 @@ def test_excluded_and_hashed_values_are_nowhere(api, form, tmp_path):
         fields = set(order.get("fields", ()))
         assert fields
         assert {"UserEmail", "Email", "LastIp"} & fields == set()
+
+
+@each_api
+@pytest.mark.parametrize("types", ["click, change", ["!navigate", "!load"]])
+def test_events_of_other_types_are_read_and_not_written(api, types):
+    kinds = ["navigate", "click", "load", "navigate", "change", "load", "navigate"]
+    events = [{**EVENT, "EventType": kinds[n % 7]} for n in range(1001)]
+    with api.sandbox([bundle(*events)]) as sandbox:
+        # The type is needed for that, whether the catalog selects it or not.
+        catalog = selecting(discover(), EventType=False, UserEmail=False)
+        config = api.config(sandbox, event_types=types, checkpoint_events=50)
+        first = interrupted(config, in_bundle=True, catalog=catalog)
+        second = run_tap(config, catalog=catalog, state=first.state)
+    assert (first.code, second.code) == (143, 0)
+    reached = first.state["bookmarks"]["events"]["partial"]["events"]
+    starts = [event["EventStart"] for event in sandbox.bundles[0].body]
+    wanted = [start for n, start in enumerate(starts) if kinds[n % 7] in ("click", "change")]
+    # A segment export has its rows in an order of its own.
+    assert sorted(record["EventStart"] for record in first.records + second.records) == wanted
+    assert not [record for record in second.records if "EventType" in record]
+    (line,) = [line for line in second.logged("INFO") if "left out" in line]
+    assert f": {1001 - reached - len(second.records)} events were left out" in line
+    metrics = [json.loads(line.split("METRIC: ")[1]) for line in second.logged("INFO")
+               if "record_count" in line]  # fmt: skip
+    assert sum(metric["value"] for metric in metrics) == len(second.records)
+
+
+def test_a_filter_needs_the_type_that_is_excluded():
+    run = run_tap({"api_key": "k", "event_types": "click", "exclude_fields": "EventT*"})
+    assert run.code == 2
+    assert "exclude_fields: it matches EventType, by which event_types" in run.critical
 
 
 def test_a_pattern_that_matches_nothing_is_told_and_its_field_comes():

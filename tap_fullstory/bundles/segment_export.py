@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 from tap_fullstory import state as states
 from tap_fullstory.bundle import Bundle, OnListed, ignore_listing
-from tap_fullstory.catalog import CUSTOM_PREFIXES, Selection, is_custom
+from tap_fullstory.catalog import CUSTOM_PREFIXES, EVENT_TYPE, Selection, is_custom
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config
 from tap_fullstory.errors import NetworkError, SourceError, TapError
@@ -336,7 +336,7 @@ def export_fields(selection: Selection, prefixes: tuple[str, ...]) -> tuple[str,
     FullStory refuses a field that is named twice, and sends a custom variable only if it is named,
     or its kind is, as `user_*` ("Create Segment Export"; `page_*` is in hauser's
     warehouse/schema.go). CustomVars takes all of them, but for kinds that the config excludes as a
-    whole; one that is deselected is left out later.
+    whole; one that is deselected is left out later. A filter by EventType needs that.
     """
     names = {name for name in selection.columns if name != BUNDLES_ONLY}
     if selection.keeps_overflow:
@@ -345,6 +345,8 @@ def export_fields(selection: Selection, prefixes: tuple[str, ...]) -> tuple[str,
             return None
         names = {name for name in names if not is_custom(name)}
         names |= {f"{prefix}*" for prefix in kinds}
+    if selection.event_filter:
+        names.add(EVENT_TYPE)
     return tuple(sorted(names))
 
 

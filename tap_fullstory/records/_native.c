@@ -54,12 +54,16 @@ enum {
    `hash_value` makes of them. */
 typedef enum { KEPT, DROPPED, UNDECLARED, HASHED, UNDECLARED_HASHED } Role;
 
+/* The key whose value an event's type is. */
+static const char EVENT_TYPE[] = "EventType";
+
 /* What becomes of one value. */
 typedef enum { FITS, NULLED, FALLBACK, INVALID } Fit;
 
 /* What becomes of one event, or of a chunk. */
 typedef enum {
     WRITTEN,
+    LEFT_OUT,  /* an event whose type is not wanted */
     NOT_VALID, /* and no exception set */
     RAISED,    /* an exception is set */
 } Outcome;
@@ -69,6 +73,7 @@ typedef struct Key {
     size_t length;
     uint64_t hash;
     Role role;
+    int is_event_type;
     int types;
     int items;
     uint64_t last_event; /* the last one that had it, to notice a duplicate */
@@ -104,6 +109,8 @@ typedef struct {
     uint64_t event;
     PyObject *role_of;    /* of an undeclared key, a function of its name; NULL: UNDECLARED */
     PyObject *hash_value; /* a function of a JSON value, as bytes, that returns another one */
+    PyObject *event_types; /* a frozenset of types, as JSON, of the events to write; NULL: all */
+    int leaves_out;        /* those of `event_types` instead, and writes all others */
     int line_breaks; /* whether the current event has any between its tokens */
     int busy;        /* inside `encode`, which `fallback` must not enter again */
 } Scanner;
@@ -260,6 +267,8 @@ add_key(Scanner *self, Text name, size_t length, Role role, int types, int items
     key->length = length;
     key->hash = hash_of(self, name, length);
     key->role = role;
+    key->is_event_type = self->event_types != NULL && length == sizeof EVENT_TYPE - 1
+        && !memcmp(name, EVENT_TYPE, length);
     key->types = types;
     key->items = items;
     *slot_of(self, name, length, key->hash) = key;
@@ -732,6 +741,17 @@ append_custom_vars(Scanner *self, size_t record)
         && append(out, "}", 1);
 }
 
+/* Whether events of the type that this value is are wanted; -1 with an exception set. */
+static int
+is_wanted(Scanner *self, Text type, Text type_end)
+{
+    assert(type < type_end);
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)type, (Py_ssize_t)(type_end - type));
+    int listed = bytes == NULL ? -1 : PySet_Contains(self->event_types, bytes);
+    Py_XDECREF(bytes);
+    return listed < 0 ? -1 : listed != self->leaves_out;
+}
+
 /* Write the record that `fallback` makes of an event. */
 static Outcome
 append_from_fallback(Scanner *self, PyObject *fallback, Text start, Text end)
@@ -747,7 +767,7 @@ append_from_fallback(Scanner *self, PyObject *fallback, Text start, Text end)
         outcome = NOT_VALID;
     else if (PyBytes_AsStringAndSize(record, &bytes, &length) == 0
              && append(&self->out, bytes, (size_t)length))
-        outcome = WRITTEN;
+        outcome = length > 0 ? WRITTEN : LEFT_OUT;
     Py_DECREF(record);
     return outcome;
 }
@@ -857,7 +877,8 @@ may_have_members(Text value, Text value_end)
         && memchr(value, '{', (size_t)(value_end - value)) != NULL;
 }
 
-/* Write the record of the event whose `{` is at `*start`, and go to the event's end. */
+/* Write the record of the event whose `{` is at `*start`, and go to the event's end. What `out` has of
+   an event that is LEFT_OUT is of no use. */
 static Outcome
 append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
 {
@@ -865,7 +886,7 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
     size_t record = out->length;
     Text span = NULL, span_end = NULL; /* members to keep, and what separates them */
     Key *key = NULL;
-    int needs_fallback = 0;
+    int needs_fallback = 0, has_type = 0, is_unwanted = 0;
 
     assert(*start < end && **start == '{');
     self->event++;
@@ -900,7 +921,16 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
         if (self->role_of != NULL && key != NULL && (key->role == KEPT || key->role == UNDECLARED))
             needs_fallback |= may_have_members(value, at);
 
-        if (needs_fallback) /* what `out` has of this event will be removed */
+        if (key != NULL && key->is_event_type) {
+            needs_fallback |= memchr(value, '\\', (size_t)(at - value)) != NULL;
+            int wanted = is_wanted(self, value, at);
+            if (wanted < 0)
+                return RAISED;
+            has_type = 1;
+            is_unwanted = !wanted;
+        }
+
+        if (needs_fallback || is_unwanted) /* what `out` has of this event will be removed */
             ;
         else if (key->role == KEPT || key->role == HASHED) {
             if (span == NULL)
@@ -938,8 +968,14 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
     if (needs_fallback) {
         out->length = record;
         Outcome outcome = append_from_fallback(self, fallback, *start, at);
+        if (outcome == LEFT_OUT)
+            *start = at;
         if (outcome != WRITTEN)
             return outcome;
+    }
+    else if (is_unwanted || (!has_type && self->event_types != NULL && !self->leaves_out)) {
+        *start = at;
+        return LEFT_OUT;
     }
     else if (!append_members(out, span, span_end, record) || !append_custom_vars(self, record)
              || !append(out, "}", 1) || !count_undeclared(self))
@@ -950,20 +986,26 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
     return WRITTEN;
 }
 
-/* Write the lines of at most `max_events` events. `*at` goes to the end of the last one. */
+/* Write the lines of at most `max_events` events, `*left_out` of which have none. `*at` goes to the
+   end of the last one. */
 static Outcome
 append_lines(Scanner *self, Text *at, Text end, const Envelope *around, PyObject *fallback,
-             Py_ssize_t max_events, Py_ssize_t *events)
+             Py_ssize_t max_events, Py_ssize_t *events, Py_ssize_t *left_out)
 {
     for (Text next = skip_whitespace(self, *at, end);; next = skip_whitespace(self, next + 1, end)) {
         if (next == end || *next != '{')
             return NOT_VALID;
+        size_t line = self->out.length;
         if (!append(&self->out, around->prefix, (size_t)around->prefix_length))
             return RAISED;
         Outcome outcome = append_record(self, &next, end, fallback);
-        if (outcome != WRITTEN)
+        if (outcome == LEFT_OUT) {
+            self->out.length = line;
+            ++*left_out;
+        }
+        else if (outcome != WRITTEN)
             return outcome;
-        if (!append(&self->out, around->suffix, (size_t)around->suffix_length))
+        else if (!append(&self->out, around->suffix, (size_t)around->suffix_length))
             return RAISED;
         *at = next;
         if (++*events == max_events)
@@ -1069,9 +1111,10 @@ PyDoc_STRVAR(encode_doc,
 "Encode events at the start of `chunk`, separated by commas: each record between `prefix` and\n"
 "`suffix`.\n\n"
 "Return how many events were taken, at most `max_events`; the offset in `chunk` after the last of\n"
-"them; the lines; and how often each undeclared key occurs. Return None if the chunk is not valid:\n"
-"what comes after `max_events` events is not looked at. `fallback` makes the record of an event\n"
-"that the scanner does not handle; None if it is not valid.");
+"them; the lines; how often each undeclared key occurs; and how many events are left out. Return\n"
+"None if the chunk is not valid: what comes after `max_events` events is not looked at. `fallback`\n"
+"makes the record of an event that the scanner does not handle; None if it is not valid, and nothing\n"
+"if it is left out.");
 
 static PyObject *
 encode(PyObject *object, PyObject *args)
@@ -1079,7 +1122,7 @@ encode(PyObject *object, PyObject *args)
     Scanner *self = (Scanner *)object;
     const char *chunk;
     Envelope around;
-    Py_ssize_t length, max_events, events = 0;
+    Py_ssize_t length, max_events, events = 0, left_out = 0;
     PyObject *fallback;
     if (!PyArg_ParseTuple(args, "y#y#y#On", &chunk, &length, &around.prefix,
                           &around.prefix_length, &around.suffix, &around.suffix_length, &fallback,
@@ -1097,15 +1140,15 @@ encode(PyObject *object, PyObject *args)
     self->out.length = 0;
     Text at = (Text)chunk;
     Outcome outcome
-        = append_lines(self, &at, at + length, &around, fallback, max_events, &events);
+        = append_lines(self, &at, at + length, &around, fallback, max_events, &events, &left_out);
     PyObject *result = NULL;
     if (outcome == NOT_VALID)
         result = Py_NewRef(Py_None);
     else if (outcome == WRITTEN) {
         PyObject *counts = counts_of_chunk(self);
         if (counts != NULL)
-            result = Py_BuildValue("nny#N", events, (Py_ssize_t)(at - (Text)chunk),
-                                   self->out.bytes, (Py_ssize_t)self->out.length, counts);
+            result = Py_BuildValue("nny#Nn", events, (Py_ssize_t)(at - (Text)chunk),
+                                   self->out.bytes, (Py_ssize_t)self->out.length, counts, left_out);
     }
     for (size_t i = 0; i < self->counted.length; i += sizeof(Key *))
         key_at(&self->counted, i)->count = 0;
@@ -1163,6 +1206,7 @@ scanner_dealloc(PyObject *object)
     release(&self->counted);
     Py_XDECREF(self->role_of);
     Py_XDECREF(self->hash_value);
+    Py_XDECREF(self->event_types);
     freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
     free_object(self);
     Py_DECREF(type);
@@ -1172,14 +1216,15 @@ static PyObject *
 scanner_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[]
-        = {"declared", "custom_vars", "as_text", "seed", "role_of", "hash_value", NULL};
-    PyObject *declared, *role_of = Py_None, *hash_value = Py_None;
-    int custom_vars, as_text;
+        = {"declared", "custom_vars", "as_text", "seed", "role_of", "hash_value",
+           "event_types", "leaves_out", NULL};
+    PyObject *declared, *role_of = Py_None, *hash_value = Py_None, *event_types = Py_None;
+    int custom_vars, as_text, leaves_out = 0;
     const char *seed;
     Py_ssize_t seed_length;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!ppy#|OO", names, &PyDict_Type, &declared,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!ppy#|OOOp", names, &PyDict_Type, &declared,
                                      &custom_vars, &as_text, &seed, &seed_length, &role_of,
-                                     &hash_value))
+                                     &hash_value, &event_types, &leaves_out))
         return NULL;
     if (seed_length != SEED_BYTES)
         return PyErr_Format(PyExc_ValueError, "seed must be %d bytes", SEED_BYTES);
@@ -1191,6 +1236,8 @@ scanner_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->custom_vars_as_text = as_text;
     self->role_of = role_of == Py_None ? NULL : Py_NewRef(role_of);
     self->hash_value = hash_value == Py_None ? NULL : Py_NewRef(hash_value);
+    self->event_types = event_types == Py_None ? NULL : Py_NewRef(event_types);
+    self->leaves_out = leaves_out;
     memcpy(self->seed, seed, sizeof self->seed);
     if (!grow(self) || !add_declared(self, declared)) {
         Py_DECREF(self);
@@ -1208,12 +1255,14 @@ static PyMethodDef methods[] = {
 };
 
 PyDoc_STRVAR(scanner_doc,
-"Scanner(declared, custom_vars, as_text, seed, role_of=None, hash_value=None)\n--\n\n"
+"Scanner(declared, custom_vars, as_text, seed, role_of=None, hash_value=None, event_types=None,\n"
+"        leaves_out=False)\n--\n\n"
 "Encodes the events of one stream as RECORD lines; registers undeclared keys on the way.\n\n"
 "`declared` has the role, types and item types of each key that the catalog lists. `seed` is of\n"
 "SEED_BYTES random bytes, for the hash table of keys. `role_of` tells the role of a key that is\n"
 "not declared, by its name. `hash_value` returns the JSON value, as bytes, that replaces the value\n"
-"of a HASHED key.");
+"of a HASHED key. Only events of `event_types`, JSON values in a frozenset, are written; with\n"
+"`leaves_out`, only others.");
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)scanner_doc},

@@ -31,6 +31,8 @@ class Scanner:
         seed: bytes,
         role_of: Callable[[str], int] | None = None,
         hash_value: Callable[[bytes], bytes] | None = None,
+        event_types: frozenset[bytes] | None = None,
+        leaves_out: bool = False,
     ) -> None: ...
     def encode(
         self,
@@ -39,6 +41,6 @@ class Scanner:
         suffix: bytes,
         fallback: Callable[[bytes], bytes | None],
         max_events: int,
-    ) -> tuple[int, int, bytes, dict[str, int]] | None: ...
+    ) -> tuple[int, int, bytes, dict[str, int], int] | None: ...
 
 def object_end(text: bytes, start: int) -> int: ...

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw
 
-from tap_fullstory.catalog import CUSTOM_VARS, Selection
+from tap_fullstory.catalog import CUSTOM_VARS, EVENT_TYPE, Selection
 from tap_fullstory.columns import ValueType
 from tap_fullstory.counts import MAX_NAME_LENGTH, BoundedCounter
 from tap_fullstory.json_text import (
@@ -33,7 +33,7 @@ from tap_fullstory.json_text import (
 )
 from tap_fullstory.messages import RecordEnvelope
 from tap_fullstory.records.digest import digest_member
-from tap_fullstory.records.native import NativeEncoder, is_available
+from tap_fullstory.records.native import Encoded, NativeEncoder, is_available
 from tap_fullstory.times import parse_rfc3339
 
 MAX_REMEMBERED_KEYS = 10_000  # undeclared names whose JSON is remembered
@@ -54,7 +54,8 @@ class EncodingStats:
 
     `type_mismatches` went to CustomVars and left null behind; `dropped` went nowhere, since
     CustomVars is deselected; `undeclared` are the keys which the catalog does not list; `repaired`
-    counts half surrogate pairs; `before_bookmark` are the events left out.
+    counts half surrogate pairs; `before_bookmark` and `left_out` are events that are not written:
+    those before a bookmark, and those that the config leaves out.
     """
 
     type_mismatches: BoundedCounter = field(default_factory=BoundedCounter)
@@ -62,6 +63,7 @@ class EncodingStats:
     undeclared: BoundedCounter = field(default_factory=BoundedCounter)
     repaired: int = 0
     before_bookmark: int = 0
+    left_out: int = 0
 
     def add(self, other: EncodingStats) -> None:
         """Add what `other` counted."""
@@ -70,6 +72,7 @@ class EncodingStats:
         self.undeclared.add_all(other.undeclared)
         self.repaired += other.repaired
         self.before_bookmark += other.before_bookmark
+        self.left_out += other.left_out
 
 
 class Batch(NamedTuple):
@@ -100,6 +103,7 @@ class RecordEncoder:
     ) -> None:
         self._dropped = selection.dropped
         self._rules = selection.rules
+        self._event_filter = selection.event_filter
         self._keeps_overflow = selection.keeps_overflow
         self._text_custom_vars = text_custom_vars
         self._digest = digest
@@ -122,6 +126,7 @@ class RecordEncoder:
                 custom_vars=self._keeps_overflow,
                 as_text=text_custom_vars,
                 rules=selection.rules,
+                event_filter=selection.event_filter,
             )
 
     def encode(
@@ -146,7 +151,7 @@ class RecordEncoder:
                     found = self._encode_native(self._native, chunk[start:], envelope, max_events)
                 if found is None:
                     break
-                events, consumed, lines, undeclared = found
+                events, consumed, lines, undeclared, self._stats.left_out = found
                 self._count_undeclared(undeclared)
                 end = start + consumed
                 yield Batch(events, end, lines, None, self._stats)
@@ -159,7 +164,7 @@ class RecordEncoder:
 
     def _encode_native(
         self, native: NativeEncoder, chunk: bytes, envelope: RecordEnvelope, max_events: int
-    ) -> tuple[int, int, bytes, Mapping[str, int]] | None:
+    ) -> Encoded | None:
         self._stats = EncodingStats()
         return native.encode(chunk, envelope.prefix, envelope.suffix, max_events)
 
@@ -204,6 +209,9 @@ class RecordEncoder:
             if record is None:
                 self._stats.before_bookmark += 1
                 continue
+            if not record:
+                self._stats.left_out += 1
+                continue
             if self._digest:
                 record = _add_member(record, digest_member(original))
             records.append(record)
@@ -219,7 +227,7 @@ class RecordEncoder:
             return None
 
     def _record(self, event: bytes, since: datetime | None) -> bytes | None:
-        """Return the record of one event; None if it lies before `since`.
+        """Return the record of one event; None if it lies before `since`, empty if it is left out.
 
         Raises one of DECODE_ERRORS if it is not an event.
         """
@@ -234,8 +242,8 @@ class RecordEncoder:
         return self._encode_members(members)
 
     def _record_or_none(self, event: bytes) -> bytes | None:
-        """Return the record of an event that the native encoder does not handle; None if it is not
-        an event.
+        """Return the record of an event that the native encoder does not handle; empty if it is
+        left out, None if it is not an event.
         """
         try:
             check_depth(event)
@@ -244,7 +252,11 @@ class RecordEncoder:
             return None
 
     def _encode_members(self, members: Mapping[str, Raw]) -> bytes:
-        """Return the record of one event: the meaning of the catalog, spelled out."""
+        """Return the record of one event, the meaning of the catalog spelled out; empty if it is
+        left out.
+        """
+        if self._event_filter and not self._event_filter.keeps(members.get(EVENT_TYPE)):
+            return b""
         kept: list[bytes] = []
         custom: list[bytes] = []
         columns = self._columns

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from strategies import bundles, exhaustive
 from tap_fullstory.columns import ValueType
 from tap_fullstory.records import native
 from tap_fullstory.records.encoder import Batch, EncodingStats
+from tap_fullstory.records.native import Encoded
 from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
 from tap_fullstory.times import is_date_time
 
@@ -37,7 +38,6 @@ _native = pytest.importorskip("tap_fullstory.records._native", reason="it has no
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="it has been ruled out")
 
 FIRST = 1_780_272_000  # 2026-06-01T00:00:00Z
-Encoded = tuple[int, int, bytes, Mapping[str, int]]
 
 
 def no_fallback(event: bytes) -> bytes:
