@@ -22,16 +22,17 @@ from tap_fullstory.catalog_file import (
 )
 from tap_fullstory.columns import ValueType, value_type
 from tap_fullstory.config import Config
+from tap_fullstory.custom_variables import CUSTOM_PREFIXES as CUSTOM_PREFIXES
+from tap_fullstory.custom_variables import is_custom as is_custom
+from tap_fullstory.custom_variables import kind_of
 from tap_fullstory.errors import UsageError
+from tap_fullstory.meltano import NO_MELTANO, MeltanoRules
 from tap_fullstory.privacy import NO_RULES, EventFilter, Fate, FieldRules, field_patterns
 from tap_fullstory.streams import CUSTOM_VARS as CUSTOM_VARS
 from tap_fullstory.streams import EVENTS, STREAMS, Stream, stream_named
 
 EVENT_DIGEST = "EventDigest"
 EVENT_TYPE = "EventType"
-# developer.fullstory.com, "Create Segment Export": user_ and evt_; page_ is in FullStory's own
-# exporter (github.com/fullstorydev/hauser, warehouse/schema.go, wildcardFields).
-CUSTOM_PREFIXES = ("user_", "evt_", "page_")
 
 _EVENT_DIGEST_SCHEMA = {
     "type": ["string"],
@@ -65,20 +66,21 @@ class Selection:
     event_filter: EventFilter | None = None
 
 
-def discover(config: Config | None = None) -> dict[str, Any]:
+def discover(config: Config | None = None, meltano: MeltanoRules = NO_MELTANO) -> dict[str, Any]:
     """Return the catalog, all of it static: FullStory documents the fields and sends those it has.
 
     `config` matters for the settings that change a record's form; None means the defaults.
     """
-    return {"streams": [_entry(stream, config) for stream in STREAMS]}
+    return {"streams": [_entry(stream, config, meltano) for stream in STREAMS]}
 
 
-def select(catalog: Any, config: Config) -> list[Selection]:
+def select(catalog: Any, config: Config, meltano: MeltanoRules = NO_MELTANO) -> list[Selection]:
     """Return the streams that `catalog`, a decoded catalog file, selects.
 
-    Raises UsageError if it is not a catalog, or selects a stream that this tap does not have.
+    What `meltano` excludes is left out, too. Raises UsageError if it is not a catalog, or selects a
+    stream that this tap does not have.
     """
-    return [_selection(stream, entry, config) for stream, entry in _selected(catalog)]
+    return [_selection(stream, entry, config, meltano) for stream, entry in _selected(catalog)]
 
 
 def catalog_warnings(catalog: Any, config: Config) -> list[str]:
@@ -107,16 +109,11 @@ def catalog_warnings(catalog: Any, config: Config) -> list[str]:
     return warnings
 
 
-def is_custom(name: str) -> bool:
-    """Return whether FullStory's naming makes `name` a custom variable."""
-    return name.startswith(CUSTOM_PREFIXES)
-
-
-def _entry(stream: Stream, config: Config | None) -> dict[str, Any]:
-    schema = _schema(stream, config)
+def _entry(stream: Stream, config: Config | None, meltano: MeltanoRules) -> dict[str, Any]:
+    schema = _schema(stream, config, meltano)
     keys = _keys(stream, config)
     if config is not None:
-        rules = _rules(stream, stream.name, config, check=stream.selected_by_default)
+        rules = _rules(stream, stream.name, config, NO_MELTANO, check=stream.selected_by_default)
         schema["properties"] = rules.schema(schema["properties"])
     entries = metadata.to_map(
         metadata.get_standard_metadata(
@@ -138,17 +135,21 @@ def _entry(stream: Stream, config: Config | None) -> dict[str, Any]:
     }
 
 
-def _rules(stream: Stream, renamed: str, config: Config, *, check: bool = True) -> FieldRules:
+def _rules(
+    stream: Stream, renamed: str, config: Config, meltano: MeltanoRules, *, check: bool = True
+) -> FieldRules:
     """Return what the config makes of a stream's fields. With `check`, raises UsageError if that
     cannot be.
     """
     keys = _keys(stream, config)
-    patterns = field_patterns(config.exclude_fields, config.hash_fields)
+    patterns = field_patterns(config.exclude_fields, config.hash_fields) + meltano.excluded
     rules = FieldRules((stream.name, renamed), patterns, config.hash_key or "", keys)
     needed = dict.fromkeys(keys, "part of the stream's key")
     needed |= {stream.replication_key: "its replication key"} if stream.replication_key else {}
     for name, why in needed.items() if check else ():
         for pattern in rules.matching(name):
+            if pattern in meltano.excluded:
+                continue
             # A hash identifies a row as well as the value does; it is no date, nor a digest.
             if pattern.fate is Fate.EXCLUDED or name in (stream.replication_key, EVENT_DIGEST):
                 raise UsageError(
@@ -175,15 +176,37 @@ def _keys(stream: Stream, config: Config | None) -> list[str]:
     return list(stream.key_properties)
 
 
-def _schema(stream: Stream, config: Config | None) -> dict[str, Any]:
+def _schema(
+    stream: Stream, config: Config | None, meltano: MeltanoRules = NO_MELTANO
+) -> dict[str, Any]:
     text = files("tap_fullstory").joinpath(f"schemas/{stream.name}.json").read_text("utf-8")
     schema: dict[str, Any] = json.loads(text)
     properties = schema["properties"]
     if config is not None and CUSTOM_VARS in properties:
         properties[CUSTOM_VARS] = _custom_vars_schema(properties[CUSTOM_VARS], config)
+    if CUSTOM_VARS in properties:
+        custom_vars = properties.pop(CUSTOM_VARS)
+        properties.update(_custom_columns(stream, config, meltano))
+        properties[CUSTOM_VARS] = custom_vars
     if EVENT_DIGEST in _keys(stream, config):
         properties[EVENT_DIGEST] = dict(_EVENT_DIGEST_SCHEMA)
     return schema
+
+
+def _custom_columns(stream: Stream, config: Config | None, meltano: MeltanoRules) -> dict[str, Any]:
+    """Return the properties of the custom variables that are columns in every run."""
+    chosen = dict.fromkeys(meltano.columns(stream.name), "select of the Meltano project")
+    chosen |= dict.fromkeys(config.custom_columns if config else (), "custom_columns in the config")
+    types = {**meltano.columns(stream.name), **(config.custom_columns if config else {})}
+    return {
+        name: {
+            **types[name],
+            "description": f"Custom {kind_of(name)} variable, a column by {where}.",
+        }
+        for name, where in chosen.items()
+        # Individuals have the variables of users alone.
+        if stream is EVENTS or kind_of(name) == "user"
+    }
 
 
 def _custom_vars_schema(listed: dict[str, Any], config: Config) -> dict[str, Any]:
@@ -253,12 +276,15 @@ def _column(declared: ValueType, own: dict[str, Any] | None) -> ValueType:
     return replace(declared, as_text=as_text)
 
 
-def _selection(stream: Stream, entry: Entry, config: Config) -> Selection:
-    own = _schema(stream, config)["properties"]
+def _selection(stream: Stream, entry: Entry, config: Config, meltano: MeltanoRules) -> Selection:
+    own = _schema(stream, config, meltano)["properties"]
     keys = _keys(stream, config)
-    rules = _rules(stream, entry.name, config)
-    # A key is what it is, whatever an edited catalog says of it or leaves out.
-    listed = {**(entry.properties or {}), **{key: own[key] for key in keys}}
+    rules = _rules(stream, entry.name, config, meltano)
+    custom_columns = [name for name in own if is_custom(name)]
+    listed = {name: own[name] for name in custom_columns} | (entry.properties or {})
+    # These are what they are, whatever an edited catalog says of them or leaves out.
+    fixed = [*keys, *(name for name in custom_columns if name in config.custom_columns)]
+    listed |= {name: own[name] for name in fixed}
     excluded = {name for name in (*own, *listed) if rules.fate(name) is Fate.EXCLUDED}
     listed = rules.schema(listed)
     columns: dict[str, ValueType] = {}
@@ -270,8 +296,16 @@ def _selection(stream: Stream, entry: Entry, config: Config) -> Selection:
     }  # fmt: skip
     properties: dict[str, Any] = {}
     for name, schema in listed.items():
-        choice = name in keys or entry.choice(name)
-        undecided = stream.overflow == CUSTOM_VARS and is_custom(name)
+        # A custom variable is a column only by choice.
+        optional = stream.overflow == CUSTOM_VARS and is_custom(name)
+        choice = name in keys or entry.choice(name, by_default=not optional)
+        undecided = optional and name not in custom_columns
+        if (
+            undecided
+            and choice
+            and not (meltano.chooses(stream.name, name) or entry.is_automatic(name))
+        ):
+            choice = None
         if name == stream.overflow or (name == EVENT_DIGEST and stream is EVENTS):
             continue
         if choice or (choice is None and not undecided):

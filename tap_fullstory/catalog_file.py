@@ -42,11 +42,17 @@ class Entry:
             schema["selected"] = self.own["selected"]
         return bool(_choice(self.choices.get((), {}), schema, f"stream {self.id}"))
 
-    def choice(self, name: str) -> bool | None:
-        """Return whether the catalog selects a property; None if it says nothing."""
+    def is_automatic(self, name: str) -> bool:
+        """Return whether the catalog says that a property cannot be deselected."""
+        return self.choices.get(("properties", name), {}).get("inclusion") == "automatic"
+
+    def choice(self, name: str, *, by_default: bool = True) -> bool | None:
+        """Return whether the catalog selects a property; None if it says nothing. Without
+        `by_default`, `selected-by-default` does not count.
+        """
         schema = (self.properties or {}).get(name, {})
         where = f"stream {self.id}, property {name[:MAX_SHOWN]}"
-        return _choice(self.choices.get(("properties", name), {}), schema, where)
+        return _choice(self.choices.get(("properties", name), {}), schema, where, by_default)
 
 
 def read_entries(catalog: Any) -> list[Entry]:
@@ -127,13 +133,15 @@ def refuse(what: str) -> NoReturn:
     )
 
 
-def _choice(choices: Mapping[str, Any], schema: Mapping[str, Any], where: str) -> bool | None:
+def _choice(
+    choices: Mapping[str, Any], schema: Mapping[str, Any], where: str, by_default: bool = True
+) -> bool | None:
     """Return what the catalog says of a stream or property: wanted, not wanted, or nothing."""
     inclusion = choices.get("inclusion", schema.get("inclusion"))
     if inclusion in ("automatic", "unsupported"):
         return bool(inclusion == "automatic")
-    for member, place in (("selected", choices), ("selected", schema),
-                          ("selected-by-default", choices)):  # fmt: skip
+    places = [("selected", choices), ("selected", schema), ("selected-by-default", choices)]
+    for member, place in places[: 3 if by_default else 2]:
         if (said := as_bool(place.get(member), f"{member} of {where}")) is not None:
             return said
     return None

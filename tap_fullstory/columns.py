@@ -26,6 +26,7 @@ _INTEGER = re.compile(rb"-?[0-9]+")
 # most targets. A short text such as 1e999999999 must not be written out into one, nor a decimal of
 # megabytes be converted to see whether it is an integer.
 MAX_DIGITS = 4300
+MAX_DOUBLE_DIGITS = 300  # of an integer that programs can read as a double
 _KINDS = {
     ord('"'): "string",
     ord("{"): "object",
@@ -74,9 +75,10 @@ class ValueType:
         """Return `value`, one JSON value without whitespace around it, as this type takes it.
 
         That is the value itself, except for a decimal such as `1.0` where only integers are taken
-        (it becomes the integer), an empty date-time (it becomes null), and whitespace between the
-        tokens of objects and arrays (it may go, line breaks always do). None if the value is of
-        another type.
+        (it becomes the integer), an integer in an array of numbers (it becomes a decimal, since
+        databases take arrays of one type), an empty date-time (it becomes null), and whitespace
+        between the tokens of objects and arrays (it may go, line breaks always do). None if the
+        value is of another type.
         """
         # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
         kind = _KINDS[value[0]]
@@ -95,7 +97,7 @@ class ValueType:
                 item = self.items.coerce(bytes(raw))
                 if item is None:
                     return None
-                items.append(item)
+                items.append(item + b".0" if self.items.needs_decimals(item) else item)
             return b"[%b]" % b",".join(items)
         if kind == "object" and self._has_typed_members:
             members = []
@@ -109,6 +111,12 @@ class ValueType:
                 members.append(b"%b:%b" % (encode(name), member))
             return b"{%b}" % b",".join(members)
         return without_line_breaks(value) if kind in ("object", "array") else value
+
+    def needs_decimals(self, item: bytes) -> bool:
+        """Return whether an item of this type is an integer where numbers of any kind may come."""
+        if "number" not in self.names or "integer" in self.names:
+            return False
+        return len(item) <= MAX_DOUBLE_DIGITS and _INTEGER.fullmatch(item) is not None
 
     @property
     def _has_typed_members(self) -> bool:

@@ -21,6 +21,7 @@ from tap_fullstory.discover import add_custom_variables
 from tap_fullstory.errors import AccessError, NetworkError, SourceError, TargetError, UsageError
 from tap_fullstory.json_file import read_json
 from tap_fullstory.logs import configure_logs
+from tap_fullstory.meltano import meltano_rules
 from tap_fullstory.messages import MessageWriter, write_all
 from tap_fullstory.redact import redact_logs
 from tap_fullstory.signals import Signals
@@ -65,7 +66,7 @@ def _config(options: Namespace, signals: Signals, now: datetime) -> Config:
 
 
 def _discover(config: Config | None, signals: Signals, now: datetime) -> None:
-    found = catalog.discover(config)
+    found = catalog.discover(config, meltano_rules())
     if config is not None:
         signals.run_interruptibly(partial(_check_and_sample, found, config, now))
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
@@ -90,7 +91,7 @@ def _check_streams(config: Config, selections: list[catalog.Selection]) -> None:
 def _selections(config: Config, options: Namespace, signals: Signals) -> list[catalog.Selection]:
     path = options.catalog or options.properties
     wanted = read_json(path, "catalog", signals) if path else catalog.discover(config)
-    selections = catalog.select(wanted, config)
+    selections = catalog.select(wanted, config, meltano_rules())
     for warning in catalog.catalog_warnings(wanted, config):
         LOGGER.warning("%s", warning)
     return selections

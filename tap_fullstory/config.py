@@ -57,6 +57,7 @@ class Config:
     hash_fields: tuple[str, ...]
     hash_key: str | None = field(repr=False)
     event_types: EventFilter | None
+    custom_columns: Mapping[str, dict[str, Any]]
     log_level: str
     log_format: str
 

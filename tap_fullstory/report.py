@@ -53,7 +53,7 @@ def report_undeclared(stream: str, undeclared: BoundedCounter, keeps_overflow: b
     if variables := _those(undeclared, is_custom):
         LOGGER.info(
             "%s: %s custom variables %s that the catalog does not declare: %s. "
-            "--discover with discover_custom_vars lists them as columns to select",
+            "custom_columns in the config makes columns of those that it names",
             stream, _how_many(variables), fate, format_counts(variables),
         )  # fmt: skip
     if fields := _those(undeclared, lambda name: not is_custom(name)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tap_fullstory.custom_variables import parse_custom_columns
 from tap_fullstory.privacy import parse_event_types
 from tap_fullstory.setting_types import (
     BOOL,
@@ -236,6 +237,18 @@ SETTINGS: tuple[Setting, ...] = (
         "these (`!navigate`). The others are read and counted.",
         default=[],
         default_text="all",
+    ),
+    Setting(
+        "custom_columns",
+        names(
+            "a list of custom variables whose suffix tells their type, such as user_plan_str, or "
+            "with their type (str, int, real, bool or date, or strs and so on for a list), such as "
+            "user_plan:str",
+            parse_custom_columns,
+        ),
+        "Custom variables that are columns of their own in every run, whatever discovery finds.",
+        default=[],
+        default_text="none",
     ),
     Setting(
         "log_level",

@@ -136,6 +136,11 @@ def fitted(value: Any, column: ValueType) -> Any:
         return value if is_date_time(value) else MISFIT
     if isinstance(value, list) and column.items is not None:
         items = [fitted(item, column.items) for item in value]
+        if "number" in column.items.names and "integer" not in column.items.names:
+            items = [
+                ("float", f"{item[1]}.0") if isinstance(item, tuple) and item[0] == "int" else item
+                for item in items
+            ]
         return MISFIT if MISFIT in items else items
     return value
 

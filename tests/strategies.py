@@ -188,6 +188,9 @@ COLUMNS: dict[str, ValueType] = {
         frozenset({"null", "array"}), items=ValueType(frozenset({"null", "string"}), date_time=True)
     ),
     "evt_n_ints": ValueType(frozenset({"null", "array"}), items=ValueType(frozenset({"integer"}))),
+    "evt_n_reals": ValueType(
+        frozenset({"null", "array"}), items=ValueType(frozenset({"null", "number"}))
+    ),
 }
 UNKNOWN = [
     "evt_new_str",

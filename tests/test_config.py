@@ -179,6 +179,21 @@ CONTRACT: dict[str, Expected] = {
         ["!", ["click", "!change"], "!a, b", True, [1], {}],
         "a list of EventType values",
     ),
+    "custom_columns": Expected(
+        {},
+        [
+            (["user_plan_str"], {"user_plan_str": {"type": ["null", "string"]}}),
+            ("evt_n_ints, page_x:date", {
+                "evt_n_ints": {"type": ["null", "array"], "items": {"type": ["null", "integer"]}},
+                "page_x": {"type": ["null", "string"], "format": "date-time"},
+            }),
+            ("user_a_str:integer", {"user_a_str": {"type": ["null", "integer"]}}),
+            (["user_a:b : real"], {"user_a:b": {"type": ["null", "number"]}}),
+            ([], {}),
+        ],
+        ["user_plan", "UserEmail", "user_plan:text", "user_:", ":str", "user_a:int, user_a:str", 1],
+        "user_plan:str",
+    ),
     "log_level": Expected(
         "INFO",
         [("DEBUG", "DEBUG"), ("warning", "WARNING")],
@@ -454,6 +469,7 @@ def test_every_value_as_a_string(sandbox):
         "hash_fields": '["UserEmail"]',
         "hash_key": "0123456789abcdef",
         "event_types": "!keydown",
+        "custom_columns": "page_category_str",
         "log_level": "DEBUG",
         "log_format": "text",
         "discover_custom_vars": "false",

@@ -39,6 +39,7 @@ enum {
     OBJECT = 64,
     DATE_TIME = 128, /* its strings are RFC 3339 date-times, or empty where null is allowed */
     ITEMS = 256,     /* its arrays hold what `items` says */
+    DECIMAL = 512,   /* a number with a fraction or exponent; integers are for `fallback` */
     ANYTHING = STRING | NUMBER | BOOLEAN | NULL_VALUE | ARRAY | OBJECT
 };
 
@@ -627,7 +628,7 @@ check_value(Scanner *self, Text *at, Text end, int types, int depth)
     if (type == NUMBER) {
         if ((*at = number_end(start, end, &is_integer)) == NULL)
             return INVALID;
-        return types & NUMBER || (types & INTEGER && is_integer) ? FITS : FALLBACK;
+        return types & NUMBER || types & (is_integer ? INTEGER : DECIMAL) ? FITS : FALLBACK;
     }
     *at = type == STRING ? string_end(start + 1, end)
                          : value_end(self, start, end, depth);
@@ -1297,6 +1298,7 @@ static const struct {
     {"OBJECT", OBJECT},
     {"DATE_TIME", DATE_TIME},
     {"ITEMS", ITEMS},
+    {"DECIMAL", DECIMAL},
     {"ANYTHING", ANYTHING},
     {"MAX_DEPTH", MAX_DEPTH},
     {"MAX_REGISTERED_KEYS", MAX_REGISTERED_KEYS},

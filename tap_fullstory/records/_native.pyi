@@ -15,6 +15,7 @@ ARRAY: int
 OBJECT: int
 DATE_TIME: int
 ITEMS: int
+DECIMAL: int
 ANYTHING: int
 
 MAX_DEPTH: int

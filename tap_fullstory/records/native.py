@@ -110,6 +110,8 @@ def _types(column: ValueType) -> tuple[int, int]:
         items, inner = _types(column.items)
         typed_members = column.items.properties or column.items.additional is not None
         nested = items & (_native.ARRAY | _native.ITEMS) or typed_members
+        if column.items.names and "integer" not in column.items.names and items & _native.NUMBER:
+            items = items & ~_native.NUMBER | _native.DECIMAL
         types = types & ~_native.ARRAY if nested or inner else types | _native.ITEMS
     return types, items
 
