@@ -22,8 +22,16 @@ NOW = datetime(2026, 6, 2, 12, 30, tzinfo=timezone.utc)
 KEY = "na1.c2VjcmV0LWtleQ=="
 
 
-def utc(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=timezone.utc)
+def utc(
+    year: int,
+    month: int,
+    day: int,
+    hour: int = 0,
+    minute: int = 0,
+    second: int = 0,
+    microsecond: int = 0,
+) -> datetime:
+    return datetime(year, month, day, hour, minute, second, microsecond, timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,7 @@ class Expected:
 
 
 def whole(low: int, high: int, default: int, **more: Any) -> Expected:
-    good = [low, high, str(low), str(high), f" {low} ", f"+{high}", float(low)]
+    good: list[Any] = [low, high, str(low), str(high), f" {low} ", f"+{high}", float(low)]
     return Expected(
         default,
         [(value, int(value)) for value in good],

@@ -17,7 +17,12 @@ from tap_fullstory.state import Partial
 DAY = 24 * 60 * 60
 FIRST = 1_600_041_600  # 2020-09-14T00:00:00Z
 JUNE = "2026-06-02T00:00:00Z"
-PARTIAL = {"id": "156453120048", "events": 20000, "bytes": 21513377, "crc32": 3610521337}
+PARTIAL: dict[str, Any] = {
+    "id": "156453120048",
+    "events": 20000,
+    "bytes": 21513377,
+    "crc32": 3610521337,
+}
 
 
 def events_state(**bookmark: Any) -> dict[str, Any]:

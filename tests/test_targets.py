@@ -43,7 +43,7 @@ MISFITS_RECORD = {
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     """Two days, and a third that waits to be published."""
-    bodies = [
+    bodies: list[Any] = [
         list(generate_events(FIRST, FIRST + DAY, 144)),
         [STRANGE, MISFITS],
         list(generate_events(FIRST + 2 * DAY, FIRST + 3 * DAY, 24, number=2)),
@@ -58,7 +58,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def truth(sandbox: Sandbox, days: int) -> list[dict[str, Any]]:
-    events = [event for bundle in sandbox.bundles[:days] for event in bundle.body]
+    events = [event for bundle in sandbox.bundles[:days] for event in bundle.events]
     return [MISFITS_RECORD if event == MISFITS else as_record(event) for event in events]
 
 

@@ -113,7 +113,7 @@ def test_numbers_of_an_integer_column_go_out_as_they_came() -> None:
     for number in (b"-0", b"0", b"-7", b"18446744073709551616", b"9" * 5000):
         for around in (b"%b", b"[%b,%b]"):
             value = around.replace(b"%b", number)
-            columns = {"n": column("integer", "array", items=column("integer"))}
+            columns: dict[str, Any] = {"n": column("integer", "array", items=column("integer"))}
             found = native_encoder(**columns)(b'{"n":%b}' % value)
             assert found == (1, len(value) + 6, b'{"n":%b}\n' % value, {})
         event = b'{"PageId":%b}' % number
@@ -156,7 +156,8 @@ def test_no_more_events_are_taken_than_asked_for() -> None:
     events = [b'{"a":%d}' % n for n in range(5)]
     chunk = b" " + b" ,\n".join(events) + b" "
     encode = native_encoder()
-    at, taken = 0, []
+    at = 0
+    taken: list[int] = []
     while at < len(chunk):
         size = len(taken) + 1
         found = encode(chunk[at:], max_events=size)
@@ -352,7 +353,7 @@ def test_keys_are_registered_up_to_a_limit_and_the_fallback_takes_the_others() -
 
 def test_declared_keys_do_not_count_against_the_limit() -> None:
     limit = _native.MAX_REGISTERED_KEYS
-    declared = {f"key_{n}": column("integer") for n in range(limit + 100)}
+    declared: dict[str, Any] = {f"key_{n}": column("integer") for n in range(limit + 100)}
     event = json.dumps({"undeclared": 1, **dict.fromkeys(declared, 1)}).encode()
     found = native_encoder(**declared)(event)
     assert found is not None

@@ -56,7 +56,7 @@ def fail_each_allocation() -> None:
     Runs in a process of its own, since it may end the interpreter. Each failure has to be a
     MemoryError, after which a scanner that was in use has to work as before.
     """
-    import _testcapi
+    import _testcapi  # type: ignore[import-not-found]
 
     used = scanner()
     expected = encode(scanner())
@@ -110,7 +110,7 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "arguments of other types": lambda: scanner().encode("text", b"", b"", fallback, 1),
     "no events": lambda: scanner().encode(b"{}", b"", b"", fallback, 0),
     "no such column type": lambda: _native.Scanner({"n": ("0", 0, 0)}, True, True, SEED),
-    "no name": lambda: _native.Scanner({**DECLARED, 5: (0, 0, 0)}, True, True, SEED),
+    "no name": lambda: _native.Scanner(dict([*DECLARED.items(), (5, (0, 0, 0))]), True, True, SEED),
     "half a surrogate pair": lambda: _native.Scanner({"\ud800": (0, 0, 0)}, True, True, SEED),
     "another seed": lambda: _native.Scanner(DECLARED, True, True, b"short"),
     "an object's end": lambda: _native.object_end(CHUNK, 0),
