@@ -106,11 +106,10 @@ $(ENVS)/.tap-files: FORCE
 	@printf '%s\n' $(TAP_FILES) > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-# For the tests: the tap from this folder, with the tools.
+# For the tests: the tap from this folder, with the tools. A change of the C alone only compiles it.
 $(ENVS)/dev/.stamp: setup.py tap_fullstory/version.py tap_fullstory/records/_native.c $(ENVS)/.python
 	@echo "$(@D): the tap, editable, and the tools for tests and checks"
-	@rm -rf $(@D)
-	@$(PYTHON) -m venv $(@D)
+	@$(if $(filter-out %.c,$?),rm -rf $(@D) && $(PYTHON) -m venv $(@D))
 	@$(@D)/bin/python $(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 
