@@ -21,8 +21,8 @@ SLOW_FILES = {
     "test_individuals", "test_kills", "test_limits", "test_loaders", "test_log_safety",
     "test_machine", "test_malformed", "test_meltano", "test_odd_listings", "test_rest",
     "test_sandbox", "test_secrets", "test_segment_export", "test_segment_fields",
-    "test_segment_resume", "test_selection", "test_signals", "test_sync", "test_targets",
-    "test_values",
+    "test_segment_resume", "test_selection", "test_signals", "test_sql", "test_sync",
+    "test_targets", "test_values",
 }  # fmt: skip
 
 

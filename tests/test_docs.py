@@ -230,7 +230,9 @@ def begin(shell: Any, sandbox: Sandbox) -> None:
 
 
 def test_every_page_with_commands_has_a_test_here():
-    source = Path(__file__).read_text("utf-8")
+    source = "".join(
+        (ROOT / f"tests/{name}.py").read_text("utf-8") for name in ("test_docs", "test_sql")
+    )
     for name in DOCUMENTS:
         assert not blocks("bash", name) or f'blocks("bash", "{name}")' in source, name
 
@@ -263,7 +265,8 @@ def test_columns_are_added_and_left_out_as_written(shell, sandbox, tmp_path):
     begin(shell, sandbox)
     for path in tmp_path.glob("events-*.jsonl"):
         path.unlink()
-    assert shell(*blocks("bash", "docs/events.md")).wait(TIMEOUT) == 0
+    promote = blocks("bash", "docs/custom-variables.md")
+    assert shell(*promote, *blocks("bash", "docs/events.md")).wait(TIMEOUT) == 0
     assert shell(blocks("bash", "docs/quickstart.md")[-1]).wait(TIMEOUT) == 0
     records = [json.loads(row) for row in rows(tmp_path)]
     assert len(records) == 24
@@ -329,7 +332,8 @@ def test_duckdb_is_loaded_as_written(shell, sandbox, commands, tmp_path):
     load, ask, script, to_parquet = blocks("bash", "docs/duckdb.md")
     programs = (commands.loader_python.parent, commands.tap.parent)
     path = ":".join(map(str, (*programs, os.environ["PATH"])))
-    shutil.copy(ROOT / "examples/duckdb/load.py", tmp_path)
+    for name in ("load.py", "query.py"):
+        shutil.copy(ROOT / "examples/duckdb" / name, tmp_path)
     (tmp_path / "sync.sh").write_text(script, encoding="utf-8")
 
     def duckdb_rows() -> int:

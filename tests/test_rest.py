@@ -52,7 +52,7 @@ COUNTS = {
     "webhook_endpoints": 3,
     "webhook_event_types": 4,
     "operations": 5,
-    "sessions": 10,
+    "sessions": 11,
 }
 
 
