@@ -30,6 +30,7 @@ from tap_fullstory.settings import SETTINGS
 from tap_fullstory.state import parse_state
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "docs"))  # as `python docs/generate.py` has it
 GENERATOR = runpy.run_path(str(ROOT / "docs/generate.py"))
 DOCUMENTS = {
     path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in GENERATOR["documents"]()
