@@ -25,7 +25,7 @@ help: ## Print this list
 check: lint $(ENVS)/tap/.stamp ## Lint, and the quick tests: for every change
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
-demo: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file and show a session; API=segment_export for the newer export
+demo: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file, ask two questions, draw a picture; API=segment_export for the newer export
 	@API=$(API) $(BIN)/python demo/demo.py
 
 test: $(TEST_ENVS) ## Run all tests, as many at a time as there are cores; ARGS="-k name" goes to pytest

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import texts
@@ -313,20 +314,31 @@ def test_the_sandbox_serves_as_written(shell, tmp_path):
 
 
 def test_the_demo_prints_what_the_readme_shows(commands):
-    """All lines but `...` are in the demo's output in this order, dates and times aside."""
+    """All lines but `...` are in the demo's output in this order."""
     commands.tap, commands.loader_python  # noqa: B018 - fails where there is none
     done = subprocess.run(
         [sys.executable, "demo/demo.py"], cwd=ROOT, stdout=subprocess.PIPE, text=True,
         timeout=TIMEOUT, env={**os.environ, "API": ""}, check=True,
     )  # fmt: skip
     (shown,) = blocks("text", "README.md")
-    lines = iter(dateless(done.stdout))
-    for line in dateless(shown):
+    lines = iter(done.stdout.splitlines())
+    for line in shown.splitlines():
         assert line == "..." or line in lines, line
+    picture = ElementTree.parse(ROOT / "demo/out/day.svg").getroot()
+    assert "24 sessions · 240 events · 6 rage clicks" in "".join(picture.itertext())
 
 
-def dateless(text: str) -> list[str]:
-    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+", "DATE TIME", text).splitlines()
+def test_the_demo_asks_what_a_page_explains():
+    explained = blocks("sql", "docs/sql.md")
+    for name in ("plans", "session"):
+        assert (ROOT / f"demo/{name}.sql").read_text("utf-8") in explained
+
+
+def test_the_demo_sends_nobody_into_a_tracked_folder():
+    """What its next steps write is outside of the clone."""
+    _, _, steps = (ROOT / "demo/demo.py").read_text("utf-8").partition("NEXT = ")
+    assert steps.index("cd ~/fullstory") < steps.index("> config.json")
+    assert "catalog.json" not in steps.partition("def main")[0]
 
 
 def test_duckdb_is_loaded_as_written(shell, sandbox, commands, tmp_path):
