@@ -17,6 +17,7 @@ from typing import Any
 from singer import metrics
 
 from tap_fullstory import state as states
+from tap_fullstory.batch import BARE_RECORD, RecordWriter
 from tap_fullstory.bundle import Bundle
 from tap_fullstory.bundles.sources import ExportSource
 from tap_fullstory.bundles.spool import Fetched, SpooledBundle, fetch, prefetch
@@ -25,7 +26,7 @@ from tap_fullstory.catalog import EVENT_DIGEST, Selection
 from tap_fullstory.config import Config
 from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import BundleError, TargetError
-from tap_fullstory.messages import MessageWriter, record_envelope
+from tap_fullstory.messages import record_envelope
 from tap_fullstory.progress import Progress
 from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
 from tap_fullstory.records.native import is_available
@@ -48,11 +49,13 @@ class ExportSync:
         config: Config,
         selection: Selection,
         source: ExportSource,
-        writer: MessageWriter,
+        writer: RecordWriter,
         signals: Signals,
         summary: RunSummary,
     ) -> None:
         self._config = config
+        batches = config.batch_config
+        self._checkpoint_events = batches.batch_size if batches else config.checkpoint_events
         self._name = selection.stream.name
         self._stream = selection.name
         self._summary = summary
@@ -150,11 +153,13 @@ class ExportSync:
         """
         bundle, started = spooled.bundle, time.monotonic()
         envelope = record_envelope(self._stream, spooled.fetched_at)
+        if self._config.batch_config is not None:
+            envelope = BARE_RECORD
         parse = partial(
             self._encoder.encode,
             envelope=envelope,
             since=bundle.emitted_before,
-            max_events=self._config.checkpoint_events,
+            max_events=self._checkpoint_events,
         )
         progress = states.partial(state, self._name)
         reader, position = self._reader(spooled, parse, progress, bookmark)
@@ -175,7 +180,7 @@ class ExportSync:
             try:
                 for batch, after_batch in reader:
                     unsaved += batch.events
-                    if unsaved > self._config.checkpoint_events:
+                    if unsaved > self._checkpoint_events:
                         checkpoint()
                         unsaved = batch.events
                     # Nothing may come between these two: what is added to the output is counted.

@@ -249,6 +249,8 @@ def read_messages(stdout: bytes) -> Iterator[Json]:
                 assert _DATE_TIME.fullmatch(message["time_extracted"])
                 for name, value in record.items():
                     assert fits(value, schemas[stream].get(name)), f"{name} against its SCHEMA"
+            case {"type": "BATCH", "stream": str(stream), "encoding": dict(), "manifest": [str(_)]}:
+                assert stream in schemas, "a BATCH before its SCHEMA"
             case {"type": "STATE", "value": dict(value), **more} if not more:
                 assert value != last_state, "a STATE that repeats the last one"
                 last_state = value
