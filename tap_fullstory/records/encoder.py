@@ -66,9 +66,13 @@ class EncodingStats:
 
     def add(self, other: EncodingStats) -> None:
         """Add what `other` counted."""
-        self.type_mismatches.add_all(other.type_mismatches)
-        self.dropped.add_all(other.dropped)
-        self.undeclared.add_all(other.undeclared)
+        for mine, its in (
+            (self.type_mismatches, other.type_mismatches),
+            (self.dropped, other.dropped),
+            (self.undeclared, other.undeclared),
+        ):
+            if its:
+                mine.add_all(its)
         self.repaired += other.repaired
         self.before_bookmark += other.before_bookmark
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from isal.isal_zlib import crc32
 
@@ -35,8 +34,7 @@ TOO_LARGE = "holds an event that is larger than max_event_mb allows,"
 TOO_DEEP = f"holds an event nested deeper than {MAX_DEPTH} levels"
 
 
-@dataclass(frozen=True)
-class Position:
+class Position(NamedTuple):
     """A place between two events: `events` counts those before it, `bytes` and `crc32` are the
     number and the CRC-32 of the unpacked bytes before the next one.
     """
