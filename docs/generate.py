@@ -66,6 +66,12 @@ def limits() -> str:
     rows = [
         ["levels of objects and arrays in an event or a response", json_text.MAX_DEPTH, fails],
         ["digits of an integer", columns_module.MAX_DIGITS, "The value is a type mismatch."],
+        ["keys of a single event", f"{json_text.MAX_KEYS:,}", fails],
+        [
+            "length of a date-time",
+            f"{columns_module.MAX_DATE_TIME_BYTES} bytes",
+            "The value is a type mismatch.",
+        ],
         ["levels of gzip inside gzip", unpack.MAX_GZIP_LEVELS, "The bundle counts as damaged."],
         ["size of an API response, unpacked", f"{body.MAX_ANSWER_BYTES >> 20} MB", fails],
         ["size of a single event", "`max_event_mb`", fails],

@@ -26,6 +26,9 @@ _INTEGER = re.compile(rb"-?[0-9]+")
 # most targets. A short text such as 1e999999999 must not be written out into one, nor a decimal of
 # megabytes be converted to see whether it is an integer.
 MAX_DIGITS = 4300
+# Of a date-time as it is written between its quotes; RFC 3339 allows any number of digits after the
+# seconds. As in _native.c.
+MAX_DATE_TIME_BYTES = 200
 _KINDS = {
     ord('"'): "string",
     ord("{"): "object",
@@ -117,7 +120,8 @@ class ValueType:
     def _as_date_time(self, value: bytes) -> bytes | None:
         if value == b'""' and self.nullable:
             return b"null"
-        return value if is_date_time(decode_string(value)) else None
+        is_short = len(value) - 2 <= MAX_DATE_TIME_BYTES
+        return value if is_short and is_date_time(decode_string(value)) else None
 
 
 ANY_TYPE = ValueType(frozenset())

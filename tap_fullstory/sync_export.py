@@ -165,14 +165,18 @@ class ExportSync:
         reader, position = self._reader(spooled, parse, progress, bookmark)
         boundary = bookmark or bundle.boundary
         first, stats, unsaved = position, EncodingStats(), 0
+        amid: State | None = None  # the state inside this bundle, but for the position
         self._progress.begin(bundle)
 
         def checkpoint() -> None:
+            nonlocal amid
             if position.events:
                 progress = Partial(bundle.id, position.events, position.bytes, position.crc32)
-                reached = states.with_partial(state, self._name, boundary, progress)
-                in_progress = self._source.in_progress()
-                self._writer.state(states.with_export(reached, self._name, in_progress))
+                if amid is None:
+                    reached = states.with_partial(state, self._name, boundary, progress)
+                    in_progress = self._source.in_progress()
+                    amid = states.with_export(reached, self._name, in_progress)
+                self._writer.state(states.with_progress(amid, self._name, progress))
 
         # Nothing in the loop leaves cycles of objects behind; looking for some costs time.
         gc.disable()

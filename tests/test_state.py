@@ -142,6 +142,16 @@ def test_progress_inside_a_bundle():
     assert states.bundle_end(made, "events") == boundary
 
 
+def test_further_inside_a_bundle_only_the_position_changes():
+    boundary = datetime(2026, 6, 2, tzinfo=timezone.utc)
+    before = {"bookmarks": {"users": {"any": [1]}, "events": {"bundle_end": None, "export": None}}}
+    begun = states.with_partial(before, "events", boundary, Partial("7", 0, 0, 0))
+    kept = copy.deepcopy(begun)
+    further = states.with_progress(begun, "events", Partial(**PARTIAL))
+    assert further == states.with_partial(before, "events", boundary, Partial(**PARTIAL))
+    assert begun == kept
+
+
 def test_a_bundle_id_that_became_a_number_on_the_way():
     made = events_state(bundle_end=JUNE, partial={**PARTIAL, "id": 156453120048})
     assert states.partial(made, "events") == Partial(**PARTIAL)

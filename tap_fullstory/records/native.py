@@ -30,7 +30,8 @@ class NativeEncoder:
     """Encodes chunks of events as RECORD lines with the compiled scanner.
 
     `dropped` are declared keys whose values are not wanted. `fallback` makes the record of an event
-    that the scanner does not handle, or returns None if it is not valid.
+    that the scanner does not handle, or returns None if it is not valid. `check` is called for each
+    megabyte, and may raise.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class NativeEncoder:
         *,
         custom_vars: bool,
         as_text: bool,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         declared = {name: (_native.KEPT, *_types(column)) for name, column in columns.items()}
         declared.update(dict.fromkeys(dropped, (_native.DROPPED, _native.ANYTHING, 0)))
@@ -49,6 +51,7 @@ class NativeEncoder:
         seed = os.urandom(_native.SEED_BYTES)
         self._scanner = _native.Scanner(unescaped, custom_vars, as_text, seed)
         self._fallback = fallback
+        self._check = check
 
     def encode(
         self, chunk: bytes, prefix: bytes, suffix: bytes, max_events: int = sys.maxsize
@@ -59,16 +62,16 @@ class NativeEncoder:
         how often each undeclared key occurs in them; None if the chunk is not valid. The time it
         takes depends on the events taken, not on the chunk.
         """
-        return self._scanner.encode(chunk, prefix, suffix, self._fallback, max_events)
+        return self._scanner.encode(chunk, prefix, suffix, self._fallback, max_events, self._check)
 
 
-def object_end(text: bytes, start: int) -> int | None:
+def object_end(text: bytes, start: int, check: Callable[[], None] = lambda: None) -> int | None:
     """Return where the object or array ends that begins at `start`; None if it has not ended yet.
 
-    Raises NestedTooDeeply if it exceeds the limit.
+    `check` is called for each megabyte. Raises NestedTooDeeply if it exceeds the limit.
     """
     try:
-        end = _native.object_end(text, start)
+        end = _native.object_end(text, start, check)
     except ValueError:
         raise NestedTooDeeply from None
     return None if end < 0 else end

@@ -195,6 +195,10 @@ def test_chunks_without_an_event_are_not_valid() -> None:
 # --- object_end ---
 
 
+def object_end(text: bytes, start: int) -> int:
+    return _native.object_end(text, start, lambda: None)
+
+
 def expected_end(text: bytes, start: int) -> int:
     """What object_end should return, character by character."""
     depth, quoted, escaped = 0, False, False
@@ -218,34 +222,34 @@ def expected_end(text: bytes, start: int) -> int:
 def test_object_end_at_every_bracket_of_every_cut(bundle: bytes, cut: int) -> None:
     for text in (bundle, bundle[: cut % (len(bundle) + 1)]):
         for start in [at for at, byte in enumerate(text) if byte in b"{["][:10]:
-            assert _native.object_end(text, start) == expected_end(text, start)
+            assert object_end(text, start) == expected_end(text, start)
 
 
 def test_object_end_of_strings() -> None:
     for filling in range(20):
         for value in (b"}", b'\\"}', b"\\\\", b'\\\\\\"}', b"{[", b"\xff", b"\n", b"\\u005c"):
             text = b'xx{"%b%b":["]"]}}' % (b"a" * filling, value)
-            assert _native.object_end(text, 2) == len(text) - 1
+            assert object_end(text, 2) == len(text) - 1
             for end in range(3, len(text) - 1):
-                assert _native.object_end(text[:end], 2) == expected_end(text[:end], 2) == -1
+                assert object_end(text[:end], 2) == expected_end(text[:end], 2) == -1
 
 
 def test_object_end_keeps_the_limit_of_depth() -> None:
     limit = _native.MAX_DEPTH
     for opening, closing in ((b"[", b"]"), (b"{", b"}")):
         text = opening * limit + closing * limit
-        assert _native.object_end(text, 0) == 2 * limit
-        assert _native.object_end(opening * limit, 0) == -1
-        assert _native.object_end(b"[" + closing.join([text[1:-1]] * 2), 0) != -1
+        assert object_end(text, 0) == 2 * limit
+        assert object_end(opening * limit, 0) == -1
+        assert object_end(b"[" + closing.join([text[1:-1]] * 2), 0) != -1
         for deeper in (opening + text, opening * 1_000_000):
             with pytest.raises(ValueError, match=f"nested deeper than {limit} levels"):
-                _native.object_end(deeper, 0)
+                object_end(deeper, 0)
 
 
 def test_object_end_refuses_a_start_without_a_bracket() -> None:
     for text, start in ((b"", 0), (b"{}", -1), (b"{}", 1), (b"{}", 2), (b' "{"', 1), (b"1", 0)):
         with pytest.raises(ValueError, match="no object or array starts there"):
-            _native.object_end(text, start)
+            object_end(text, start)
 
 
 # --- date-times ---
