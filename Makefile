@@ -25,7 +25,7 @@ help: ## Print this list
 check: lint $(ENVS)/tap/.stamp ## Lint, and the quick tests: for every change
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
-demo: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file and show a session; API=segment_export for the newer export
+demo: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file, ask two questions, draw a picture; API=segment_export for the newer export
 	@API=$(API) $(BIN)/python demo/demo.py
 
 test: $(TEST_ENVS) ## Run all tests, as many at a time as there are cores; ARGS="-k name" goes to pytest
@@ -106,11 +106,10 @@ $(ENVS)/.tap-files: FORCE
 	@printf '%s\n' $(TAP_FILES) > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
-# For the tests: the tap from this folder, with the tools.
+# For the tests: the tap from this folder, with the tools. A change of the C alone only compiles it.
 $(ENVS)/dev/.stamp: setup.py tap_fullstory/version.py tap_fullstory/records/_native.c $(ENVS)/.python
 	@echo "$(@D): the tap, editable, and the tools for tests and checks"
-	@rm -rf $(@D)
-	@$(PYTHON) -m venv $(@D)
+	@$(if $(filter-out %.c,$?),rm -rf $(@D) && $(PYTHON) -m venv $(@D))
 	@$(@D)/bin/python $(PIP_INSTALL) --editable '.[dev]'
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""The main job, end to end: a sandbox FullStory, the tap, a DuckDB file, and one user's session.
+"""The main job, end to end: a sandbox FullStory, the tap, a DuckDB file, two answers and a picture.
 
 `make demo` runs this. It prints the shell lines that it runs; what they write is in demo/out/.
 `make demo API=segment_export` does the same over the newer export, with windows for bundles.
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "demo/out"
 
 API = os.environ.get("API") or "data_export"
-BUNDLES, EVENTS_IN_EACH = 6, 24
+BUNDLES, EVENTS_IN_EACH = 6, 240
 SANDBOX = (
     f".venvs/tap/bin/python -m tap_fullstory.sandbox --bundles {BUNDLES} --events {EVENTS_IN_EACH}"
     f" --api {API} --config-out demo/out/config.json"
@@ -35,23 +35,40 @@ SYNC = f"""\
 .venvs/tap/bin/tap-fullstory --config demo/out/config.json --catalog demo/out/catalog.json \\
     --state demo/out/state.json 2>> demo/out/tap.log \\
   | {LOAD} 2>> demo/out/load.log"""
-QUERY = ".venvs/duckdb/bin/python demo/query.py demo/out/fullstory.duckdb demo/{name}.sql"
+QUERY = ".venvs/duckdb/bin/python examples/duckdb/query.py demo/out/fullstory.duckdb"
+DRAW = """\
+.venvs/duckdb/bin/python examples/duckdb/day.py demo/out/fullstory.duckdb > demo/out/day.svg"""
 
-TIMELINE = [
-    ["click on Update Address", "https://example.com/my-account"],
-    ["click in Street address", "https://example.com/update-address"],
-    ["change of Street address to 1339 Chestnut Street", "https://example.com/update-address"],
-    ["click on Save Changes", "https://example.com/update-address"],
-]
+# The sandbox's events are the same on every day but for their dates, which these do not show.
+PLANS = """\
+plan,sessions,with_rage_clicks,rage_clicks,dead_clicks,exceptions
+plus,13,7,14,6,6
+crème 🍦,7,4,8,5,5
+free,10,4,8,5,5
+(not known),115,0,0,12,12
+"""
+SESSION = """\
+second,event,what,page,trouble
+0.0,navigate,,Checkout,
+4.0,click,Place order ✓,Checkout,error
+4.0,console_message,coupon service said 503: naïve retry 🙈,Checkout,error
+4.7,click,Place order ✓,Checkout,rage click
+4.9,click,Place order ✓,Checkout,rage click
+5.2,click_error,Place order ✓,Checkout,error
+5.2,exception,TypeError: cart.total is undefined,Checkout,error
+5.6,click,,Checkout,dead click
+7.2,thrash,,Checkout,
+15.2,abandon,,Checkout,
+"""
 NEXT = """
-Next, with your own FullStory account (docs/quickstart.md explains each step):
+Next, with your own FullStory account (docs/quickstart.md and docs/duckdb.md explain each step):
   1. make a key in FullStory: Settings, Integrations & API Keys, API Keys; level Architect or Admin;
-  2. cp sample_config.json config.json, and put the key and a start_date there;
-  3. .venvs/tap/bin/tap-fullstory --config config.json --discover > catalog.json
-  4. .venvs/duckdb/bin/python examples/duckdb/load.py fullstory.duckdb --print-state > state.json
-  5. .venvs/tap/bin/tap-fullstory --config config.json --catalog catalog.json --state state.json \\
-       | .venvs/duckdb/bin/python examples/duckdb/load.py fullstory.duckdb
-  and 4 and 5 again for what is new: docs/duckdb.md"""
+  2. export PATH=$PWD/.venvs/tap/bin:$PWD/.venvs/duckdb/bin:$PATH
+     mkdir -p ~/fullstory && cp examples/duckdb/*.py ~/fullstory && cd ~/fullstory
+  3. echo '{"api_key": "YOUR_API_KEY", "start_date": "2026-01-01T00:00:00Z"}' > config.json
+  4. python load.py fullstory.duckdb --print-state > state.json
+     tap-fullstory --config config.json --state state.json | python load.py fullstory.duckdb
+  and 4 again for what is new; docs/sql.md has more questions to ask."""
 
 
 def main() -> None:
@@ -72,20 +89,20 @@ def main() -> None:
         say("Sync into DuckDB, which keeps the state beside the rows")
         run(PRINT_STATE)
         run(SYNC)
-        expect("rows", rows(), EVENTS_IN_EACH * (BUNDLES - 1))
+        expect_rows(EVENTS_IN_EACH * (BUNDLES - 1))
 
         say("The next day is over; with the state, only its events come")
         write_config(config)
         run(PRINT_STATE)
         run(SYNC)
-        expect("rows", rows(), EVENTS_IN_EACH * BUNDLES)
+        expect_rows(EVENTS_IN_EACH * BUNDLES)
 
-    say("One user's session")
-    timeline = query("timeline")
-    for moment, event, page in timeline:
-        print(f"    {moment}  {event:<50}{page}")
-    if [event for _, *event in timeline] != TIMELINE:
-        fail(f"The session should have been {TIMELINE}.")
+    say("Who rage-clicks, by plan?")
+    answer("plans", PLANS)
+    say("What happened in one of these sessions?")
+    answer("session", SESSION)
+    say("All sessions of the last day, as a picture: open demo/out/day.svg in a browser")
+    run(DRAW)
     print(NEXT)
 
 
@@ -112,6 +129,11 @@ def write_config(config: dict[str, str]) -> None:
 def run(line: str) -> str:
     """What a shell line prints on stdout. Ends the demo if any program in it fails."""
     print(f"$ {line}")
+    return quietly(line)
+
+
+def quietly(line: str) -> str:
+    """The same, without showing the line."""
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", line], stdout=subprocess.PIPE, text=True, check=False
     )
@@ -120,18 +142,18 @@ def run(line: str) -> str:
     return done.stdout
 
 
-def query(name: str) -> list[list[str]]:
-    return [line.split("\t") for line in run(QUERY.format(name=name)).splitlines()]
+def answer(name: str, right: str) -> None:
+    """Show what a query finds. Ends the demo if it is not the right thing."""
+    print(run(f"{QUERY} demo/{name}.sql"), end="")
+    if quietly(f"{QUERY} demo/{name}.sql --csv") != right:
+        fail(f"The answer should have been:\n{right}")
 
 
-def rows() -> int:
-    return int(query("rows")[0][0])
-
-
-def expect(what: str, found: int, right: int) -> None:
-    print(f"    {found} {what}")
+def expect_rows(right: int) -> None:
+    found = int(quietly(f"{QUERY} demo/rows.sql --csv").split()[-1])
+    print(f"    {found} rows")
     if found != right:
-        fail(f"There should be {right} {what}.")
+        fail(f"There should be {right} rows.")
 
 
 def say(text: str) -> None:

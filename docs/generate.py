@@ -14,12 +14,13 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dictionary
+
 from tap_fullstory import _parser as tap_parser
 from tap_fullstory import columns as columns_module
 from tap_fullstory import counts, errors, json_text
 from tap_fullstory.about import about
 from tap_fullstory.bundles import data_export, unpack
-from tap_fullstory.catalog import discover
 from tap_fullstory.errors import Interrupted, TapError
 from tap_fullstory.http import body, retry, session
 from tap_fullstory.sandbox.__main__ import _parser as sandbox_parser
@@ -65,6 +66,12 @@ def limits() -> str:
     rows = [
         ["levels of objects and arrays in an event or a response", json_text.MAX_DEPTH, fails],
         ["digits of an integer", columns_module.MAX_DIGITS, "The value is a type mismatch."],
+        ["keys of a single event", f"{json_text.MAX_KEYS:,}", fails],
+        [
+            "length of a date-time",
+            f"{columns_module.MAX_DATE_TIME_BYTES} bytes",
+            "The value is a type mismatch.",
+        ],
         ["levels of gzip inside gzip", unpack.MAX_GZIP_LEVELS, "The bundle counts as damaged."],
         ["size of an API response, unpacked", f"{body.MAX_ANSWER_BYTES >> 20} MB", fails],
         ["size of a single event", "`max_event_mb`", fails],
@@ -110,13 +117,11 @@ def streams() -> str:
 
 
 def columns() -> str:
-    """Return the table of the columns of events, with what each holds."""
-    schema = discover()["streams"][0]["schema"]["properties"]
-    rows = []
-    for name, column in schema.items():
-        types = [kind for kind in column["type"] if kind != "null"]
-        rows.append([f"`{name}`", column.get("format", ", ".join(types)), column["description"]])
-    return _table(["column", "type", "meaning"], rows)
+    """Return the data dictionary: for each subject a heading and a table of its columns."""
+    head = ["column", "type", "example", "filled by", "personal", "meaning"]
+    return "\n".join(
+        f"### {subject}\n\n{_table(head, rows)}" for subject, rows in dictionary.sections()
+    )
 
 
 def sync_script() -> str:

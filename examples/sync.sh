@@ -5,7 +5,7 @@
 #
 # It writes states.jsonl (what the target printed), state.json (the last line of it) and sync.lock.
 # Exit codes: those of the tap; 1 too if the target failed, or another run has held the lock for
-# longer than LOCK_MAX_AGE_HOURS. Needs bash and flock, which is part of Linux (util-linux).
+# longer than LOCK_MAX_AGE_HOURS. Needs bash 4.4, flock and setsid (util-linux).
 TAP=${TAP:-tap-fullstory}
 TARGET=${TARGET:-target-jsonl}       # with its options, such as "target-postgres --config t.json"
 LOCK_MAX_AGE_HOURS=${LOCK_MAX_AGE_HOURS:-24}
@@ -46,25 +46,36 @@ else
     say "There is no state yet. Starting from start_date."
 fi
 
-# At a signal the tap ends at a checkpoint, and the target must live on to store what has come.
-# So the target ignores signals. The tap handles SIGINT and SIGTERM even if the script ignores them;
-# SIGHUP it would ignore like its caller, as under nohup, so here the script only catches that one.
-trap '' INT TERM
-trap : HUP
+# At a signal the tap ends at a checkpoint, and the target must live on to store what has come. Some
+# targets end at a signal even if they are started to ignore it. So tap and target have sessions of
+# their own, where no signal to the script's process group arrives, and the script tells the tap.
 # shellcheck disable=SC2086 # TAP and TARGET may come with options
-$TAP "${arguments[@]}" | (trap '' HUP && exec $TARGET) >> states.jsonl
-codes=("${PIPESTATUS[@]}")
+exec 3> >(exec setsid $TARGET >> states.jsonl)
+target=$!
+# shellcheck disable=SC2086
+setsid $TAP "${arguments[@]}" >&3 3>&- &
+tap=$!
+exec 3>&-
+for name in INT TERM HUP; do trap "kill -s $name $tap" $name; done
+
+# A trapped signal ends the wait, not the tap.
+ended() { wait "$1"; code=$?; ! kill -0 "$1" 2> /dev/null; }
+until ended $tap; do :; done
+tap_code=$code
+kill -0 $target 2> /dev/null && target_saw_the_end=yes
+until ended $target; do :; done
+target_code=$code
 
 if [ -s states.jsonl ]; then
     tail -n 1 states.jsonl > state.json.new && mv state.json.new state.json || exit 1
-elif ((codes[1] == 0 && (codes[0] == 1 || codes[0] == 2))); then
+elif [ "$target_saw_the_end" ] && ((target_code == 0 && (tap_code == 1 || tap_code == 2))); then
     # A tap that fails writes a state after its last record; the target read everything, and printed
     # none. So there were no records.
     say "The tap failed before its first record, so nothing was stored. The next run starts anew."
     rm -f states.jsonl
 fi
-if ((codes[1] != 0)); then
-    say "The target failed with exit code ${codes[1]}."
-    if ((codes[0] == 0)); then exit 1; fi
+if ((target_code != 0)); then
+    say "The target failed with exit code $target_code."
+    if ((tap_code == 0)); then exit 1; fi
 fi
-exit "${codes[0]}"
+exit "$tap_code"

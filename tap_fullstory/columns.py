@@ -27,6 +27,9 @@ _INTEGER = re.compile(rb"-?[0-9]+")
 # megabytes be converted to see whether it is an integer.
 MAX_DIGITS = 4300
 MAX_DOUBLE_DIGITS = 300  # of an integer that programs can read as a double
+# Of a date-time as it is written between its quotes; RFC 3339 allows any number of digits after the
+# seconds. As in _native.c.
+MAX_DATE_TIME_BYTES = 200
 _KINDS = {
     ord('"'): "string",
     ord("{"): "object",
@@ -125,7 +128,8 @@ class ValueType:
     def _as_date_time(self, value: bytes) -> bytes | None:
         if value == b'""' and self.nullable:
             return b"null"
-        return value if is_date_time(decode_string(value)) else None
+        is_short = len(value) - 2 <= MAX_DATE_TIME_BYTES
+        return value if is_short and is_date_time(decode_string(value)) else None
 
 
 ANY_TYPE = ValueType(frozenset())

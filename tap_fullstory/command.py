@@ -15,6 +15,7 @@ from singer import metrics
 from tap_fullstory import catalog, state
 from tap_fullstory.about import about
 from tap_fullstory.access import check_streams, discover_access
+from tap_fullstory.batch import check_folder
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config, config_from_environment, config_warnings, parse_config
 from tap_fullstory.discover import add_custom_variables
@@ -47,6 +48,8 @@ def run(options: Namespace, signals: Signals) -> None:
         what = "--test" if options.test else "A sync"
         raise UsageError(f"{what} needs --config FILE; --help lists the options.")
     elif options.test:
+        if config.batch_config:
+            check_folder(config.batch_config)
         selections = _selections(config, options, signals)
         signals.run_interruptibly(partial(_check_streams, config, selections))
     else:

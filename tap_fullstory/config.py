@@ -12,8 +12,10 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
+from tap_fullstory.batch_config import BatchConfig
 from tap_fullstory.errors import UsageError
 from tap_fullstory.privacy import EventFilter
+from tap_fullstory.setting_types import NotAllowed
 from tap_fullstory.settings import API_KEY_VARIABLE, HASH_KEY_VARIABLE, SETTINGS, Setting
 from tap_fullstory.times import format_rfc3339
 
@@ -58,6 +60,7 @@ class Config:
     hash_key: str | None = field(repr=False)
     event_types: EventFilter | None
     custom_columns: Mapping[str, dict[str, Any]]
+    batch_config: BatchConfig | None
     log_level: str
     log_format: str
 
@@ -159,6 +162,10 @@ def _value(setting: Setting, given: Mapping[str, Any]) -> Any:
         return None if setting.default is None else setting.parse(setting.default)
     try:
         return setting.parse(given[setting.name])
+    except NotAllowed as reason:
+        raise UsageError(
+            f"Config key {setting.name}: {reason}. Correct that; the settings' page has an example."
+        ) from None
     except ValueError:
         shown = "the value given" if setting.secret else _shown(given[setting.name], given)
         raise UsageError(

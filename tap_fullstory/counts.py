@@ -12,11 +12,7 @@ MAX_LISTED = 20  # names in one log line
 class BoundedCounter(dict[str, int]):
     """Numbers of values by name, for at most MAX_NAMES names; `others` counts the rest."""
 
-    __slots__ = ("others",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.others = 0
+    others = 0
 
     def add(self, name: str, count: int = 1) -> None:
         """Count `count` values of a name, by its first MAX_NAME_LENGTH characters."""
@@ -28,11 +24,14 @@ class BoundedCounter(dict[str, int]):
 
     def add_all(self, counts: Mapping[str, int]) -> None:
         """Count what another counter has counted."""
-        if not counts:
-            return
         for name, count in counts.items():
-            self.add(name, count)
-        if isinstance(counts, BoundedCounter):
+            # As `add`, without a call for each: this is done for every batch.
+            name = name[:MAX_NAME_LENGTH]
+            if name in self or len(self) < MAX_NAMES:
+                self[name] = self.get(name, 0) + count
+            else:
+                self.others += count
+        if isinstance(counts, BoundedCounter) and counts.others:
             self.others += counts.others
 
     def total(self) -> int:

@@ -6,8 +6,8 @@ What stays undecoded goes out as it came: integers beyond 2^53, decimals, escape
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from itertools import accumulate
+from collections.abc import Callable, Iterator
+from itertools import accumulate, chain
 
 import msgspec
 from msgspec import Raw
@@ -19,17 +19,25 @@ MAX_DEPTH = 500
 WHITESPACE = b" \t\n\r"
 # How much is scanned at a time: little at first, since most objects are small.
 MIN_PIECE_BYTES, MAX_PIECE_BYTES = 1024, 64 * 1024
+# An object of more is decoded in pieces of about this size, so that a signal is seen in between.
+SLICE_BYTES = 1024 * 1024
+# An event has some hundred keys at most. With millions, each an object of Python's, it would take a
+# multiple of its size in memory, and seconds to let go of.
+MAX_KEYS = 100_000
 
 decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 decode_items = msgspec.json.Decoder(list[Raw]).decode
 decode_string = msgspec.json.Decoder(str).decode
 encode = msgspec.json.Encoder().encode
 
-# What looks like one half of a surrogate pair, or two; an even number of backslashes before it are
-# escaped backslashes.
-_SURROGATES = re.compile(rb"(\\+)(u[Dd][89A-Fa-f][0-9A-Fa-f]{2})(\\u[Dd][C-Fc-f][0-9A-Fa-f]{2})?")
-_HIGH = frozenset(b"89ABab")
-_MARK = re.compile(rb'\\.|["{}\[\]]', re.DOTALL)
+# A surrogate pair, or one half, where escaped backslashes are blotted out.
+_SURROGATES = re.compile(
+    rb"\\u[Dd](?:[89ABab][0-9A-Fa-f]{2}(\\u[Dd][C-Fc-f][0-9A-Fa-f]{2})|[89A-Fa-f][0-9A-Fa-f]{2})"
+)
+_PAIR_BYTES = 12
+_REPLACEMENT = rb"\ufffd"
+_STEP = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
+_MARK = re.compile(rb'\\.|["{}\[\],]', re.DOTALL)
 # Brackets as signed bytes: a level more, a level less.
 _OPEN, _CLOSE = b"\x01", b"\xff"
 _STEPS = bytes.maketrans(b"{[}]", 2 * _OPEN + 2 * _CLOSE)
@@ -43,22 +51,29 @@ class NestedTooDeeply(ValueError):
         super().__init__(f"nested deeper than {MAX_DEPTH} levels")
 
 
-# What decoding raises: not valid JSON, a value of another type, not UTF-8, too deep.
-DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, NestedTooDeeply)
+class TooManyKeys(ValueError):
+    """Raised when an event has more than MAX_KEYS keys."""
 
 
-def check_depth(text: bytes) -> None:
+# What decoding raises: not valid JSON, a value of another type, not UTF-8, too deep, too many keys.
+DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, NestedTooDeeply, TooManyKeys)
+
+
+def ignore() -> None:
+    """Do nothing: the `check` of those who need none."""
+
+
+def check_depth(text: bytes, check: Callable[[], None] = ignore) -> None:
     """Raise NestedTooDeeply if `text` has more than MAX_DEPTH levels of objects and arrays.
 
-    To be called before anything that recurses decodes text from outside.
+    To be called before anything that recurses decodes text from outside. `check` is called all
+    along, and may raise.
     """
-    if nesting_depth_exceeds(text, MAX_DEPTH):
+    if nesting_depth_exceeds(text, MAX_DEPTH, check):
         raise NestedTooDeeply
 
 
-def nesting_depth_exceeds(
-    text: bytes, limit: int, check: Callable[[], None] = lambda: None
-) -> bool:
+def nesting_depth_exceeds(text: bytes, limit: int, check: Callable[[], None] = ignore) -> bool:
     """Return whether `text` opens more than `limit` objects and arrays within each other.
 
     Looks at text that is not valid JSON at least as far as a decoder does. `check` is called all
@@ -88,7 +103,7 @@ class NestingScanner:
         self._in_string = False
         self._piece_bytes = MIN_PIECE_BYTES
 
-    def scan(self, text: bytes, check: Callable[[], None] = lambda: None) -> None:
+    def scan(self, text: bytes, check: Callable[[], None] = ignore) -> None:
         """Go on to the end of `text`, with `check` between pieces.
 
         Raises NestedTooDeeply if the limit is exceeded.
@@ -97,7 +112,7 @@ class NestingScanner:
             check()
             self._take(piece, *_outside_strings(piece, self._in_string))
 
-    def object_end(self, text: bytes, check: Callable[[], None] = lambda: None) -> int | None:
+    def object_end(self, text: bytes, check: Callable[[], None] = ignore) -> int | None:
         """Return where the object ends at whose start scanning began; None if it has not ended in
         `text`, which may then be given again with more after it.
 
@@ -114,6 +129,28 @@ class NestingScanner:
                     return self._position + _end_of_bracket(piece, self._in_string, brackets)
             self._take(piece, steps, in_string)
         return None
+
+    def commas(self, text: bytes, check: Callable[[], None] = ignore) -> Iterator[int]:
+        """Yield the offsets of commas between members of the object at whose start scanning began:
+        not all of them, but the first that comes SLICE_BYTES after the one before.
+
+        `check` is called between pieces. Raises NestedTooDeeply if the object exceeds the limit.
+        """
+        last = self._position
+        while piece := self._piece(text):
+            check()
+            steps, in_string = _outside_strings(piece, self._in_string)
+            if self._position - last >= SLICE_BYTES and self._has_top_level(steps):
+                comma = _top_level_comma(piece, self._in_string, self._depth)
+                if comma is not None:
+                    last = self._position + comma
+                    yield last
+            self._take(piece, steps, in_string)
+
+    def _has_top_level(self, steps: bytes) -> bool:
+        if self._depth - steps.count(_CLOSE) > 1:
+            return False
+        return 1 in accumulate(memoryview(steps).cast("b"), initial=self._depth)
 
     def _piece(self, text: bytes) -> bytes:
         piece = text[self._position : self._position + self._piece_bytes]
@@ -148,31 +185,78 @@ def _end_of_bracket(piece: bytes, in_string: bool, number: int) -> int:
     for mark in _MARK.finditer(piece):
         if mark[0] == b'"':
             in_string = not in_string
-        elif not in_string and not mark[0].startswith(b"\\"):
+        elif not in_string and mark[0] in _STEP:
             number -= 1
             if not number:
                 return mark.end()
     raise AssertionError("fewer brackets than were counted")
 
 
-def repair_surrogates(json_text: bytes) -> tuple[bytes, int]:
+def _top_level_comma(piece: bytes, in_string: bool, depth: int) -> int | None:
+    """Return the offset of the first comma outside strings at depth 1; None if there is none."""
+    for mark in _MARK.finditer(piece):
+        if mark[0] == b'"':
+            in_string = not in_string
+        elif not in_string:
+            depth += _STEP.get(mark[0], 0)
+            if depth == 1 and mark[0] == b",":
+                return mark.start()
+    return None
+
+
+def decode_event(text: bytes, check: Callable[[], None] = ignore) -> dict[str, Raw]:
+    """Return the members of an event, which is not nested too deeply; of duplicate keys the last.
+
+    `check` is called for each megabyte, and may raise. Raises one of DECODE_ERRORS if `text` is not
+    an object, has more than MAX_KEYS keys, or is not UTF-8: msgspec does not look at that in values
+    that it leaves raw.
+    """
+    if not text.isascii():
+        text.decode()
+        check()
+    if len(text) <= SLICE_BYTES or not text.startswith(b"{"):
+        members = decode_members(text)
+    else:
+        members, start, pieces, empty = {}, 1, 0, False
+        for end in chain(NestingScanner().commas(text, check), [len(text) - 1]):
+            piece = decode_members(b"{%b}" % text[start:end])
+            check()
+            members.update(piece)
+            pieces, empty, start = pieces + 1, empty or not piece, end + 1
+            if len(members) > MAX_KEYS:
+                break
+        if empty and pieces > 1:
+            raise msgspec.DecodeError("a comma without a member")
+    if len(members) > MAX_KEYS:
+        raise TooManyKeys
+    return members
+
+
+def repair_surrogates(json_text: bytes, check: Callable[[], None] = ignore) -> tuple[bytes, int]:
     """Return JSON with every half surrogate pair, written as an escape, turned into U+FFFD, and how
     many there were.
 
-    FullStory cuts long texts, and cuts pairs with them. The length stays as it was.
+    FullStory cuts long texts, and cuts pairs with them. The length stays as it was. `check` is
+    called all along, and may raise.
     """
-    repairs = 0
-
-    def repair(match: re.Match[bytes]) -> bytes:
-        nonlocal repairs
-        backslashes, first, second = match.groups(b"")
-        is_escape = len(backslashes) % 2 == 1
-        if is_escape and second and first[2] in _HIGH:
-            return match[0]
-        repairs += is_escape + bool(second)
-        return backslashes + (b"ufffd" if is_escape else first) + (rb"\ufffd" if second else b"")
-
-    return _SURROGATES.sub(repair, json_text), repairs
+    # Blotted out, so that every backslash that is left begins an escape, however many there are.
+    escapes = json_text.replace(rb"\\", b"\0\0")
+    repaired: bytearray | None = None
+    repairs = start = 0
+    while start < len(escapes):
+        check()
+        end = start + SLICE_BYTES
+        for match in _SURROGATES.finditer(escapes, start, end + _PAIR_BYTES):
+            if match.start() >= end:
+                break
+            start = match.end()
+            if match[1] is None:
+                if repaired is None:
+                    repaired = bytearray(json_text)
+                repaired[match.start() : start] = _REPLACEMENT
+                repairs += 1
+        start = max(start, end)
+    return (json_text if repaired is None else bytes(repaired)), repairs
 
 
 def without_line_breaks(json_text: bytes) -> bytes:

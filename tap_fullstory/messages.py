@@ -6,8 +6,12 @@ Lines are gathered and written about 256 kB at a time, as they are: joining them
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
+import stat
+import struct
+import termios
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
@@ -63,6 +67,7 @@ class MessageWriter:
         self._descriptor = descriptor
         self._pending: deque[bytes] = deque()
         self._pending_bytes = 0
+        self._added_bytes = 0  # since the start
         self._offset = 0  # how much of the first pending piece is written
         self._last_state: bytes | None = None
         self.last_state: dict[str, Any] | None = None
@@ -81,8 +86,12 @@ class MessageWriter:
 
     def records(self, lines: bytes) -> None:
         """Add RECORD messages that are lines already. Does not write them: see flush_if_full."""
-        self._pending_bytes += len(lines)
-        self._pending.append(lines)
+        self._add(lines)
+
+    def batch(self, stream: str, encoding: dict[str, str], manifest: list[str]) -> int:
+        """Add a BATCH message, which names files; return how many bytes the output has with it."""
+        self._message(type="BATCH", stream=stream, encoding=encoding, manifest=manifest)
+        return self._added_bytes
 
     def flush_if_full(self) -> None:
         """Write what is pending if it is enough for one write; to be called once the caller knows
@@ -95,7 +104,7 @@ class MessageWriter:
         """Write a STATE message and all before it; nothing if it equals the last one."""
         line = msgspec.json.encode({"type": "STATE", "value": value}) + b"\n"
         if line != self._last_state:
-            self._pending.append(line)
+            self._add(line)
             self._last_state = line
         self.last_state = value
         self.flush()
@@ -116,8 +125,40 @@ class MessageWriter:
                 self._pending.popleft()
         self._pending_bytes = 0
 
+    @property
+    def written_bytes(self) -> int:
+        """How much of the output has been handed to the operating system."""
+        return self._added_bytes - self._pending_bytes + self._offset
+
+    def has_reader(self) -> bool:
+        """Return whether a program reads the output as it comes, rather than a file takes it."""
+        mode = os.fstat(self._descriptor).st_mode
+        return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
+
+    def read_bytes(self) -> int:
+        """Return how much of the output has been read from the pipe; where the system cannot tell,
+        all that has been written.
+        """
+        try:
+            unread = fcntl.ioctl(self._descriptor, termios.FIONREAD, bytes(4))
+        except OSError:
+            return self.written_bytes
+        return self.written_bytes - int(*struct.unpack("i", unread))
+
+    def wait(self, seconds: float) -> None:
+        """Wait. Raises TargetError at once if the reader goes away."""
+        reader = select.poll()
+        reader.register(self._descriptor, 0)  # errors, which are always reported
+        if reader.poll(seconds * 1000):
+            raise TargetError(_why(OSError(errno.EPIPE, "")))
+
     def _message(self, **message: Any) -> None:
-        self._pending.append(msgspec.json.encode(message) + b"\n")
+        self._add(msgspec.json.encode(message) + b"\n")
+
+    def _add(self, lines: bytes) -> None:
+        self._pending_bytes += len(lines)
+        self._added_bytes += len(lines)
+        self._pending.append(lines)
 
 
 def write_all(descriptor: int, data: bytes) -> None:

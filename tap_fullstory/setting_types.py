@@ -23,6 +23,10 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WITHOUT_ZONE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?")
 
 
+class NotAllowed(ValueError):
+    """Raised for a value that is not allowed; its text says why, for those types that can tell."""
+
+
 @dataclass(frozen=True)
 class SettingType:
     """What a setting may be.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tap_fullstory.batch_config import BATCH_CONFIG
 from tap_fullstory.custom_variables import parse_custom_columns
 from tap_fullstory.privacy import parse_event_types
 from tap_fullstory.setting_types import (
@@ -201,6 +202,14 @@ SETTINGS: tuple[Setting, ...] = (
         "Adds the column `EventDigest`, a digest of the event as FullStory sent it, and makes it "
         "the key: for targets that upsert.",
         default=False,
+    ),
+    Setting(
+        "batch_config",
+        BATCH_CONFIG,
+        "Writes events and individuals to files, and BATCH messages that name them, for targets "
+        "that load files. `batch_size` then takes the place of `checkpoint_events`; its default "
+        "is 10000.",
+        default_text="none",
     ),
     Setting(
         "exclude_fields",

@@ -21,12 +21,14 @@ class Signals:
     """Turns the first signal into Interrupted, where that loses and doubles nothing: at the next
     `check`, or where the main thread waits.
 
-    A second signal ends the process at once, with the first one's exit code.
+    A second signal ends the process at once, with the first one's exit code, after a call of
+    `before_exit`: it may remove a file, and must not acquire locks.
     """
 
     def __init__(self) -> None:
         self._signal: int | None = None
         self._interruptible = False
+        self.before_exit: Callable[[], None] = lambda: None
 
     def install(self) -> None:
         """Handle SIGINT, SIGTERM and SIGHUP; only the main thread can. A SIGHUP that the caller
@@ -80,7 +82,10 @@ class Signals:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None:
-            os._exit(128 + self._signal)
+            try:
+                self.before_exit()
+            finally:
+                os._exit(128 + self._signal)
         self._signal = number
         if self._interruptible:
             raise Interrupted(number)

@@ -6,10 +6,11 @@ Exports of events are in sync_export.py, REST streams in sync_rest.py.
 from __future__ import annotations
 
 import logging
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import datetime
 
 from tap_fullstory import state as states
+from tap_fullstory.batch import BatchFolder, BatchWriter, RecordWriter
 from tap_fullstory.bundles.sources import open_source
 from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
@@ -58,6 +59,7 @@ def sync(
     state = states.with_currently_syncing(state, None)
     for selection in ordered:
         check_bookmarks(selection.stream, state)
+    folder = BatchFolder(config.batch_config, writer, signals) if config.batch_config else None
     failures: dict[str, str] = {}
     causes: list[TapError] = []
     for selection in ordered:
@@ -73,9 +75,14 @@ def sync(
             if isinstance(stream, RestStream):
                 state = RestSync(stream, selection, client, writer, signals, summary).run(state)
             else:
-                source = open_source(config, selection, client, now)
-                with closing(source):
-                    export = ExportSync(config, selection, source, writer, signals, summary)
+                with ExitStack() as opened:
+                    source = open_source(config, selection, client, now)
+                    opened.enter_context(closing(source))
+                    output: RecordWriter = writer
+                    if folder is not None:
+                        batches = BatchWriter(folder, stream.name, selection.name)
+                        output = opened.enter_context(closing(batches))
+                    export = ExportSync(config, selection, source, output, signals, summary)
                     state = export.run(state, now)
         except (AccessError, SourceError, NetworkError) as error:
             status = error.status if isinstance(error, AccessError) else None

@@ -17,6 +17,7 @@ from typing import Any
 from singer import metrics
 
 from tap_fullstory import state as states
+from tap_fullstory.batch import BARE_RECORD, RecordWriter
 from tap_fullstory.bundle import Bundle
 from tap_fullstory.bundles.sources import ExportSource
 from tap_fullstory.bundles.spool import Fetched, SpooledBundle, fetch, prefetch
@@ -25,7 +26,7 @@ from tap_fullstory.catalog import EVENT_DIGEST, Selection
 from tap_fullstory.config import Config
 from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import BundleError, TargetError
-from tap_fullstory.messages import MessageWriter, record_envelope
+from tap_fullstory.messages import record_envelope
 from tap_fullstory.progress import Progress
 from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
 from tap_fullstory.records.native import is_available
@@ -48,11 +49,13 @@ class ExportSync:
         config: Config,
         selection: Selection,
         source: ExportSource,
-        writer: MessageWriter,
+        writer: RecordWriter,
         signals: Signals,
         summary: RunSummary,
     ) -> None:
         self._config = config
+        batches = config.batch_config
+        self._checkpoint_events = batches.batch_size if batches else config.checkpoint_events
         self._name = selection.stream.name
         self._stream = selection.name
         self._summary = summary
@@ -150,24 +153,30 @@ class ExportSync:
         """
         bundle, started = spooled.bundle, time.monotonic()
         envelope = record_envelope(self._stream, spooled.fetched_at)
+        if self._config.batch_config is not None:
+            envelope = BARE_RECORD
         parse = partial(
             self._encoder.encode,
             envelope=envelope,
             since=bundle.emitted_before,
-            max_events=self._config.checkpoint_events,
+            max_events=self._checkpoint_events,
         )
         progress = states.partial(state, self._name)
         reader, position = self._reader(spooled, parse, progress, bookmark)
         boundary = bookmark or bundle.boundary
         first, stats, unsaved = position, EncodingStats(), 0
+        amid: State | None = None  # the state inside this bundle, but for the position
         self._progress.begin(bundle)
 
         def checkpoint() -> None:
+            nonlocal amid
             if position.events:
                 progress = Partial(bundle.id, position.events, position.bytes, position.crc32)
-                reached = states.with_partial(state, self._name, boundary, progress)
-                in_progress = self._source.in_progress()
-                self._writer.state(states.with_export(reached, self._name, in_progress))
+                if amid is None:
+                    reached = states.with_partial(state, self._name, boundary, progress)
+                    in_progress = self._source.in_progress()
+                    amid = states.with_export(reached, self._name, in_progress)
+                self._writer.state(states.with_progress(amid, self._name, progress))
 
         # Nothing in the loop leaves cycles of objects behind; looking for some costs time.
         gc.disable()
@@ -175,7 +184,7 @@ class ExportSync:
             try:
                 for batch, after_batch in reader:
                     unsaved += batch.events
-                    if unsaved > self._config.checkpoint_events:
+                    if unsaved > self._checkpoint_events:
                         checkpoint()
                         unsaved = batch.events
                     # Nothing may come between these two: what is added to the output is counted.

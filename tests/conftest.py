@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import logging
 import os
 import signal
 import sys
@@ -9,7 +10,9 @@ from unittest import mock
 
 import pytest
 from environments import ENVIRONMENTS
+from single_answers import KEY
 
+from tap_fullstory.http.session import HttpSession
 from tap_fullstory.records.native import is_available
 
 # Most of their tests start the tap, or a target, or build something. `make check` leaves them out.
@@ -18,8 +21,8 @@ SLOW_FILES = {
     "test_individuals", "test_kills", "test_limits", "test_loaders", "test_log_safety",
     "test_machine", "test_malformed", "test_meltano", "test_odd_listings", "test_rest",
     "test_sandbox", "test_secrets", "test_segment_export", "test_segment_fields",
-    "test_segment_resume", "test_selection", "test_signals", "test_sync", "test_targets",
-    "test_values",
+    "test_segment_resume", "test_selection", "test_signals", "test_sql", "test_sync",
+    "test_targets", "test_values",
 }  # fmt: skip
 
 
@@ -109,3 +112,40 @@ def either_encoder(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with mock.patch.dict(os.environ, TAP_FULLSTORY_PURE_PYTHON="1"):
         yield
+
+
+# --- single answers: a session that does not wait, and what it logs ---
+
+
+@pytest.fixture
+def waits(monkeypatch) -> list[float]:
+    """Seconds that would have been slept, by backoff or by the tap."""
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    return slept
+
+
+@pytest.fixture
+def http(waits) -> Iterator[HttpSession]:
+    with HttpSession(KEY, "agent/1", 300, waits.append) as http:
+        yield http
+
+
+class Lines(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname} {record.getMessage()}")
+
+
+@pytest.fixture
+def log() -> Iterator[list[str]]:
+    """What the tap's own loggers say. Singer's metrics throw caplog's handler out of the root's."""
+    handler, logger = Lines(), logging.getLogger("tap_fullstory")
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield handler.lines
+    logger.setLevel(logging.NOTSET)
+    logger.removeHandler(handler)

@@ -99,7 +99,7 @@ class Api:
             for source in sources
             for bundle in (source.bundles if isinstance(source, Sandbox) else [source])
         ]
-        return [as_record(self.exported(event)) for bundle in bundles for event in bundle.body]
+        return [as_record(self.exported(event)) for bundle in bundles for event in bundle.events]
 
 
 DATA_EXPORT = Api("data_export", ask="list", file="get")

@@ -35,7 +35,7 @@ def interrupted(
     with start_tap(config, bufsize=0, **options) as process:
         stdout = b""
         while in_bundle and b'"partial"' not in stdout:
-            line = process.stdout.readline()  # type: ignore[union-attr]
+            line = process.stdout.readline()
             assert line, "the run has ended before"
             stdout += line
         until(when)

@@ -75,7 +75,7 @@ def truth(bundle: bytes) -> Truth:
     events: list[Element] = []
 
     def ink(at: int) -> int:
-        return _BLANKS.match(text, at).end()  # type: ignore[union-attr]
+        return _BLANKS.match(text, at).end()
 
     def is_at(at: int, character: str) -> bool:
         return text[at : at + 1] == character

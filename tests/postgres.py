@@ -102,9 +102,9 @@ def _account() -> str | None:
 
 
 def _wait(started: subprocess.Popen[bytes], folder_of_programs: Path, port: int) -> None:
-    ready = [folder_of_programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(port)]
+    options = ["-q", "-h", "127.0.0.1", "-p", str(port)]
     end = time.monotonic() + START_SECONDS
-    while subprocess.run(ready).returncode != 0:
+    while subprocess.run([folder_of_programs / "pg_isready", *options]).returncode != 0:
         assert started.poll() is None, "PostgreSQL did not start"
         assert time.monotonic() < end, "PostgreSQL takes too long to start"
         time.sleep(0.1)

@@ -74,7 +74,7 @@ def encoding() -> Callable[[bytes, int], Iterator[Values]]:
 
 def reader(
     blocks: Iterable[bytes],
-    parse: Callable[[bytes, int], Any] = parse_with_json,
+    parse: Callable[..., Any] = parse_with_json,
     max_event_bytes: int = LARGE,
     max_events: int = LARGE,
 ) -> EventReader[Any]:

@@ -21,6 +21,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
+from forked import can_fork, run_forked
+
 from tap_fullstory.catalog import select
 from tap_fullstory.client import Client
 from tap_fullstory.config import parse_config
@@ -109,15 +111,20 @@ def run_command(
 
     Fails if a failure is not exactly one CRITICAL line, a success has one, or there is a traceback.
     """
+    environment = _environment(env)
     with tempfile.TemporaryDirectory(prefix="tap-fullstory-test-") as folder:
-        done = subprocess.run(
-            [*_command(executable), *arguments],
-            input=stdin,
-            capture_output=True,
-            cwd=cwd or folder,
-            env=_environment(env),
-            timeout=TIMEOUT,
-        )
+        if executable is None and can_fork(environment):
+            texts = [str(argument) for argument in arguments]
+            done = run_forked(texts, environment, str(cwd or folder), stdin, TIMEOUT)
+        else:
+            done = subprocess.run(
+                [*_command(executable), *arguments],
+                input=stdin,
+                capture_output=True,
+                cwd=cwd or folder,
+                env=environment,
+                timeout=TIMEOUT,
+            )
     run = Run(done.returncode, done.stdout, done.stderr.decode())
     assert "Traceback" not in run.log, run.log
     assert len(run.logged("CRITICAL")) == (1 if run.code in (1, 2) else 0), run.log
@@ -242,6 +249,8 @@ def read_messages(stdout: bytes) -> Iterator[Json]:
                 assert _DATE_TIME.fullmatch(message["time_extracted"])
                 for name, value in record.items():
                     assert fits(value, schemas[stream].get(name)), f"{name} against its SCHEMA"
+            case {"type": "BATCH", "stream": str(stream), "encoding": dict(), "manifest": [str(_)]}:
+                assert stream in schemas, "a BATCH before its SCHEMA"
             case {"type": "STATE", "value": dict(value), **more} if not more:
                 assert value != last_state, "a STATE that repeats the last one"
                 last_state = value

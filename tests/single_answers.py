@@ -10,7 +10,7 @@ from tap_fullstory.http.session import HttpSession
 KEY = "na1.a2V5OndpdGgvYWxsKy1jaGFyYWN0ZXJz=="
 HOST = "https://export.example.com"
 LIST, GET = f"{HOST}/api/v1/export/list", f"{HOST}/api/v1/export/get"
-ONE = {"exports": []}
+ONE: dict[str, list[Any]] = {"exports": []}
 
 
 def listed(http: HttpSession, start: int = 0) -> Any:

@@ -66,7 +66,7 @@ class Target:
 
         Fails if there is a traceback, or the log holds the key or an event's text.
         """
-        while not self.process.stdout.closed and self.read(1 << 20):  # type: ignore[union-attr]
+        while not self.process.stdout.closed and self.read(1 << 20):
             pass
         code = self.process.wait(PATIENCE)
         self._log.seek(0)

@@ -23,7 +23,7 @@ def test_about_as_text_tells_everything():
     text = about()
     assert text == about("--format", "text")
     assert text.startswith(f"tap-fullstory {__version__}\n{DESCRIPTION}\n")
-    assert "about, catalog, discover, state" in text
+    assert "about, batch, catalog, discover, state" in text
     for setting in SETTINGS:
         assert f"\n  {setting.name} (default: " in text
     for stream in discover()["streams"]:
@@ -35,7 +35,7 @@ def test_about_as_json_describes_each_setting():
     described = json.loads(about("--format", "json"))
     assert described["name"] == "tap-fullstory"
     assert described["version"] == __version__
-    assert described["capabilities"] == ["about", "catalog", "discover", "state"]
+    assert described["capabilities"] == ["about", "batch", "catalog", "discover", "state"]
     properties = described["settings"]["properties"]
     assert list(properties) == [setting.name for setting in SETTINGS]
     assert properties["api_key"].items() >= {"type": "string", "secret": True}.items()

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from typing import Any
 
 import pytest
 
@@ -94,13 +95,16 @@ def test_a_bundle_id_is_percent_encoded_in_the_download_url(client, requests_moc
     assert requests_mock.last_request.url == f"{GET}?id=a%2Fb+c%26d%3D%C3%A9"
 
 
+NO_NUMBERS: list[Any] = [None, True, [], 1.5, ""]
+
+
 @pytest.mark.parametrize(
     "answer",
     [
         [], None, 3, "text", {"more": None}, {"exports": {}}, {"exports": [3]},
         {"error": "no such thing"}, {"exports": [[]]}, {"exports": [{}]},
         *({"exports": [{**LISTED, name: value}]}
-          for name in LISTED for value in (None, True, [], 1.5, "")),
+          for name in LISTED for value in NO_NUMBERS),
         {"exports": [{**LISTED, "Stop": "tomorrow"}]},
         {"exports": [{**LISTED, "Stop": 10**15}]},
         {"exports": [LISTED, {}]},

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from running import run_command, run_tap, start_tap
 
+from tap_fullstory.batch_config import BatchConfig
 from tap_fullstory.config import config_from_environment, config_warnings, parse_config
 from tap_fullstory.errors import UsageError
 from tap_fullstory.privacy import EventFilter
@@ -23,8 +24,16 @@ NOW = datetime(2026, 6, 2, 12, 30, tzinfo=timezone.utc)
 KEY = "na1.c2VjcmV0LWtleQ=="
 
 
-def utc(*parts: int) -> datetime:
-    return datetime(*parts, tzinfo=timezone.utc)
+def utc(
+    year: int,
+    month: int,
+    day: int,
+    hour: int = 0,
+    minute: int = 0,
+    second: int = 0,
+    microsecond: int = 0,
+) -> datetime:
+    return datetime(year, month, day, hour, minute, second, microsecond, timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Expected:
 
 
 def whole(low: int, high: int, default: int, **more: Any) -> Expected:
-    good = [low, high, str(low), str(high), f" {low} ", f"+{high}", float(low)]
+    good: list[Any] = [low, high, str(low), str(high), f" {low} ", f"+{high}", float(low)]
     return Expected(
         default,
         [(value, int(value)) for value in good],
@@ -50,6 +59,15 @@ def whole(low: int, high: int, default: int, **more: Any) -> Expected:
         f"{low} to {high}",
         **more,
     )  # fmt: skip
+
+
+def batches(
+    compression: Any = "gzip", storage: Any = None, batch_size: Any = None, **more: Any
+) -> dict[str, Any]:
+    """Return a batch_config, by its members."""
+    encoding = {"format": "jsonl", "compression": compression}
+    storage = {"root": "/a"} if storage is None else storage
+    return {"encoding": encoding, "storage": storage, "batch_size": batch_size, **more}
 
 
 TIMESTAMPS = [
@@ -205,6 +223,14 @@ CONTRACT: dict[str, Expected] = {
     ),
     "discover_custom_vars": BOOL,
     "discover_sample_events": whole(1, 1_000_000_000, 10_000),
+    # A refusal names what is wrong inside: test_what_batch_config_may_be.
+    "batch_config": Expected(
+        None,
+        [(batches(), BatchConfig("/a", "", "gzip", 10_000)),
+         (json.dumps(batches("none")), BatchConfig("/a", "", "none", 10_000))],
+        [1, [], {}, "gzip"],
+        "",
+    ),
 }  # fmt: skip
 
 
@@ -265,12 +291,75 @@ def test_bad_values(name, value):
     assert ("the value given" in text) is (name in SECRETS)
 
 
-@pytest.mark.parametrize("name", sorted(set(CONTRACT) - SECRETS - {"data_export_url", "api_url"}))
+# Values that may hold a password.
+UNQUOTED = {*SECRETS, "data_export_url", "api_url", "batch_config"}
+
+
+@pytest.mark.parametrize("name", sorted(set(CONTRACT) - UNQUOTED))
 def test_a_refusal_names_the_value(name):
     value = CONTRACT[name].bad[0]
     with pytest.raises(UsageError) as refusal:
         parsed(name, value)
     assert repr(value) in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "meaning"),
+    [
+        (batches(None), BatchConfig("/a", "", "gzip", 10_000)),
+        (batches(storage={"root": "file:///a-b/c_1.~/", "prefix": "x-"}, batch_size=1),
+         BatchConfig("/a-b/c_1.~", "x-", "gzip", 1)),
+        (batches("none", {"root": "/", "prefix": None}, "50000"),
+         BatchConfig("/", "", "none", 50_000)),
+        ({"encoding": {"format": "jsonl"}, "storage": {"root": "/a"}},
+         BatchConfig("/a", "", "gzip", 10_000)),
+    ],
+)  # fmt: skip
+def test_what_batch_config_means(value, meaning):
+    assert parsed("batch_config", value) == parsed("batch_config", json.dumps(value)) == meaning
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (1, "is not an object"),
+        ("{", "is text that is not valid JSON"),
+        ("[" * 100_000, "is text that is not valid JSON"),
+        ("[]", "is not an object"),
+        (batches(size=1), "size is an unknown key; known: encoding, storage, batch_size"),
+        (batches(encoding={"format": "jsonl", "level": 1}), "encoding.level is an unknown key"),
+        (batches(encoding="jsonl"), "encoding is not an object"),
+        (batches(encoding={}), "encoding.format has to be jsonl"),
+        (batches(encoding={"format": "parquet"}), "encoding.format has to be jsonl"),
+        (batches("zstd"), "encoding.compression has to be gzip or none"),
+        (batches(True), "encoding.compression has to be gzip or none"),
+        ({"encoding": {"format": "jsonl"}}, "storage is missing"),
+        (batches(storage=[1]), "storage is not an object"),
+        (batches(storage={}), "storage.root is missing"),
+        (batches(storage={"root": 1}), "storage.root is missing, or not text"),
+        (batches(storage={"root": "a"}), "the absolute path of a folder"),
+        (batches(storage={"root": "file://host/a"}), "the absolute path of a folder"),
+        (batches(storage={"root": "s3://k:pass-word@b"}), "writes to no other storage"),
+        (batches(storage={"root": "/a b"}), "targets do not decode"),
+        (batches(storage={"root": "/a%20b"}), "targets do not decode"),
+        (batches(storage={"root": "/ä"}), "targets do not decode"),
+        (batches(storage={"root": "/a?b"}), "targets do not decode"),
+        (batches(storage={"root": "/a\nb"}), "targets do not decode"),
+        (batches(storage={"root": "/a", "prefix": "b/c"}), "storage.prefix may hold only"),
+        (batches(storage={"root": "/a", "prefix": "ü"}), "storage.prefix may hold only"),
+        (batches(storage={"root": "/a", "prefix": 1}), "storage.prefix may hold only"),
+        (batches(storage={"root": "/a", "prefix": "b" * 101}), "at most 100 characters"),
+        (batches(storage={"root": "/a", "params": "pass-word"}), "storage.params is an unknown"),
+        (batches(batch_size=0), "batch_size has to be a whole number from 1"),
+        (batches(batch_size="many"), "batch_size has to be a whole number from 1"),
+    ],
+)
+def test_what_batch_config_may_be(value, reason):
+    with pytest.raises(UsageError) as refusal:
+        parsed("batch_config", value)
+    assert str(refusal.value).startswith("Config key batch_config: ")
+    assert reason in str(refusal.value)
+    assert "pass-word" not in str(refusal.value)
 
 
 def test_a_value_of_any_length_is_named_in_one_short_line():
@@ -475,7 +564,7 @@ def test_every_value_as_a_string(sandbox):
         "discover_custom_vars": "false",
         "discover_sample_events": "1",
     }
-    assert set(config) == set(CONTRACT)
+    assert set(config) == set(CONTRACT) - {"batch_config"}  # no records on stdout with that
     run = run_tap(config)
     assert run.code == 0
     assert len(run.records) == 120

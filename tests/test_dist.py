@@ -60,7 +60,15 @@ def install(wheel_or_archive: Path, folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
     python = folder / "env/bin/python"
     alone = {**os.environ, "PYTHONPATH": ""}
-    command = [python, "-m", "pip", "install", "--quiet", "--use-pep517", wheel_or_archive]
+    command: list[str | Path] = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--use-pep517",
+        wheel_or_archive,
+    ]
     done = subprocess.run(command, capture_output=True, timeout=300, env=alone, cwd=folder)
     assert done.returncode == 0, done.stderr.decode()
     return folder / "env/bin/tap-fullstory"
@@ -71,7 +79,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with both, as `make dist` builds them."""
     folder = tmp_path_factory.mktemp("dist")
     source = copy_of_source(folder / "source")
-    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder / "out", source]
+    build: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--outdir",
+        folder / "out",
+        source,
+    ]
     done = subprocess.run(build, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr.decode()
     return folder / "out"
@@ -191,7 +207,7 @@ def test_the_source_archive_has_what_its_readers_look_for(built: Path) -> None:
 
 def test_pure_wheel_installs_and_runs(without_compiler: Path, tmp_path: Path) -> None:
     pip_install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-    command = [*pip_install, "--target", tmp_path / "there", without_compiler]
+    command: list[str | Path] = [*pip_install, "--target", tmp_path / "there", without_compiler]
     done = subprocess.run(command, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     env = {"PYTHONPATH": str(tmp_path / "there")}
@@ -212,6 +228,6 @@ def test_it_installs_and_runs_in_an_environment_of_its_own(
     with Sandbox() as sandbox:
         run = run_tap(sandbox.config(), executable=tap, env={"PYTHONPATH": ""})
     assert len(run.records) == 144
-    pip_list = [tap.with_name("python"), "-m", "pip", "list"]
+    pip_list: list[str | Path] = [tap.with_name("python"), "-m", "pip", "list"]
     listed = subprocess.run(pip_list, capture_output=True, check=True, cwd=tmp_path)
     assert b"pytest" not in listed.stdout

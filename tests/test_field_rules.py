@@ -104,7 +104,7 @@ def test_a_long_path_is_cut_and_its_name_still_matches() -> None:
 
 
 def test_a_schema_has_no_excluded_property_and_hashed_ones_are_text() -> None:
-    properties = {
+    properties: dict[str, Any] = {
         "id": {"type": ["integer"], "description": "The id."},
         "email": {"type": ["null", "string"]},
         "at": {"type": ["null", "string"], "format": "date-time"},

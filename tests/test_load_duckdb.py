@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import test_targets
@@ -186,12 +186,12 @@ def test_what_the_tap_writes_is_what_the_table_holds(database, sandbox, commands
         """SELECT CustomVars->>'$."evt_ids_ints"[0]' AS id, CustomVars->>'$.Tomorrow.a[1].b' AS b
            FROM events WHERE UserId = 6606828898126528473 AND PageId = 9007199254740993"""
     )
-    assert found == {"id": str(2**53 + 1), "b": STRANGE["Tomorrow"]["a"][1]["b"]}
+    assert found == {"id": str(2**53 + 1), "b": cast(Any, STRANGE["Tomorrow"])["a"][1]["b"]}
 
 
 def test_every_type_and_value(database):
     text = {"type": ["null", "string"]}
-    given = {
+    given: dict[str, tuple[dict[str, Any], str, list[Any]]] = {
         "id": ({"type": "integer"}, "BIGINT", [2**63 - 1, -(2**63), None]),
         "real": ({"type": ["number", "null"]}, "DOUBLE", [0.1, 4, None]),
         "yes": ({"type": ["null", "boolean"]}, "BOOLEAN", [True, False, None]),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import signal
+import subprocess
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -12,12 +14,15 @@ from typing import Any
 
 import pytest
 import test_targets
+from batches import batch_config
 from postgres import Postgres, programs, server
-from running import columns, counted, discover, run_tap
-from test_targets import DATE_TIMES, FIRST, STRANGE, end_of, piped, states, truth
+from running import as_record, columns, counted, discover, run_tap, start_tap
+from target import wait_until as until
+from test_targets import DATE_TIMES, DAY, FIRST, STRANGE, end_of, piped, states, truth
 
-from tap_fullstory.sandbox import Bundle, Sandbox
+from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
 
+ROOT = Path(__file__).parent.parent
 sandbox = test_targets.sandbox  # two days, and a third that waits to be published
 
 
@@ -36,11 +41,13 @@ def postgres() -> Iterator[Postgres]:
 class Schema:
     """A schema of its own in the database, loaded by target-postgres."""
 
-    def __init__(self, postgres: Postgres, commands: Any, folder: Path, name: str) -> None:
+    def __init__(
+        self, postgres: Postgres, commands: Any, folder: Path, name: str, **settings: Any
+    ) -> None:
         self._postgres, self._name = postgres, name
-        config = {"sqlalchemy_url": postgres.url, "default_target_schema": name}
-        (folder / "target.json").write_text(json.dumps(config))
-        self.target = [commands.target_postgres, "--config", folder / "target.json"]
+        config = {"sqlalchemy_url": postgres.url, "default_target_schema": name, **settings}
+        (folder / f"{name}.json").write_text(json.dumps(config))
+        self.target = [commands.target_postgres, "--config", folder / f"{name}.json"]
         self._commands, self._folder = commands, folder
 
     def load(self, config: dict[str, Any], state: Any = None) -> dict[str, Any]:
@@ -103,6 +110,74 @@ def test_target_postgres(postgres, sandbox, commands, tmp_path):
              and "UserId" = 6606828898126528473 and "PageId" = 9007199254740993"""
     )
     assert row == {"n": 1}
+
+
+# What meltano.yml has for target-postgres, and docs/targets.md recommends.
+SHIPPED = {"use_copy": True, "validate_records": False}
+
+
+def test_target_postgres_with_the_shipped_settings_and_with_files(
+    postgres, sandbox, commands, tmp_path
+):
+    """The same rows as with its defaults, of every kind of value, and from state to state."""
+    meltano_yml = (ROOT / "meltano.yml").read_text("utf-8").partition("name: target-postgres")[2]
+    for name, value in SHIPPED.items():
+        setting = meltano_yml.partition(f"- name: {name}\n")[2].partition("- name")[0]
+        assert f"value: {json.dumps(value)}\n" in setting
+    (tmp_path / "batches").mkdir()
+    config = sandbox.config()
+    files = {**config, **batch_config(tmp_path / "batches", 100)}
+    by_copy = Schema(postgres, commands, tmp_path, "by_copy", **SHIPPED)
+    by_file = Schema(postgres, commands, tmp_path, "by_file", **SHIPPED)
+    assert by_copy.load(config) == end_of(2)
+    state = by_file.load(files)
+    rows = counted(map(as_row, truth(sandbox, 2)))
+    assert counted(by_copy.rows()) == counted(by_file.rows()) == rows
+    assert by_copy.types() == by_file.types()
+
+    sandbox.publish()
+    by_file.load(files, state)
+    assert counted(by_file.rows()) == counted(map(as_row, truth(sandbox, 3)))
+
+
+@pytest.mark.parametrize("victim", ["tap", "target"])
+def test_files_into_postgresql_while_something_is_killed(postgres, commands, tmp_path, victim):
+    """A tap that is killed doubles nothing. A target that is may have stored rows and printed no
+    state: there `event_digest` is the key by which the next run replaces them.
+    """
+    (tmp_path / "batches").mkdir()
+    schema = Schema(postgres, commands, tmp_path, f"killed_{victim}", **SHIPPED)
+    made = list(generate_events(FIRST, FIRST + DAY, 280))
+    state: Any = None
+    with Sandbox([Bundle("1", FIRST, FIRST + DAY, made)]) as sandbox:
+        config = sandbox.config(
+            event_digest=victim == "target", **batch_config(tmp_path / "batches", 10)
+        )
+        for number in (signal.SIGKILL, signal.SIGTERM, None):
+            before = len(list((tmp_path / "batches").iterdir()))
+            with (
+                start_tap(config, state=state, executable=commands.tap) as tap,
+                subprocess.Popen(
+                    list(map(str, schema.target)),
+                    stdin=tap.stdout,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                ) as target,
+            ):
+                tap.stdout.close()
+                if number is not None:
+                    # More than the pipe holds, so the target has begun.
+                    until(lambda: len(list((tmp_path / "batches").iterdir())) > before + 8)  # noqa: B023
+                    (tap if victim == "tap" else target).send_signal(number)
+                printed, _ = target.communicate(timeout=60)
+                log = tap.stderr.read()
+                codes = tap.wait(60), target.returncode
+            state = (states(printed) or [state])[-1]
+            assert number is not None or codes == (0, 0), log.decode()
+    rows = schema.rows()
+    for row in rows:
+        row.pop("EventDigest", None)
+    assert counted(rows) == counted(as_row(as_record(event)) for event in made)
 
 
 def test_target_postgres_with_custom_vars_as_text(postgres, sandbox, commands, tmp_path):

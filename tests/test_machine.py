@@ -31,8 +31,13 @@ def day_of(day: int, count: int) -> Bundle:
     return bundle(day, array(lines(events(count, day * count))))
 
 
+def events_in(made: Bundle) -> Any:
+    assert isinstance(made.body, bytes)
+    return json.loads(made.body)
+
+
 def records_of(*bundles: Bundle) -> Any:
-    return counted(record(event) for made in bundles for event in json.loads(made.body))
+    return counted(record(event) for made in bundles for event in events_in(made))
 
 
 def downloads(sandbox: Sandbox) -> list[str]:
@@ -250,6 +255,7 @@ def test_a_disk_where_files_may_only_be_so_large(tmp_path):
         with read_by_target(config, preexec_fn=limit) as target:
             run = target.end()
     assert run.code == 1
+    assert isinstance(made.body, bytes)
     size = len(made.body)
     assert f"{tmp_path} cannot hold bundle {made.id} ({size} bytes): File too large" in run.critical
     assert not list(tmp_path.iterdir())

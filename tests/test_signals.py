@@ -20,7 +20,8 @@ from faults import KEY, array, bundle, events, lines, record
 from running import Run, run_tap
 from target import PATIENCE, read_by_target, uncovered, wait_until
 
-from tap_fullstory import catalog, client
+from tap_fullstory import catalog
+from tap_fullstory.bundle import Bundle
 from tap_fullstory.bundles.spool import SpooledBundle
 from tap_fullstory.config import parse_config
 from tap_fullstory.errors import Interrupted
@@ -30,7 +31,7 @@ from tap_fullstory.signals import Signals
 from tap_fullstory.summary import RunSummary
 from tap_fullstory.sync import sync
 
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}
 EVENTS = events(1000)
 SMALL, LARGE = EVENTS[:20], EVENTS[20:]  # the large one is more than the tap writes at once
 BUNDLES = [bundle(0, array(lines(SMALL))), bundle(1, array(lines(LARGE)))]
@@ -234,18 +235,18 @@ def test_a_position_deep_in_a_bundle_is_not_waited_for(signals, monkeypatch):
     unpacked = []
 
     def blocks(_: SpooledBundle) -> Iterator[bytes]:
-        for _ in range(1000):
+        for _number in range(1000):
             unpacked.append(1)
             if len(unpacked) == 10:
                 interrupt()
             yield b" " * 32_768
 
     class Source:
-        def list_bundles(self, after: int) -> list[client.Bundle]:
+        def list_bundles(self, after: int) -> list[Bundle]:
             moments = [datetime(2026, 6, day, tzinfo=timezone.utc) for day in (1, 2)]
-            return [client.Bundle("7", *moments)]
+            return [Bundle("7", moments[0], moments[1])]
 
-        def download_bundle(self, bundle: client.Bundle, sink: BinaryIO) -> None:
+        def download_bundle(self, bundle: Bundle, sink: BinaryIO) -> None:
             sink.write(b"[]")
 
     monkeypatch.setattr(SpooledBundle, "chunks", blocks)

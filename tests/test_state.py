@@ -17,7 +17,12 @@ from tap_fullstory.state import Partial
 DAY = 24 * 60 * 60
 FIRST = 1_600_041_600  # 2020-09-14T00:00:00Z
 JUNE = "2026-06-02T00:00:00Z"
-PARTIAL = {"id": "156453120048", "events": 20000, "bytes": 21513377, "crc32": 3610521337}
+PARTIAL: dict[str, Any] = {
+    "id": "156453120048",
+    "events": 20000,
+    "bytes": 21513377,
+    "crc32": 3610521337,
+}
 
 
 def events_state(**bookmark: Any) -> dict[str, Any]:
@@ -135,6 +140,16 @@ def test_progress_inside_a_bundle():
     assert states.parse_state(made) == made
     assert states.partial(made, "events") == progress
     assert states.bundle_end(made, "events") == boundary
+
+
+def test_further_inside_a_bundle_only_the_position_changes():
+    boundary = datetime(2026, 6, 2, tzinfo=timezone.utc)
+    before = {"bookmarks": {"users": {"any": [1]}, "events": {"bundle_end": None, "export": None}}}
+    begun = states.with_partial(before, "events", boundary, Partial("7", 0, 0, 0))
+    kept = copy.deepcopy(begun)
+    further = states.with_progress(begun, "events", Partial(**PARTIAL))
+    assert further == states.with_partial(before, "events", boundary, Partial(**PARTIAL))
+    assert begun == kept
 
 
 def test_a_bundle_id_that_became_a_number_on_the_way():

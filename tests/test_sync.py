@@ -40,7 +40,7 @@ def midnight(number: int) -> str:
 
 
 def truth(*bundles: Bundle) -> list[dict[str, Any]]:
-    return [as_record(event) for bundle in bundles for event in bundle.body]
+    return [as_record(event) for bundle in bundles for event in bundle.events]
 
 
 def synced(sandbox: Sandbox, state: Any = None, **settings: Any) -> Run:
@@ -60,7 +60,7 @@ def test_144_events_over_6_bundles_arrive_once_each_and_whole():
     with Sandbox() as sandbox:
         run = synced(sandbox)
         bundles = sandbox.bundles
-    assert [len(list(bundle.body)) for bundle in bundles] == [24] * 6
+    assert [len(bundle.events) for bundle in bundles] == [24] * 6
     assert run.records == truth(*bundles)
     assert counted(run.records) == counted(truth(*bundles))  # 1 is not 1.0 here
     assert sum("CustomVars" in record for record in run.records) > 30
@@ -191,7 +191,10 @@ def test_every_layout_and_compression():
     assert len(run.records) == 150 * len(shapes)
 
 
-EVENTS = [{"EventType": "click", "evt_a_str": "]},{["}, {"EventTargetText": "a\n\\", "PageId": 7}]
+EVENTS: list[dict[str, Any]] = [
+    {"EventType": "click", "evt_a_str": "]},{["},
+    {"EventTargetText": "a\n\\", "PageId": 7},
+]
 TEXT = json.dumps(EVENTS).encode()
 HALF = len(TEXT) // 2
 FILES: dict[str, tuple[bytes, dict[str, str]]] = {

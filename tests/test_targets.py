@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from batches import batch_config
 from running import as_record, columns, counted, run_tap, start_tap
 
 from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
@@ -43,7 +44,7 @@ MISFITS_RECORD = {
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     """Two days, and a third that waits to be published."""
-    bodies = [
+    bodies: list[Any] = [
         list(generate_events(FIRST, FIRST + DAY, 144)),
         [STRANGE, MISFITS],
         list(generate_events(FIRST + 2 * DAY, FIRST + 3 * DAY, 24, number=2)),
@@ -58,7 +59,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 def truth(sandbox: Sandbox, days: int) -> list[dict[str, Any]]:
-    events = [event for bundle in sandbox.bundles[:days] for event in bundle.body]
+    events = [event for bundle in sandbox.bundles[:days] for event in bundle.events]
     return [MISFITS_RECORD if event == MISFITS else as_record(event) for event in events]
 
 
@@ -202,6 +203,29 @@ def test_target_duckdb(sandbox, commands, tmp_path):
            where customvars->>'$."evt_order.total_real"' = '4' and userid = 6606828898126528473"""
     )
     assert row == {"n": 1}
+
+
+@pytest.mark.parametrize("name", ["target_jsonl", "target_duckdb"])
+def test_a_target_that_does_not_know_batch_stores_nothing(sandbox, commands, tmp_path, name):
+    """It fails at the first message, and the tap with it."""
+    (tmp_path / "batches").mkdir()
+    config = sandbox.config(**batch_config(tmp_path / "batches", 1))
+    database = DuckDB(commands, tmp_path, primary_key_required=False, add_metadata_columns=True)
+    target = [getattr(commands, name), "--config", tmp_path / "target.json"]
+    with (
+        start_tap(config, executable=commands.tap) as tap,
+        subprocess.Popen(
+            target, stdin=tap.stdout, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as loading,
+    ):
+        tap.stdout.close()
+        printed, log = loading.communicate(timeout=60)
+        assert loading.returncode == 1, log
+        assert tap.wait(60) == 1
+    assert not states(printed)
+    assert not list(tmp_path.rglob("*.jsonl"))
+    if name == "target_duckdb":
+        assert database.query("select count(*) as n from events") == [{"n": 0}]
 
 
 def test_a_target_that_upserts_folds_what_comes_twice(sandbox, commands, tmp_path):

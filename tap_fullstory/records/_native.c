@@ -15,6 +15,9 @@
    number. One that advances returns a pointer up to `end`, or NULL. Nothing recurses, and values
    nest at most MAX_DEPTH levels. Builds without NDEBUG assert all this where the bytes are read.
 
+   What bounds the time that a signal waits: the text is read in slices of SLICE_BYTES, between which
+   signals are handled and `check` is called, which may raise.
+
    What bounds memory: keys are kept for the scanner's life, at most MAX_REGISTERED_KEYS besides
    those of the catalog, of at most MAX_KEY_BYTES each; that is 12 MB at worst, and it bounds the
    counts that a chunk can return. All else is proportional to the chunk and its lines. */
@@ -47,7 +50,9 @@ enum {
     MAX_DEPTH = 500, /* levels of objects and arrays, the event included; as in json_text.py */
     MAX_REGISTERED_KEYS = 10000, /* events with undeclared keys beyond these go to `fallback` */
     MAX_KEY_BYTES = 1000,        /* of a key that is registered */
+    MAX_DATE_TIME_BYTES = 200,   /* as in columns.py */
     SEED_BYTES = 16,
+    SLICE_BYTES = 1 << 20, /* between two looks at signals; some milliseconds at most */
     MAX_IDLE_BYTES = 1 << 20, /* of a buffer, between two chunks */
 };
 
@@ -114,7 +119,39 @@ typedef struct {
     int leaves_out;        /* those of `event_types` instead, and writes all others */
     int line_breaks; /* whether the current event has any between its tokens */
     int busy;        /* inside `encode`, which `fallback` must not enter again */
+    PyObject *check; /* inside `encode` */
+    Text slice_end;  /* where to look at signals next */
 } Scanner;
+
+/* --- signals --- */
+
+static inline Text
+slice_end(Text at, Text end)
+{
+    return end - at > SLICE_BYTES ? at + SLICE_BYTES : end;
+}
+
+/* Let handlers of signals run, and call `check`. Return 0 with an exception set if either raises. */
+static int
+look_at_signals(PyObject *check)
+{
+    if (PyErr_CheckSignals() < 0)
+        return 0;
+    PyObject *done = PyObject_CallFunctionObjArgs(check, NULL);
+    Py_XDECREF(done);
+    return done != NULL;
+}
+
+/* As look_at_signals, once in a slice. What reads text calls this along the way, and treats 0 as it
+   treats text that is not valid; `encode` tells the two apart. */
+static inline int
+go_on(Scanner *self, Text at, Text end)
+{
+    if (at < self->slice_end)
+        return 1;
+    self->slice_end = slice_end(at, end);
+    return look_at_signals(self->check);
+}
 
 /* --- buffers --- */
 
@@ -399,7 +436,7 @@ has_byte(uint64_t word, unsigned char c)
 /* The end, after the closing quote, of a string whose first character is at `at`; NULL if it is not
    valid. */
 static inline Text
-string_end(Text at, Text end)
+string_end(Scanner *self, Text at, Text end)
 {
     assert(at <= end);
     for (;;) {
@@ -420,42 +457,55 @@ string_end(Text at, Text end)
             return NULL;
         if (*at == '"')
             return at + 1;
+        if (!go_on(self, at, end))
+            return NULL;
         at = *at == '\\' ? escape_end(at, end) : character_end(at, end);
         if (at == NULL)
             return NULL;
     }
 }
 
+/* The end of at least one digit; NULL if there is none. */
+static inline Text
+digits_end(Scanner *self, Text at, Text end)
+{
+    assert(at <= end);
+    if (at == end || !is_digit(*at))
+        return NULL;
+    for (;;) {
+        Text stop = slice_end(at, end);
+        while (at < stop && is_digit(*at))
+            at++;
+        if (at < stop || at == end)
+            return at;
+        if (!go_on(self, at, end))
+            return NULL;
+    }
+}
+
 /* The end of a number; NULL if it is not valid. */
 static inline Text
-number_end(Text at, Text end, int *is_integer)
+number_end(Scanner *self, Text at, Text end, int *is_integer)
 {
     assert(at <= end);
     *is_integer = 1;
     if (at < end && *at == '-')
         at++;
-    if (at == end || !is_digit(*at))
+    if (at < end && *at == '0')
+        at++;
+    else if ((at = digits_end(self, at, end)) == NULL)
         return NULL;
-    if (*at++ != '0')
-        while (at < end && is_digit(*at))
-            at++;
     if (at < end && *at == '.') {
         *is_integer = 0;
-        at++;
-        if (at == end || !is_digit(*at))
+        if ((at = digits_end(self, at + 1, end)) == NULL)
             return NULL;
-        while (at < end && is_digit(*at))
-            at++;
     }
     if (at < end && (*at == 'e' || *at == 'E')) {
         *is_integer = 0;
         at++;
         if (at < end && (*at == '+' || *at == '-'))
             at++;
-        if (at == end || !is_digit(*at))
-            return NULL;
-        while (at < end && is_digit(*at))
-            at++;
+        at = digits_end(self, at, end);
     }
     return at;
 }
@@ -469,13 +519,13 @@ literal_end(Text at, Text end, const char *literal, size_t length)
 
 /* The end of a string, number, true, false or null; NULL if it is not valid. */
 static inline Text
-scalar_end(Text at, Text end)
+scalar_end(Scanner *self, Text at, Text end)
 {
     int is_integer;
     assert(at < end);
     switch (*at) {
     case '"':
-        return string_end(at + 1, end);
+        return string_end(self, at + 1, end);
     case 't':
         return literal_end(at, end, "true", 4);
     case 'f':
@@ -483,7 +533,7 @@ scalar_end(Text at, Text end)
     case 'n':
         return literal_end(at, end, "null", 4);
     default:
-        return number_end(at, end, &is_integer);
+        return number_end(self, at, end, &is_integer);
     }
 }
 
@@ -492,7 +542,7 @@ scalar_end(Text at, Text end)
 static inline Text
 member_value(Scanner *self, Text at, Text end)
 {
-    if (at == end || *at != '"' || (at = string_end(at + 1, end)) == NULL)
+    if (at == end || *at != '"' || (at = string_end(self, at + 1, end)) == NULL)
         return NULL;
     at = skip_whitespace(self, at, end);
     return at == end || *at != ':' ? NULL : skip_whitespace(self, at + 1, end);
@@ -507,7 +557,7 @@ value_end(Scanner *self, Text at, Text end, int depth)
     int level = depth;
 
 value:
-    if (at == end)
+    if (at == end || !go_on(self, at, end))
         return NULL;
     if (*at == '{' || *at == '[') {
         if (level == MAX_DEPTH)
@@ -521,7 +571,7 @@ value:
             goto member;
         }
     }
-    else if ((at = scalar_end(at, end)) == NULL)
+    else if ((at = scalar_end(self, at, end)) == NULL)
         return NULL;
 
     for (;;) {
@@ -566,7 +616,7 @@ is_date_time(Text at, size_t length)
 {
     static const unsigned char days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
     Text end = at + length;
-    if (length < 20) /* all that is read before the fraction */
+    if (length < 20 || length > MAX_DATE_TIME_BYTES) /* 20: all that is read before the fraction */
         return 0;
     int year = digits(at, 4), month = digits(at + 5, 2), day = digits(at + 8, 2);
     int hour = digits(at + 11, 2), minute = digits(at + 14, 2), second = digits(at + 17, 2);
@@ -626,11 +676,11 @@ check_value(Scanner *self, Text *at, Text end, int types, int depth)
         return INVALID;
     int type = type_of(*start), is_integer;
     if (type == NUMBER) {
-        if ((*at = number_end(start, end, &is_integer)) == NULL)
+        if ((*at = number_end(self, start, end, &is_integer)) == NULL)
             return INVALID;
         return types & NUMBER || types & (is_integer ? INTEGER : DECIMAL) ? FITS : FALLBACK;
     }
-    *at = type == STRING ? string_end(start + 1, end)
+    *at = type == STRING ? string_end(self, start + 1, end)
                          : value_end(self, start, end, depth);
     if (*at == NULL)
         return INVALID;
@@ -655,6 +705,8 @@ check_items(Scanner *self, Text *at, Text end, int types)
         return FITS;
     }
     for (;;) {
+        if (!go_on(self, item, end))
+            return INVALID;
         Fit fit = check_value(self, &item, end, types, 2);
         if (fit == INVALID)
             return INVALID;
@@ -677,7 +729,7 @@ check_member(Scanner *self, Text *at, Text end, const Key *key)
 {
     if (key == NULL || key->role != KEPT) { /* also HASHED: of any type */
         if (*at < end && **at == '"') /* most are strings: worth being inlined */
-            *at = string_end(*at + 1, end);
+            *at = string_end(self, *at + 1, end);
         else
             *at = value_end(self, *at, end, 1);
         return *at == NULL ? INVALID : FITS;
@@ -797,7 +849,7 @@ read_key(Scanner *self, Text *at, Text end, Key *before, Key **found)
         return WRITTEN;
     }
     *found = NULL;
-    if ((*at = string_end(name, end)) == NULL)
+    if ((*at = string_end(self, name, end)) == NULL)
         return NOT_VALID;
     assert(*at > name);
     size_t length = (size_t)(*at - name) - 1;
@@ -899,7 +951,7 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
     Text at = skip_whitespace(self, *start + 1, end);
     int more = at == end || *at != '}';
     while (more) {
-        if (at == end || *at != '"')
+        if (at == end || *at != '"' || !go_on(self, at, end))
             return NOT_VALID;
         Text name = at, name_end = at + 1;
         Outcome outcome = read_key(self, &name_end, end, key, &key);
@@ -1021,55 +1073,67 @@ append_lines(Scanner *self, Text *at, Text end, const Envelope *around, PyObject
 
 /* --- where events end --- */
 
-/* The end, after the closing quote, of a string whose first character is at `at`, whatever it
-   holds; NULL if it has not ended yet. */
+/* The end, after the closing quote, of a string that goes on at `at`, whatever it holds; a place up
+   to `end` if it has not ended before `stop`. */
 static inline Text
-raw_string_end(Text at, Text end)
+raw_string_end(Text at, Text stop, Text end, int *in_string)
 {
-    assert(at <= end);
-    for (;;) {
-        while (end - at >= 8) {
+    assert(at < stop && stop <= end);
+    while (at < stop) {
+        while (stop - at >= 8) {
             uint64_t word;
             memcpy(&word, at, 8);
             if ((has_byte(word, '"') | has_byte(word, '\\')) & HIGH_BITS)
                 break;
             at += 8;
         }
-        while (at < end && *at != '"' && *at != '\\')
+        while (at < stop && *at != '"' && *at != '\\')
             at++;
-        if (end - at < 1)
-            return NULL;
-        if (*at == '"')
+        if (at == stop)
+            break;
+        if (*at == '"') {
+            *in_string = 0;
             return at + 1;
-        if (end - at < 2)
-            return NULL;
-        at += 2;
+        }
+        at += end - at < 2 ? 1 : 2;
     }
+    return at;
 }
 
 PyDoc_STRVAR(object_end_doc,
-"object_end(text, start)\n--\n\n"
+"object_end(text, start, check)\n--\n\n"
 "Return the offset after the object or array that starts at `start`; -1 if it has not ended yet.\n\n"
-"Brackets outside strings are counted; nothing else is checked. Raises ValueError if they nest\n"
-"deeper than MAX_DEPTH levels, or if no bracket opens at `start`.");
+"Brackets outside strings are counted; nothing else is checked. `check` is called for each slice of\n"
+"the text. Raises what that raises, and ValueError if they nest deeper than MAX_DEPTH levels, or if\n"
+"no bracket opens at `start`.");
 
 static PyObject *
 object_end(PyObject *Py_UNUSED(module), PyObject *args)
 {
     const char *bytes;
     Py_ssize_t length, start;
-    if (!PyArg_ParseTuple(args, "y#n", &bytes, &length, &start))
+    PyObject *check;
+    if (!PyArg_ParseTuple(args, "y#nO", &bytes, &length, &start, &check))
         return NULL;
     if (start < 0 || start >= length || (bytes[start] != '{' && bytes[start] != '[')) {
         PyErr_SetString(PyExc_ValueError, "no object or array starts there");
         return NULL;
     }
-    Text text = (Text)bytes, end = text + length;
-    int depth = 0;
-    for (Text at = text + start; at != NULL && at < end;) {
+    Text text = (Text)bytes, end = text + length, at = text + start, stop = slice_end(at, end);
+    int depth = 0, in_string = 0;
+    while (at < end) {
+        if (at >= stop) {
+            stop = slice_end(at, end);
+            if (!look_at_signals(check))
+                return NULL;
+        }
+        if (in_string) {
+            at = raw_string_end(at, stop, end, &in_string);
+            continue;
+        }
         switch (*at++) {
         case '"':
-            at = raw_string_end(at, end);
+            in_string = 1;
             break;
         case '{':
         case '[':
@@ -1108,14 +1172,14 @@ counts_of_chunk(Scanner *self)
 }
 
 PyDoc_STRVAR(encode_doc,
-"encode(chunk, prefix, suffix, fallback, max_events)\n--\n\n"
+"encode(chunk, prefix, suffix, fallback, max_events, check)\n--\n\n"
 "Encode events at the start of `chunk`, separated by commas: each record between `prefix` and\n"
 "`suffix`.\n\n"
 "Return how many events were taken, at most `max_events`; the offset in `chunk` after the last of\n"
 "them; the lines; how often each undeclared key occurs; and how many events are left out. Return\n"
 "None if the chunk is not valid: what comes after `max_events` events is not looked at. `fallback`\n"
 "makes the record of an event that the scanner does not handle; None if it is not valid, and nothing\n"
-"if it is left out.");
+"if it is left out. `check` is called for each slice of the chunk; raises what that raises.");
 
 static PyObject *
 encode(PyObject *object, PyObject *args)
@@ -1124,10 +1188,10 @@ encode(PyObject *object, PyObject *args)
     const char *chunk;
     Envelope around;
     Py_ssize_t length, max_events, events = 0, left_out = 0;
-    PyObject *fallback;
-    if (!PyArg_ParseTuple(args, "y#y#y#On", &chunk, &length, &around.prefix,
+    PyObject *fallback, *check;
+    if (!PyArg_ParseTuple(args, "y#y#y#OnO", &chunk, &length, &around.prefix,
                           &around.prefix_length, &around.suffix, &around.suffix_length, &fallback,
-                          &max_events))
+                          &max_events, &check))
         return NULL;
     if (max_events < 1) {
         PyErr_SetString(PyExc_ValueError, "max_events must be at least 1");
@@ -1140,8 +1204,12 @@ encode(PyObject *object, PyObject *args)
     self->busy = 1;
     self->out.length = 0;
     Text at = (Text)chunk;
+    self->check = check;
+    self->slice_end = slice_end(at, at + length);
     Outcome outcome
         = append_lines(self, &at, at + length, &around, fallback, max_events, &events, &left_out);
+    if (outcome == NOT_VALID && PyErr_Occurred())
+        outcome = RAISED;
     PyObject *result = NULL;
     if (outcome == NOT_VALID)
         result = Py_NewRef(Py_None);
@@ -1304,6 +1372,7 @@ static const struct {
     {"MAX_REGISTERED_KEYS", MAX_REGISTERED_KEYS},
     {"MAX_KEY_BYTES", MAX_KEY_BYTES},
     {"SEED_BYTES", SEED_BYTES},
+    {"SLICE_BYTES", SLICE_BYTES},
 };
 
 static int

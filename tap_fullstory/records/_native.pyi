@@ -22,6 +22,7 @@ MAX_DEPTH: int
 MAX_REGISTERED_KEYS: int
 MAX_KEY_BYTES: int
 SEED_BYTES: int
+SLICE_BYTES: int
 
 class Scanner:
     def __init__(
@@ -42,6 +43,7 @@ class Scanner:
         suffix: bytes,
         fallback: Callable[[bytes], bytes | None],
         max_events: int,
+        check: Callable[[], None],
     ) -> tuple[int, int, bytes, dict[str, int], int] | None: ...
 
-def object_end(text: bytes, start: int) -> int: ...
+def object_end(text: bytes, start: int, check: Callable[[], None]) -> int: ...

@@ -23,8 +23,8 @@ from tap_fullstory.json_text import (
     DECODE_ERRORS,
     MAX_DEPTH,
     check_depth,
+    decode_event,
     decode_items,
-    decode_members,
     decode_string,
     encode,
     nesting_depth_exceeds,
@@ -67,9 +67,13 @@ class EncodingStats:
 
     def add(self, other: EncodingStats) -> None:
         """Add what `other` counted."""
-        self.type_mismatches.add_all(other.type_mismatches)
-        self.dropped.add_all(other.dropped)
-        self.undeclared.add_all(other.undeclared)
+        for mine, its in (
+            (self.type_mismatches, other.type_mismatches),
+            (self.dropped, other.dropped),
+            (self.undeclared, other.undeclared),
+        ):
+            if its:
+                mine.add_all(its)
         self.repaired += other.repaired
         self.before_bookmark += other.before_bookmark
         self.left_out += other.left_out
@@ -125,6 +129,7 @@ class RecordEncoder:
                 self._record_or_none,
                 custom_vars=self._keeps_overflow,
                 as_text=text_custom_vars,
+                check=check,
                 rules=selection.rules,
                 event_filter=selection.event_filter,
             )
@@ -180,7 +185,7 @@ class RecordEncoder:
         elements = self._split(text)
         repaired = False
         if elements is None:
-            text, repairs = repair_surrogates(text)
+            text, repairs = repair_surrogates(text, self._check)
             elements = self._split(text) if repairs else None
             repaired = True
         if elements is None:
@@ -205,7 +210,8 @@ class RecordEncoder:
             end = start + len(event)
             original = chunk[start:end] if repaired else event
             if repaired:
-                self._stats.repaired += repair_surrogates(original)[1]
+                self._stats.repaired += repair_surrogates(original, self._check)[1]
+            self._check()
             if record is None:
                 self._stats.before_bookmark += 1
                 continue
@@ -222,7 +228,9 @@ class RecordEncoder:
         if nesting_depth_exceeds(chunk, MAX_DEPTH, self._check):
             return None
         try:
-            return decode_items(b"[%b]" % chunk)
+            elements = decode_items(b"[%b]" % chunk)
+            self._check()
+            return elements
         except DECODE_ERRORS:
             return None
 
@@ -236,7 +244,7 @@ class RecordEncoder:
             if found is not None:
                 self._count_undeclared(found[3])
                 return found[2]
-        members = _members(event)
+        members = decode_event(event, self._check)
         if since is not None and _starts_before(members, since):
             return None
         return self._encode_members(members)
@@ -246,8 +254,8 @@ class RecordEncoder:
         left out, None if it is not an event.
         """
         try:
-            check_depth(event)
-            return self._encode_members(_members(event))
+            check_depth(event, self._check)
+            return self._encode_members(decode_event(event, self._check))
         except DECODE_ERRORS:
             return None
 
@@ -276,8 +284,14 @@ class RecordEncoder:
                     custom.append(self._undeclared_key(name) + value)
                 else:
                     self._stats.dropped.add(name)
+        self._check()
         record = b"{%b}" % b",".join(kept)
-        return _add_member(record, self._custom_vars_member(custom)) if custom else record
+        if custom:
+            member = self._custom_vars_member(custom)
+            self._check()
+            record = _add_member(record, member)
+        self._check()
+        return record
 
     def _coerce(
         self,
@@ -289,6 +303,7 @@ class RecordEncoder:
         custom: list[bytes],
     ) -> None:
         coerced = column.coerce(value)
+        self._check()
         if coerced is None:
             if self._keeps_overflow:
                 self._stats.type_mismatches.add(name)
@@ -342,15 +357,6 @@ def _never(_: bytes) -> bool:
 
 def _after_separator(chunk: bytes, end: int) -> int:
     return _BETWEEN.match(chunk, end).end()  # type: ignore[union-attr]
-
-
-def _members(event: bytes) -> dict[str, Raw]:
-    """Raises one of DECODE_ERRORS if it is not an event: not an object, or not UTF-8, at which
-    msgspec does not look in values that it leaves raw.
-    """
-    if not event.isascii():
-        event.decode()
-    return decode_members(event)
 
 
 def _starts_before(members: Mapping[str, Raw], since: datetime) -> bool:

@@ -35,7 +35,8 @@ class NativeEncoder:
 
     `dropped` are declared keys whose values are not wanted. `fallback` makes the record of an event
     that the scanner does not handle, or returns None if it is not valid, and nothing if it is left
-    out. `rules` are for all keys, declared or not.
+    out. `rules` are for all keys, declared or not. `check` is called for each megabyte, and may
+    raise.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class NativeEncoder:
         as_text: bool,
         rules: FieldRules = NO_RULES,
         event_filter: EventFilter | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         declared = {name: (_native.KEPT, *_types(column)) for name, column in columns.items()}
         hashed = [name for name in columns if rules.fate(name) is Fate.HASHED]
@@ -72,6 +74,7 @@ class NativeEncoder:
             leaves_out=bool(event_filter and event_filter.leaves_out),
         )
         self._fallback = fallback
+        self._check = check
 
     def encode(
         self, chunk: bytes, prefix: bytes, suffix: bytes, max_events: int = sys.maxsize
@@ -82,16 +85,16 @@ class NativeEncoder:
         often each undeclared key occurs in them, and how many are left out; None if the chunk is
         not valid. The time it takes depends on the events taken, not on the chunk.
         """
-        return self._scanner.encode(chunk, prefix, suffix, self._fallback, max_events)
+        return self._scanner.encode(chunk, prefix, suffix, self._fallback, max_events, self._check)
 
 
-def object_end(text: bytes, start: int) -> int | None:
+def object_end(text: bytes, start: int, check: Callable[[], None] = lambda: None) -> int | None:
     """Return where the object or array ends that begins at `start`; None if it has not ended yet.
 
-    Raises NestedTooDeeply if it exceeds the limit.
+    `check` is called for each megabyte. Raises NestedTooDeeply if it exceeds the limit.
     """
     try:
-        end = _native.object_end(text, start)
+        end = _native.object_end(text, start, check)
     except ValueError:
         raise NestedTooDeeply from None
     return None if end < 0 else end

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from isal.isal_zlib import crc32
 
 from tap_fullstory.bundle import CHUNK_BYTES
-from tap_fullstory.json_text import MAX_DEPTH, WHITESPACE, NestedTooDeeply, NestingScanner
+from tap_fullstory.json_text import MAX_DEPTH, MAX_KEYS, WHITESPACE, NestedTooDeeply, NestingScanner
 from tap_fullstory.records import native
 
 # An event begins with a key. In text that holds JSON itself, logged by somebody's page, the quotes
@@ -28,15 +27,16 @@ _SEPARATOR = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")
 _COMMA = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*(?=\{)")
 # A chunk, so that its lines take little memory; one larger event makes a chunk of its own.
 MAX_CHUNK_BYTES = 4 * CHUNK_BYTES
-NOT_EVENT = "holds an element that is not an event object, or is not UTF-8,"
+NOT_EVENT = (
+    f"holds an element that is not an event object, is not UTF-8, or has more than {MAX_KEYS} keys,"
+)
 NOT_JSON = "holds an event that is not valid JSON"
 NOT_ENDED = "holds an event that does not end, or is larger than max_event_mb allows,"
 TOO_LARGE = "holds an event that is larger than max_event_mb allows,"
 TOO_DEEP = f"holds an event nested deeper than {MAX_DEPTH} levels"
 
 
-@dataclass(frozen=True)
-class Position:
+class Position(NamedTuple):
     """A place between two events: `events` counts those before it, `bytes` and `crc32` are the
     number and the CRC-32 of the unpacked bytes before the next one.
     """
@@ -269,7 +269,7 @@ class EventReader(Generic[P]):
         not ended yet.
         """
         if native.is_available():
-            return partial(native.object_end, start=start)
+            return partial(native.object_end, start=start, check=self._check)
         return partial(NestingScanner(start).object_end, check=self._check)
 
     def _open(self) -> bool:

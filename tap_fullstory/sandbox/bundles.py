@@ -49,6 +49,13 @@ class Bundle:
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", str(self.id))  # 156453120048 will do as well
 
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The events. Raises TypeError if `body` is a file."""
+        if isinstance(self.body, bytes | Path):
+            raise TypeError(f"bundle {self.id} is a file")
+        return [dict(event) for event in self.body]
+
 
 @dataclass(frozen=True)
 class BundleFile:

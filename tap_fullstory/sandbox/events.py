@@ -49,7 +49,11 @@ class GeneratedEvents:
 
     def _sessions(self, rng: Random) -> Iterator[Event]:
         everybody = people(self.seed)
-        crowds = {platform: crowd(everybody, platform) for platform in ("web", "app")}
+        crowds = {
+            (platform, known): crowd(everybody, platform, known=known)
+            for platform in ("web", "app")
+            for known in (False, True)
+        }
         first, last = self.start * 1000, self.stop * 1000 - 1  # milliseconds
         sessions = self.count // STEPS + 1
         room = (self.stop - self.start - min(_LONGEST_SESSION, self.stop - self.start)) * 1000
@@ -62,7 +66,7 @@ class GeneratedEvents:
         turn = self.number * (self.count // STEPS)
         for session in range(sessions):
             journey = JOURNEYS[(turn + session) % len(JOURNEYS)]
-            visitor = rng.choice(crowds[journey.platform])
+            visitor = rng.choice(crowds[journey.platform, journey.known])
             began = first + int(room * (session + rng.random()) / sessions)
             yield from _session(journey, visitor, some_id(rng), (began, last), rng)
 

@@ -139,6 +139,7 @@ JOURNEYS = (
                 Step("abandon", 8000, target=MAIN + "form.checkout"),
             ),
         ),
+        known=True,  # so that there is an answer to "who rage-clicks, by plan?"
     ),
     Journey(
         "app",

@@ -117,6 +117,7 @@ _PHONES = (
     _phone("Google", "Pixel 8", "Android", "14", (412, 915)),
     _phone("Apple", "iPhone15,2", "iOS", "17.5.1", (393, 852)),
 )
+_PLANS = ("free", "plus", "crème 🍦")
 _PLACES = (
     ("", ""),  # an account may switch the recording of addresses off
     ("192.0.2.17", "39.9526,-75.1652"),
@@ -132,13 +133,18 @@ def people(seed: int = 0) -> tuple[Person, ...]:
     return (_example_person(), *(_person(rng, number) for number in range(1, PEOPLE)))
 
 
-def crowd(everybody: tuple[Person, ...], platform: str) -> tuple[Visitor, ...]:
-    """The visitors of `platform` who turn up at random: all but the example's person."""
+def crowd(
+    everybody: tuple[Person, ...], platform: str, *, known: bool = False
+) -> tuple[Visitor, ...]:
+    """The visitors of `platform` who turn up at random: all but the example's person.
+
+    With `known`, only those who have user variables.
+    """
     return tuple(
         visitor
         for person in everybody[1:]
         for visitor in person.visitors
-        if visitor.platform == platform
+        if visitor.platform == platform and (person.variables or not known)
     )
 
 
@@ -178,7 +184,7 @@ def _person(rng: Random, number: int) -> Person:
         name = f"{first} {_LAST_NAMES[number % len(_LAST_NAMES)]}"
         app_key, email = f"customer-{1001 + number}", f"customer-{1001 + number}@example.com"
         if number % 12 == 1:
-            variables = _variables(rng)
+            variables = _variables(rng) | {"user_plan_str": _PLANS[number // 12 % len(_PLANS)]}
     visitors = tuple(
         _visitor(rng, platform, {"IndvId": indv_id}, (app_key, name, email), variables)
         for platform in (("web", "app") if number % 2 else ("web",))
@@ -189,7 +195,7 @@ def _person(rng: Random, number: int) -> Person:
 def _variables(rng: Random) -> Fields:
     """One user variable of every type that FullStory has (`user_NAME_TYPE`)."""
     return {
-        "user_plan_str": rng.choice(("free", "plus", "crème 🍦")),
+        "user_plan_str": rng.choice(_PLANS),
         "user_orders_int": rng.randrange(40),
         "user_lifetime_value_real": rng.choice((0, 250, 99.95, 1204.5)),
         "user_newsletter_bool": rng.random() < 0.5,

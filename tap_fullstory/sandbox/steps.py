@@ -85,6 +85,7 @@ class Journey:
     platform: str  # "web" or "app"
     pages: tuple[Page, ...]
     product: Product | None = None  # any, if None
+    known: bool = False  # taken only by visitors with user variables, such as a plan
 
 
 def selector_tokens(css: str) -> str:

@@ -24,7 +24,7 @@ def listed(identity: str, start: int, stop: int, count: int = 3, first: int = 0)
 
 
 def records_of(*bundles: Bundle) -> Any:
-    return counted(record(event) for bundle in bundles for event in bundle.body)
+    return counted(record(event) for bundle in bundles for event in bundle.events)
 
 
 def all_of(*runs: Run) -> Any:

@@ -192,7 +192,7 @@ def test_a_target_that_goes_away_leaves_no_export_behind():
         sandbox.fault(pending(sandbox.bundles[1].id))
         with start_tap(api.config(sandbox, checkpoint_events=10)) as process:
             until(lambda: len(orders(sandbox)) == 2)
-            process.stdout.close()  # type: ignore[union-attr]
+            process.stdout.close()
             assert process.wait(timeout=30) == 1
         assert len(cancelled(sandbox)) == 1
 

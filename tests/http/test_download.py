@@ -73,8 +73,8 @@ def test_a_range_shorter_than_asked_for_is_continued(http, requests_mock):
 )
 def test_a_range_is_asked_for_only_of_a_known_file(http, requests_mock, headers, range_asked):
     class BreaksOff(io.BytesIO):
-        def read(self, *size: int) -> bytes:
-            if data := super().read(*size):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if data := super().read(size):
                 return data
             raise ConnectionResetError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from either_api import APIS, DATA_EXPORT, SEGMENT_EXPORT, Api, each_api, endpoint
@@ -70,7 +71,7 @@ def run_over(api: Api, fault: WireFault | Refusal) -> tuple[Run, str]:
 def runs() -> Iterator[dict[tuple[Api, str], Future[tuple[Run, str]]]]:
     """A run over each fault of the tables. They wait most of the time: side by side, then."""
     with ThreadPoolExecutor(4) as pool:
-        faults = [*((api, fault) for api in APIS for fault in RECOVERIES), *ALL_REFUSALS]
+        faults: Any = [*((api, fault) for api in APIS for fault in RECOVERIES), *ALL_REFUSALS]
         yield {(api, fault.name): pool.submit(run_over, api, fault) for api, fault in faults}
         pool.shutdown(cancel_futures=True)
 

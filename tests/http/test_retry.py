@@ -81,7 +81,7 @@ NOW = datetime(2028, 2, 29, 23, 59, 59, tzinfo=timezone.utc)
 
 class StoppedClock(datetime):
     @classmethod
-    def now(cls, tz=None) -> datetime:
+    def now(cls, tz=None):
         return NOW.astimezone(tz)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from itertools import repeat
+from typing import Any
 
 import oracle
 import pytest
@@ -277,6 +278,6 @@ def test_telling_a_large_event_apart_can_be_interrupted() -> None:
 
     block = b'{"a":1},' * (CHUNK_BYTES // 8)
     blocks = [b'[{"a":[', *[block] * 200, b"{}]}]"]
-    events = EventReader(iter(blocks), lambda _: [], 10**9, check)
+    events: EventReader[Any] = EventReader(iter(blocks), lambda _: [], 10**9, check)
     with pytest.raises(Stop):
         list(events)

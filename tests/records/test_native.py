@@ -113,9 +113,9 @@ def test_numbers_of_an_integer_column_go_out_as_they_came() -> None:
     for number in (b"-0", b"0", b"-7", b"18446744073709551616", b"9" * 5000):
         for around in (b"%b", b"[%b,%b]"):
             value = around.replace(b"%b", number)
-            columns = {"n": column("integer", "array", items=column("integer"))}
+            columns: dict[str, Any] = {"n": column("integer", "array", items=column("integer"))}
             found = native_encoder(**columns)(b'{"n":%b}' % value)
-            assert found == (1, len(value) + 6, b'{"n":%b}\n' % value, {})
+            assert found == (1, len(value) + 6, b'{"n":%b}\n' % value, {}, 0)
         event = b'{"PageId":%b}' % number
         for batch in (encoded(encoder(), event), encoded_by_reference(encoder(), event)):
             assert batch is not None
@@ -156,7 +156,8 @@ def test_no_more_events_are_taken_than_asked_for() -> None:
     events = [b'{"a":%d}' % n for n in range(5)]
     chunk = b" " + b" ,\n".join(events) + b" "
     encode = native_encoder()
-    at, taken = 0, []
+    at = 0
+    taken: list[int] = []
     while at < len(chunk):
         size = len(taken) + 1
         found = encode(chunk[at:], max_events=size)
@@ -175,7 +176,7 @@ def test_what_follows_the_last_event_taken_is_not_looked_at() -> None:
     encode = native_encoder()
     for rest in (b"", b" ", b",", b"x", b"]", b',{"a":', b"\xff", b',{"b":1}'):
         found = encode(b'{"a":1}, {"a":2}' + rest, max_events=2)
-        assert found == (2, 16, b'{"CustomVars":{"a":1}}\n{"CustomVars":{"a":2}}\n', {"a": 2})
+        assert found == (2, 16, b'{"CustomVars":{"a":1}}\n{"CustomVars":{"a":2}}\n', {"a": 2}, 0)
     for rest in (b",", b"x", b"]", b',{"a":', b"\xff"):
         assert encode(b'{"a":1}, {"a":2}' + rest, max_events=3) is None
 
@@ -192,6 +193,10 @@ def test_chunks_without_an_event_are_not_valid() -> None:
 
 
 # --- object_end ---
+
+
+def object_end(text: bytes, start: int) -> int:
+    return _native.object_end(text, start, lambda: None)
 
 
 def expected_end(text: bytes, start: int) -> int:
@@ -217,34 +222,34 @@ def expected_end(text: bytes, start: int) -> int:
 def test_object_end_at_every_bracket_of_every_cut(bundle: bytes, cut: int) -> None:
     for text in (bundle, bundle[: cut % (len(bundle) + 1)]):
         for start in [at for at, byte in enumerate(text) if byte in b"{["][:10]:
-            assert _native.object_end(text, start) == expected_end(text, start)
+            assert object_end(text, start) == expected_end(text, start)
 
 
 def test_object_end_of_strings() -> None:
     for filling in range(20):
         for value in (b"}", b'\\"}', b"\\\\", b'\\\\\\"}', b"{[", b"\xff", b"\n", b"\\u005c"):
             text = b'xx{"%b%b":["]"]}}' % (b"a" * filling, value)
-            assert _native.object_end(text, 2) == len(text) - 1
+            assert object_end(text, 2) == len(text) - 1
             for end in range(3, len(text) - 1):
-                assert _native.object_end(text[:end], 2) == expected_end(text[:end], 2) == -1
+                assert object_end(text[:end], 2) == expected_end(text[:end], 2) == -1
 
 
 def test_object_end_keeps_the_limit_of_depth() -> None:
     limit = _native.MAX_DEPTH
     for opening, closing in ((b"[", b"]"), (b"{", b"}")):
         text = opening * limit + closing * limit
-        assert _native.object_end(text, 0) == 2 * limit
-        assert _native.object_end(opening * limit, 0) == -1
-        assert _native.object_end(b"[" + closing.join([text[1:-1]] * 2), 0) != -1
+        assert object_end(text, 0) == 2 * limit
+        assert object_end(opening * limit, 0) == -1
+        assert object_end(b"[" + closing.join([text[1:-1]] * 2), 0) != -1
         for deeper in (opening + text, opening * 1_000_000):
             with pytest.raises(ValueError, match=f"nested deeper than {limit} levels"):
-                _native.object_end(deeper, 0)
+                object_end(deeper, 0)
 
 
 def test_object_end_refuses_a_start_without_a_bracket() -> None:
     for text, start in ((b"", 0), (b"{}", -1), (b"{}", 1), (b"{}", 2), (b' "{"', 1), (b"1", 0)):
         with pytest.raises(ValueError, match="no object or array starts there"):
-            _native.object_end(text, start)
+            object_end(text, start)
 
 
 # --- date-times ---
@@ -352,7 +357,7 @@ def test_keys_are_registered_up_to_a_limit_and_the_fallback_takes_the_others() -
 
 def test_declared_keys_do_not_count_against_the_limit() -> None:
     limit = _native.MAX_REGISTERED_KEYS
-    declared = {f"key_{n}": column("integer") for n in range(limit + 100)}
+    declared: dict[str, Any] = {f"key_{n}": column("integer") for n in range(limit + 100)}
     event = json.dumps({"undeclared": 1, **dict.fromkeys(declared, 1)}).encode()
     found = native_encoder(**declared)(event)
     assert found is not None
@@ -366,7 +371,7 @@ def test_keys_that_begin_alike_in_the_same_place() -> None:
     lines = b"".join(b'{"CustomVars":%b}\n' % event for event in events)
     chunk = b",".join(events)
     counts = {"x": 6, "ab": 2, "abc": 2, "a": 1, "": 1}
-    assert native_encoder()(chunk) == (6, len(chunk), lines, counts)
+    assert native_encoder()(chunk) == (6, len(chunk), lines, counts, 0)
 
 
 def test_counts_are_of_one_chunk() -> None:
@@ -376,7 +381,7 @@ def test_counts_are_of_one_chunk() -> None:
         assert found is not None
         assert found[3] == counts
     assert encode(b'{"a":1},{"b":}') is None
-    assert encode(b'{"b":1}') == (1, 7, b'{"CustomVars":{"b":1}}\n', {"b": 1})
+    assert encode(b'{"b":1}') == (1, 7, b'{"CustomVars":{"b":1}}\n', {"b": 1}, 0)
 
 
 def test_long_keys_are_not_registered() -> None:
@@ -402,7 +407,8 @@ def test_keys_made_to_collide_come_out_like_others() -> None:
     event = b"{" + b",".join(b'"%b":1' % name for name in names) + b"}"
     assert len(names) > 200
     found = native_encoder()(event)
-    assert found == (1, len(event), b'{"CustomVars":%b}\n' % event, {n.decode(): 1 for n in names})
+    counts = {name.decode(): 1 for name in names}
+    assert found == (1, len(event), b'{"CustomVars":%b}\n' % event, counts, 0)
 
 
 debug_builds_only = pytest.mark.skipif(
@@ -471,7 +477,7 @@ def test_what_the_fallback_raises_comes_out_and_the_next_chunk_is_right(
         encode(chunk)
     fallback.side_effect = lambda event: b"{}"
     lines = b'{"n":1,"CustomVars":{"a":1}}\n{}\n{"CustomVars":{"a":3}}\n'
-    assert encode(chunk) == (3, len(chunk), lines, {"a": 2})
+    assert encode(chunk) == (3, len(chunk), lines, {"a": 2}, 0)
     fallback.assert_called_with(b'{"a":2,"n":2.0}')
 
 
@@ -481,12 +487,16 @@ def test_a_chunk_inside_a_chunk_is_refused() -> None:
     for _ in range(2):
         with pytest.raises(RuntimeError, match="another chunk"):
             encode(b'{"n":1},{"n":1.0}')
-    assert encode(b"{}") == (1, 2, b"{}\n", {})
+    assert encode(b"{}") == (1, 2, b"{}\n", {}, 0)
 
 
 def test_a_fallback_may_return_bytes_or_none_only() -> None:
     twice = b'{"a":1,"a":2}'
-    assert native_encoder(lambda _: b"")(twice) == (1, len(twice), b"\n", {})
+    assert native_encoder(lambda _: b"{}")(twice) == (1, len(twice), b"{}\n", {}, 0)
+    # Nothing: the event is left out.
+    around = b'{"b":1},' + twice + b',{"b":2}'
+    lines = b'{"CustomVars":{"b":1}}\n{"CustomVars":{"b":2}}\n'
+    assert native_encoder(lambda _: b"")(around) == (3, len(around), lines, {"b": 2}, 1)
     assert native_encoder(lambda _: None)(twice) is None
     with pytest.raises(TypeError):
         native_encoder(lambda _: "text")(twice)  # type: ignore[arg-type, return-value]

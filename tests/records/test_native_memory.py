@@ -35,8 +35,12 @@ def fallback(event: bytes) -> bytes:
     return b'{"n":1}'
 
 
+def check() -> None:
+    pass
+
+
 def encode(made: Any, chunk: bytes = CHUNK, call: Callable[[bytes], Any] = fallback) -> Any:
-    return made.encode(chunk, b">", b"\n", call, sys.maxsize)
+    return made.encode(chunk, b">", b"\n", call, sys.maxsize, check)
 
 
 def refuse(event: bytes) -> None:
@@ -56,7 +60,7 @@ def fail_each_allocation() -> None:
     Runs in a process of its own, since it may end the interpreter. Each failure has to be a
     MemoryError, after which a scanner that was in use has to work as before.
     """
-    import _testcapi
+    import _testcapi  # type: ignore[import-not-found]
 
     used = scanner()
     expected = encode(scanner())
@@ -65,7 +69,7 @@ def fail_each_allocation() -> None:
         lambda: encode(scanner()),
         lambda: encode(scanner(as_text=True)),
         lambda: encode(used),
-        lambda: _native.object_end(CHUNK, 0),
+        lambda: _native.object_end(CHUNK, 0, check),
     ]
     for operation in operations:
         failures = successes = 0
@@ -107,15 +111,15 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "the fallback raises": lambda: encode(scanner(), call=fail),
     "the fallback returns text": lambda: encode(scanner(), call=str),
     "the fallback cannot be called": lambda: encode(scanner(), call=None),  # type: ignore[arg-type]
-    "arguments of other types": lambda: scanner().encode("text", b"", b"", fallback, 1),
-    "no events": lambda: scanner().encode(b"{}", b"", b"", fallback, 0),
+    "arguments of other types": lambda: scanner().encode("text", b"", b"", fallback, 1, check),
+    "no events": lambda: scanner().encode(b"{}", b"", b"", fallback, 0, check),
     "no such column type": lambda: _native.Scanner({"n": ("0", 0, 0)}, True, True, SEED),
-    "no name": lambda: _native.Scanner({**DECLARED, 5: (0, 0, 0)}, True, True, SEED),
+    "no name": lambda: _native.Scanner(dict([*DECLARED.items(), (5, (0, 0, 0))]), True, True, SEED),
     "half a surrogate pair": lambda: _native.Scanner({"\ud800": (0, 0, 0)}, True, True, SEED),
     "another seed": lambda: _native.Scanner(DECLARED, True, True, b"short"),
-    "an object's end": lambda: _native.object_end(CHUNK, 0),
-    "no object": lambda: _native.object_end(CHUNK, 1),
-    "too deep": lambda: _native.object_end(b"[" * 1000, 0),
+    "an object's end": lambda: _native.object_end(CHUNK, 0, check),
+    "no object": lambda: _native.object_end(CHUNK, 1, check),
+    "too deep": lambda: _native.object_end(b"[" * 1000, 0, check),
 }
 
 

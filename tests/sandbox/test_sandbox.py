@@ -279,7 +279,7 @@ def test_a_file_asked_for_by_many_at_once_is_made_once(open_client):
 
 @pytest.fixture(scope="module")
 def events() -> list[dict[str, Any]]:
-    return [event for bundle in generated_bundles(until=UNTIL) for event in bundle.body]
+    return [event for bundle in generated_bundles(until=UNTIL) for event in bundle.events]
 
 
 def test_144_events_of_every_type_with_every_field(events):
@@ -316,7 +316,7 @@ def test_ids_are_integers_mostly_beyond_doubles(events):
 
 def test_times_are_utc_within_the_bundle_and_not_sorted():
     for bundle in generated_bundles(until=UNTIL):
-        starts = [event["EventStart"] for event in bundle.body]
+        starts = [event["EventStart"] for event in bundle.events]
         assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text) for text in starts)
         times = [datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() for text in starts]
         assert all(bundle.start <= moment < bundle.stop for moment in times)
@@ -361,7 +361,7 @@ def test_text_is_not_just_ascii(events):
 
 
 def test_the_example_session(events):
-    oldest = list(generated_bundles(until=UNTIL)[0].body)
+    oldest = generated_bundles(until=UNTIL)[0].events
     steps = [event for event in events if event["SessionId"] == EXAMPLE_SESSION_ID]
     assert all(event in oldest for event in steps)
     assert [event for event in events if event["UserId"] == EXAMPLE_USER_ID] == steps

@@ -1,0 +1,67 @@
+#!/usr/bin/env -S uv run --script
+# /// script
+# requires-python = ">=3.10"
+# dependencies = [
+#   "duckdb==2.0.1; python_version >= '3.11'",
+#   "duckdb==1.5.6; python_version < '3.11'",
+# ]
+# ///
+"""Print what one SQL statement finds in a DuckDB database that load.py has loaded.
+
+    python query.py fullstory.duckdb question.sql
+    echo 'SELECT count(*) FROM events' | python query.py fullstory.duckdb
+
+The database is opened for reading only. Exit codes: 0 done; 1 DuckDB cannot run the statement or
+open the file, and stderr says why; 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+from pathlib import Path
+
+import duckdb
+
+MAX_ROWS = 10_000  # of a table
+MAX_WIDTH = 10_000  # of a table that is not for a terminal
+
+
+def main() -> int:
+    """Run the command, and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="query.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("database", help="the file")
+    parser.add_argument("sql", nargs="?", type=Path, help="the statement's file; default: stdin")
+    parser.add_argument("--csv", action="store_true", help="CSV with a header, not a table")
+    options = parser.parse_args()
+    if options.sql is None and sys.stdin.isatty():
+        print("Type a statement, then Ctrl-D on a line of its own.", file=sys.stderr)
+    try:
+        sql = options.sql.read_text("utf-8") if options.sql else sys.stdin.read()
+        with duckdb.connect(options.database, read_only=True) as connection:
+            found = connection.sql(sql)
+            if found is not None:
+                _print(found, options.csv)
+    except (duckdb.Error, OSError) as error:
+        print(f"query.py: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _print(found: duckdb.DuckDBPyRelation, as_csv: bool) -> None:
+    if as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(found.columns)
+        writer.writerows(found.fetchall())
+    else:
+        is_terminal = sys.stdout.isatty()
+        width = os.get_terminal_size(sys.stdout.fileno()).columns if is_terminal else MAX_WIDTH
+        found.show(max_rows=MAX_ROWS, max_width=width)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

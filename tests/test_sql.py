@@ -1,0 +1,133 @@
+"""Every SQL block of the documents gives the result that follows it, on DuckDB and PostgreSQL.
+
+One sandbox, one sync, one database of each kind, loaded with the commands of the documents: five
+days as the quickstart does it, then a sixth with the columns that docs/custom-variables.md adds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from postgres import Postgres, programs, server
+from test_docs import DOCUMENTS, ROOT, TIMEOUT, blocks, write_config
+
+from tap_fullstory.sandbox import Sandbox, generated_bundles
+
+UNTIL = datetime(2026, 6, 7, tzinfo=timezone.utc)
+FOUND = re.compile(r"^```sql\n(.*?)^```\n((?:\n(?:\|[^\n]*\n)+)?)", re.MULTILINE | re.DOTALL)
+BLOCKS = [(name, *block) for name, text in DOCUMENTS.items() for block in FOUND.findall(text)]
+ASK = """\
+import duckdb, json, sys
+with duckdb.connect("fullstory.duckdb") as db:
+    for sql in json.load(sys.stdin):
+        found = db.sql(sql)
+        rows = found.fetchall() if found else []
+        print(json.dumps([found.columns if found else [], rows], default=str))
+"""
+
+Table = list[list[str]]  # the first row has the names of the columns
+
+
+@pytest.fixture
+def loaded(commands, tmp_path) -> Iterator[Postgres]:
+    """A server with the same rows as fullstory.duckdb in the test's folder."""
+    found = programs()
+    if found is None:
+        pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
+    if not shutil.which("jq"):
+        pytest.skip("jq is not installed")
+    shutil.copy(ROOT / "examples/duckdb/load.py", tmp_path)
+    # The first of these, since each environment has a python.
+    path = [commands.loader_python, commands.tap, commands.target_postgres]
+    environment = {
+        **{name: value for name, value in os.environ.items() if "TAP_FULLSTORY" not in name},
+        "PATH": ":".join([*(str(program.parent) for program in path), os.environ["PATH"]]),
+        "no_proxy": "127.0.0.1",
+    }
+
+    def run(*script: str) -> None:
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-e", "-c", "\n".join(script)],
+            cwd=tmp_path, env=environment, timeout=TIMEOUT, capture_output=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr.decode()
+
+    serving = Sandbox(generated_bundles(6, 240, until=UNTIL), unpublished=1)
+    with serving, server(found) as postgres:
+        write_config(tmp_path, serving)
+        (target,) = (block for block in blocks("json", "docs/postgres.md") if "sqlalchemy" in block)
+        config = json.dumps(json.loads(target) | {"sqlalchemy_url": postgres.url})
+        (tmp_path / "target.json").write_text(config, encoding="utf-8")
+        first, later = blocks("bash", "docs/postgres.md")
+        load = blocks("bash", "docs/duckdb.md")[0]
+        run(blocks("bash", "docs/quickstart.md")[0], first, load)
+        serving.publish()
+        run(*blocks("bash", "docs/custom-variables.md"), later)
+        run(load.replace("--state state", "--catalog catalog.json --state state"))
+        postgres.execute("alter role postgres set search_path to fullstory")
+        yield postgres
+
+
+def test_every_block_gives_the_result_that_follows_it(commands, tmp_path, loaded):
+    asked = [sql for _, sql, _ in BLOCKS]
+    printed = subprocess.run(
+        [commands.loader_python, "-c", ASK], cwd=tmp_path, input=json.dumps(asked),
+        stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    wrong = []
+    for (name, sql, markdown), line in zip(BLOCKS, printed, strict=True):
+        columns, rows = json.loads(line)
+        in_duckdb = as_text([columns, *rows]) if is_query(sql) else [[]]
+        shown = read_table(markdown) if markdown else [[]]
+        in_postgres = answer(loaded, sql)
+        if not shown == in_duckdb == in_postgres:
+            found = {"DuckDB": in_duckdb, "PostgreSQL": in_postgres}
+            tables = "\n".join(f"{who}:\n{as_markdown(table)}" for who, table in found.items())
+            wrong.append(f"{name}:\n{sql}\n{tables}")
+    assert not wrong, "\n\n".join(["These have other results than the documents say.", *wrong])
+
+
+def answer(postgres: Postgres, sql: str) -> Table:
+    """What a query gives; [[]] for another statement."""
+    if not is_query(sql):
+        postgres.execute(sql)
+        return [[]]
+    found = postgres.query(sql.rstrip().removesuffix(";"))
+    return as_text([list(found[0]), *(list(row.values()) for row in found)])
+
+
+def is_query(sql: str) -> bool:
+    return sql.startswith(("SELECT", "WITH"))
+
+
+def as_text(rows: list[list[Any]]) -> Table:
+    return [[_cell(value) for value in row] for row in rows]
+
+
+def _cell(value: Any) -> str:
+    """The text of a value, the same whatever its type and database: 1 and 1.0, T and a space."""
+    text = "" if value is None else str(value)
+    if re.fullmatch(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d(\.\d+)?|-?\d+\.\d+", text):
+        text = text.replace("T", " ")
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return text
+
+
+def read_table(markdown: str) -> Table:
+    lines = [line.strip("|") for line in markdown.split("\n") if line]
+    return [[_cell(cell.strip()) for cell in line.split("|")] for line in (lines[0], *lines[2:])]
+
+
+def as_markdown(table: Table) -> str:
+    lines = [" | ".join(row) for row in table]
+    return "\n".join(
+        f"| {line} |" for line in (lines[0], " | ".join("-" * len(table[0])), *lines[1:])
+    )
