@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo bench check test test-pythons test-meltano test-backfill coverage fuzz lint docs format \
+.PHONY: help demo bench check test test-pythons test-meltano test-backfill test-dbt coverage fuzz lint docs format \
 	dist wheel clean FORCE
 
 help: ## Print this list
@@ -54,6 +54,9 @@ test-meltano: $(ENVS)/dev/.stamp $(ENVS)/meltano/.stamp ## Run the tests with a 
 
 test-backfill: $(TEST_ENVS) $(ENVS)/airflow/.stamp ## Run the backfill example with a real Airflow, some minutes
 	@TEST_BACKFILL=1 $(BIN)/python -m pytest tests/test_backfill.py $(ARGS)
+
+test-dbt: $(TEST_ENVS) $(ENVS)/dbt/.stamp ## Run examples/dbt with a real dbt, on DuckDB and on PostgreSQL, a minute
+	@TEST_DBT=1 $(BIN)/python -m pytest tests/test_dbt.py $(ARGS)
 
 lint: $(ENVS)/dev/.stamp ## Check rules, format and types
 	@$(BIN)/ruff check .
