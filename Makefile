@@ -16,8 +16,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo bench check test test-pythons test-meltano test-backfill test-dbt coverage fuzz lint site docs format \
-	dist wheel clean FORCE
+.PHONY: help demo bench bench-load check test test-pythons test-meltano test-backfill test-dbt coverage fuzz \
+	lint site docs format dist wheel clean FORCE
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ coverage: $(TEST_ENVS) ## Run all tests, and say which lines of the package they
 
 bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/tap-fullstory-1.0.4/.stamp ## Measure the tap beside gzip and others; ARGS=--help tells the options
 	@$(BIN)/python bench/bench.py $(ARGS)
+
+bench-load: $(TEST_ENVS) ## Measure how fast events become rows, through each tested target; ARGS="--events 200000"
+	@$(BIN)/python bench/load.py $(ARGS)
 
 fuzz: $(ENVS)/dev/.stamp ## Read damaged bundles, then chunks that libFuzzer makes, each for SECONDS=60 seconds
 	@$(BIN)/python tests/fuzz_bundles.py $(SECONDS)
