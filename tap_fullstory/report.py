@@ -26,6 +26,8 @@ def report_bundle(stats: EncodingStats, bundle: Bundle) -> None:
             "%s: %d half surrogate pairs, left where a text was cut, became U+FFFD",
             where, stats.repaired,
         )  # fmt: skip
+    if stats.nuls:
+        LOGGER.warning("%s: %d characters U+0000 became U+FFFD (replace_nul)", where, stats.nuls)
     if stats.dropped:
         LOGGER.info(
             "%s: %d values that do not fit their column, or of keys that the catalog does not "

@@ -67,6 +67,7 @@ class ExportSync:
             selection,
             text_custom_vars=config.custom_vars_format == "string",
             digest=EVENT_DIGEST in selection.schema["properties"],
+            replaces_nul=config.replace_nul,
             check=signals.check,
         )
         self._undeclared = BoundedCounter()

@@ -6,7 +6,6 @@ over what it does not handle.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-import msgspec
-from msgspec import Raw
+from msgspec import MsgspecError, Raw
 
 from tap_fullstory.catalog import CUSTOM_VARS, EVENT_DIGEST, Selection
 from tap_fullstory.columns import ValueType
@@ -23,7 +21,6 @@ from tap_fullstory.counts import MAX_NAME_LENGTH, BoundedCounter
 from tap_fullstory.json_text import (
     DECODE_ERRORS,
     MAX_DEPTH,
-    WHITESPACE,
     check_depth,
     decode_event,
     decode_items,
@@ -31,9 +28,11 @@ from tap_fullstory.json_text import (
     encode,
     nesting_depth_exceeds,
     repair_surrogates,
+    replace_nul,
     without_line_breaks,
 )
 from tap_fullstory.messages import RecordEnvelope
+from tap_fullstory.records.digest import event_digest
 from tap_fullstory.records.native import NativeEncoder, is_available
 from tap_fullstory.times import parse_rfc3339
 
@@ -55,13 +54,15 @@ class EncodingStats:
 
     `type_mismatches` went to CustomVars and left null behind; `dropped` went nowhere, since
     CustomVars is deselected; `undeclared` are the keys which the catalog does not list; `repaired`
-    counts half surrogate pairs; `before_bookmark` are the events left out.
+    counts half surrogate pairs and `nuls` the U+0000 that were replaced; `before_bookmark` are the
+    events left out.
     """
 
     type_mismatches: BoundedCounter = field(default_factory=BoundedCounter)
     dropped: BoundedCounter = field(default_factory=BoundedCounter)
     undeclared: BoundedCounter = field(default_factory=BoundedCounter)
     repaired: int = 0
+    nuls: int = 0
     before_bookmark: int = 0
 
     def add(self, other: EncodingStats) -> None:
@@ -74,6 +75,7 @@ class EncodingStats:
             if its:
                 mine.add_all(its)
         self.repaired += other.repaired
+        self.nuls += other.nuls
         self.before_bookmark += other.before_bookmark
 
 
@@ -92,7 +94,7 @@ class Batch(NamedTuple):
 class RecordEncoder:
     """Turns the events of one stream into RECORD lines.
 
-    `check` is called all along, and may raise.
+    With `replaces_nul`, U+0000 becomes U+FFFD. `check` is called all along, and may raise.
     """
 
     def __init__(
@@ -101,12 +103,14 @@ class RecordEncoder:
         *,
         text_custom_vars: bool,
         digest: bool,
+        replaces_nul: bool = False,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self._dropped = selection.dropped
         self._keeps_overflow = selection.keeps_overflow
         self._text_custom_vars = text_custom_vars
         self._digest = digest
+        self._replaces_nul = replaces_nul
         self._check = check
         self._good_date_times: set[bytes] = set()
         # For each column its key as JSON, the first bytes of values that pass, a test for others
@@ -140,6 +144,22 @@ class RecordEncoder:
         Stops where the chunk is not valid JSON, or before; what has been yielded is right all the
         same. Events whose EventStart is before `since` are left out and counted.
         """
+        text = replace_nul(chunk, self._check)[0] if self._replaces_nul else chunk
+        start = 0
+        for batch in self._encode(text, chunk, envelope, since, max_events):
+            if text is not chunk:
+                batch.stats.nuls += replace_nul(chunk[start : batch.consumed], self._check)[1]
+                start = batch.consumed
+            yield batch
+
+    def _encode(
+        self,
+        chunk: bytes,
+        original: bytes,
+        envelope: RecordEnvelope,
+        since: datetime | None,
+        max_events: int,
+    ) -> Iterator[Batch]:
         start = 0
         if self._native is not None and since is None and not self._digest:
             while start < len(chunk):
@@ -159,7 +179,7 @@ class RecordEncoder:
                     return  # the chunk's end, or a comma is missing
                 start = separator.end()
         if start < len(chunk):
-            yield from self._encode_one_by_one(chunk, start, envelope, since, max_events)
+            yield from self._encode_one_by_one(chunk, original, start, envelope, since, max_events)
 
     def _encode_native(
         self, native: NativeEncoder, chunk: bytes, envelope: RecordEnvelope, max_events: int
@@ -170,6 +190,7 @@ class RecordEncoder:
     def _encode_one_by_one(
         self,
         chunk: bytes,
+        original: bytes,
         start: int,
         envelope: RecordEnvelope,
         since: datetime | None,
@@ -202,15 +223,14 @@ class RecordEncoder:
                 return
             events += 1
             end = start + len(event)
-            original = chunk[start:end] if repaired else event
             if repaired:
-                self._stats.repaired += repair_surrogates(original, self._check)[1]
+                self._stats.repaired += repair_surrogates(chunk[start:end], self._check)[1]
             self._check()
             if record is None:
                 self._stats.before_bookmark += 1
                 continue
             if self._digest:
-                record = _add_member(record, _digest_member(original))
+                record = _add_member(record, _digest_member(original[start:end]))
             records.append(record)
         yield Batch(events, end, envelope.lines(records), None, self._stats)
 
@@ -330,23 +350,6 @@ class RecordEncoder:
                 self._stats.dropped.add_all(undeclared)
 
 
-def event_digest(event: bytes) -> str:
-    """Return BLAKE2b-128, in hexadecimal, of an event without the whitespace between its tokens."""
-    try:
-        compact = msgspec.json.format(event, indent=-1)
-    except DECODE_ERRORS:  # half a surrogate pair, which counts as it came
-        compact = _without_whitespace(event)
-    return hashlib.blake2b(compact, digest_size=16).hexdigest()
-
-
-def _without_whitespace(json_text: bytes) -> bytes:
-    """Return the same JSON without whitespace between tokens, all tokens as they are spelled."""
-    # Without escapes each quote begins or ends a string; raw control characters are not in JSON.
-    parts = json_text.replace(rb"\\", b"\x00").replace(rb"\"", b"\x01").split(b'"')
-    parts[::2] = [part.translate(None, WHITESPACE) for part in parts[::2]]
-    return b'"'.join(parts).replace(b"\x01", rb"\"").replace(b"\x00", rb"\\")
-
-
 def _digest_member(event: bytes) -> bytes:
     return f'"{EVENT_DIGEST}":"{event_digest(event)}"'.encode()
 
@@ -369,5 +372,5 @@ def _starts_before(members: Mapping[str, Raw], since: datetime) -> bool:
     """Return whether the event lies before `since`; False if it does not say when it was."""
     try:
         return parse_rfc3339(decode_string(members["EventStart"])) < since
-    except (KeyError, ValueError, msgspec.MsgspecError):
+    except (KeyError, ValueError, MsgspecError):
         return False
