@@ -48,6 +48,13 @@ class Sample:
     events: int
     variables: Counter[str]
 
+    def without_nul(self) -> Sample:
+        """Return the same with U+0000 in names turned into U+FFFD, as replace_nul has it."""
+        variables: Counter[str] = Counter()
+        for name, count in self.variables.items():
+            variables[name.replace("\0", "\ufffd")] += count
+        return Sample(self.events, variables)
+
 
 def add_custom_variables(
     catalog: dict[str, Any], config: Config, client: Client, now: datetime
@@ -62,6 +69,8 @@ def add_custom_variables(
         sample = _sample(source, config, now)
     finally:
         source.close()
+    if config.replace_nul:  # by the names that a sync will give them
+        sample = sample.without_nul()
     (entry,) = (entry for entry in catalog["streams"] if entry["tap_stream_id"] == EVENTS.name)
     extend(entry, sample, selection.rules)
 

@@ -190,6 +190,19 @@ def test_target_postgres_with_custom_vars_as_text(postgres, sandbox, commands, t
     assert counted(rows) == counted(map(as_row, truth(sandbox, 2)))
 
 
+def test_target_postgres_with_nul_in_texts(postgres, commands, tmp_path):
+    """Without replace_nul, the target fails at this batch for ever."""
+    event = {"EventTargetText": "a\0b", "evt_\0_str": {"\0": "\0"}, "PageId": 1}
+    schema = Schema(postgres, commands, tmp_path, "nul")
+    with Sandbox([Bundle("1", FIRST, FIRST + 24 * 60 * 60, [event])]) as sandbox:
+        schema.load(sandbox.config(replace_nul=True))
+        (row,) = schema.rows()
+        assert row["EventTargetText"] == "a\ufffdb"
+        assert row["CustomVars"] == {"evt_\ufffd_str": {"\ufffd": "\ufffd"}}
+        with pytest.raises(AssertionError, match=r"NUL|0x00|u0000"):
+            schema.load(sandbox.config())
+
+
 def test_target_postgres_gets_a_column_for_a_variable_that_is_promoted(
     postgres, commands, tmp_path
 ):

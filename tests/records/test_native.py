@@ -29,8 +29,9 @@ from strategies import bundles, exhaustive
 
 from tap_fullstory.columns import ValueType
 from tap_fullstory.records import native
-from tap_fullstory.records.encoder import Batch, EncodingStats
+from tap_fullstory.records.encoder import Batch
 from tap_fullstory.records.native import Encoded
+from tap_fullstory.records.stats import EncodingStats
 from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
 from tap_fullstory.times import is_date_time
 
