@@ -58,13 +58,14 @@ test-backfill: $(TEST_ENVS) $(ENVS)/airflow/.stamp ## Run the backfill example w
 test-dbt: $(TEST_ENVS) $(ENVS)/dbt/.stamp ## Run examples/dbt with a real dbt, on DuckDB and on PostgreSQL, a minute
 	@TEST_DBT=1 $(BIN)/python -m pytest tests/test_dbt.py $(ARGS)
 
-MKDOCS := $(ENVS)/mkdocs/bin/mkdocs build --strict --quiet
+# Without --quiet: with it, --strict sees no warnings.
+MKDOCS := $(ENVS)/mkdocs/bin/mkdocs build --strict
 
 lint: $(ENVS)/dev/.stamp $(ENVS)/mkdocs/.stamp ## Check rules, format, types, and links of the documents
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(MKDOCS) --site-dir $(ENVS)/mkdocs/site
+	@$(MKDOCS) --site-dir $(ENVS)/mkdocs/site 2> $(ENVS)/mkdocs/log || { cat $(ENVS)/mkdocs/log; exit 1; }
 
 site: $(ENVS)/mkdocs/.stamp ## Build the documents as a site into site/
 	@$(MKDOCS)
