@@ -25,8 +25,8 @@ help: ## Print this list
 check: lint $(ENVS)/tap/.stamp ## Lint, and the quick tests: for every change
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
-demo: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file, ask two questions, draw a picture; API=segment_export for the newer export
-	@API=$(API) $(BIN)/python demo/demo.py
+demo: $(ENVS)/tap/.stamp $(ENVS)/duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file, ask two questions, draw a picture; API=segment_export for the newer export
+	@API=$(API) $(ENVS)/tap/bin/python demo/demo.py
 
 test: $(TEST_ENVS) ## Run all tests, as many at a time as there are cores; ARGS="-k name" goes to pytest
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
@@ -124,13 +124,14 @@ $(ENVS)/dev/.stamp: setup.py tap_fullstory/version.py tap_fullstory/records/_nat
 	@touch $@
 
 # What a user gets: the tap alone, installed again when a file of it changes. Order-only on the one
-# above, since both build in this folder. A build/ left over would put deleted modules into the wheel.
+# above, since both build in this folder; the demo alone does without that one, which takes minutes.
+# A build/ left over would put deleted modules into the wheel.
 $(ENVS)/tap/.made: setup.py $(ENVS)/.python
 	@rm -rf $(@D)
 	@$(PYTHON) -m venv $(@D)
 	@touch $@
 
-$(ENVS)/tap/.stamp: $(TAP_FILES) $(ENVS)/.tap-files $(ENVS)/tap/.made | $(ENVS)/dev/.stamp
+$(ENVS)/tap/.stamp: $(TAP_FILES) $(ENVS)/.tap-files $(ENVS)/tap/.made | $(if $(filter-out demo,$(MAKECMDGOALS)),$(ENVS)/dev/.stamp)
 	@echo "$(@D): the tap as users install it"
 	@rm -rf build
 	@$(@D)/bin/python $(PIP_INSTALL) .
