@@ -25,8 +25,8 @@ help: ## Print this list
 check: lint $(ENVS)/tap/.stamp ## Lint, and the quick tests: for every change
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
-demo: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file, ask two questions, draw a picture; API=segment_export for the newer export
-	@API=$(API) $(BIN)/python demo/demo.py
+demo: $(ENVS)/tap/.stamp $(ENVS)/duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file, ask two questions, draw a picture; API=segment_export for the newer export
+	@API=$(API) $(ENVS)/tap/bin/python demo/demo.py
 
 test: $(TEST_ENVS) ## Run all tests, as many at a time as there are cores; ARGS="-k name" goes to pytest
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
@@ -61,13 +61,14 @@ test-backfill: $(TEST_ENVS) $(ENVS)/airflow/.stamp ## Run the backfill example w
 test-dbt: $(TEST_ENVS) $(ENVS)/dbt/.stamp ## Run examples/dbt with a real dbt, on DuckDB and on PostgreSQL, a minute
 	@TEST_DBT=1 $(BIN)/python -m pytest tests/test_dbt.py $(ARGS)
 
-MKDOCS := $(ENVS)/mkdocs/bin/mkdocs build --strict --quiet
+# Without --quiet: with it, --strict sees no warnings.
+MKDOCS := $(ENVS)/mkdocs/bin/mkdocs build --strict
 
 lint: $(ENVS)/dev/.stamp $(ENVS)/mkdocs/.stamp ## Check rules, format, types, and links of the documents
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(MKDOCS) --site-dir $(ENVS)/mkdocs/site
+	@$(MKDOCS) --site-dir $(ENVS)/mkdocs/site 2> $(ENVS)/mkdocs/log || { cat $(ENVS)/mkdocs/log; exit 1; }
 
 site: $(ENVS)/mkdocs/.stamp ## Build the documents as a site into site/
 	@$(MKDOCS)
@@ -126,13 +127,14 @@ $(ENVS)/dev/.stamp: setup.py tap_fullstory/version.py tap_fullstory/records/_nat
 	@touch $@
 
 # What a user gets: the tap alone, installed again when a file of it changes. Order-only on the one
-# above, since both build in this folder. A build/ left over would put deleted modules into the wheel.
+# above, since both build in this folder; the demo alone does without that one, which takes minutes.
+# A build/ left over would put deleted modules into the wheel.
 $(ENVS)/tap/.made: setup.py $(ENVS)/.python
 	@rm -rf $(@D)
 	@$(PYTHON) -m venv $(@D)
 	@touch $@
 
-$(ENVS)/tap/.stamp: $(TAP_FILES) $(ENVS)/.tap-files $(ENVS)/tap/.made | $(ENVS)/dev/.stamp
+$(ENVS)/tap/.stamp: $(TAP_FILES) $(ENVS)/.tap-files $(ENVS)/tap/.made | $(if $(filter-out demo,$(MAKECMDGOALS)),$(ENVS)/dev/.stamp)
 	@echo "$(@D): the tap as users install it"
 	@rm -rf build
 	@$(@D)/bin/python $(PIP_INSTALL) .
