@@ -40,6 +40,10 @@ _KINDS = {
 }
 
 
+# As OpenAPI has them: 64-bit integers that are sent as text, and now and then as numbers.
+_DIGITS = ("int64", "uint64")
+
+
 @dataclass(frozen=True)
 class ValueType:
     """A JSON schema's `type`, `format: date-time`, `items`, `properties` and
@@ -143,12 +147,14 @@ def value_type(schema: Mapping[str, Any]) -> ValueType:
     items, additional = inner_types
     if schema.get("additionalProperties") is False:
         additional = NO_TYPE
+    names = frozenset([given] if isinstance(given, str) else given or [])
     return ValueType(
-        frozenset([given] if isinstance(given, str) else given or []),
+        names,
         date_time=schema.get("format") == "date-time",
         items=items,
         properties=properties or None,
         additional=additional,
+        as_text="string" in names and schema.get("format") in _DIGITS,
     )
 
 
