@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from singer import metadata
 
+from tap_fullstory.added_columns import added_columns, is_written
 from tap_fullstory.columns import ValueType, value_type
 from tap_fullstory.config import Config
 from tap_fullstory.errors import UsageError
@@ -44,9 +45,9 @@ class Selection:
     """One selected stream: what its records hold.
 
     `name` is the stream's name in messages. `columns` are the selected properties by name, in the
-    catalog's order, without EventDigest and the stream's overflow property (CustomVars, or extra);
-    `keeps_overflow` tells whether that is selected. `dropped` are the names that the catalog
-    deselects. `schema` is what the SCHEMA message carries.
+    catalog's order, without those that the tap adds and the stream's overflow property
+    (CustomVars, or extra); `keeps_overflow` tells whether that is selected. `dropped` are the names
+    that the catalog deselects. `schema` is what the SCHEMA message carries.
     """
 
     name: str
@@ -171,6 +172,7 @@ def _schema(stream: Stream, config: Config | None) -> dict[str, Any]:
         properties[CUSTOM_VARS] = _custom_vars_schema(properties[CUSTOM_VARS], config)
     if EVENT_DIGEST in _keys(stream, config):
         properties[EVENT_DIGEST] = dict(_EVENT_DIGEST_SCHEMA)
+    properties.update(added_columns(stream, config))
     return schema
 
 
@@ -339,6 +341,7 @@ def _column(declared: ValueType, own: dict[str, Any] | None) -> ValueType:
 def _selection(stream: Stream, entry: _Entry, config: Config) -> Selection:
     own = _schema(stream, config)["properties"]
     keys = _keys(stream, config)
+    added = added_columns(stream, config)
     # A key is what it is, whatever an edited catalog says of it or leaves out.
     listed = {**(entry.properties or {}), **{key: own[key] for key in keys}}
     columns: dict[str, ValueType] = {}
@@ -352,7 +355,7 @@ def _selection(stream: Stream, entry: _Entry, config: Config) -> Selection:
     for name, schema in listed.items():
         choice = name in keys or entry.choice(name)
         undecided = stream.overflow == CUSTOM_VARS and is_custom(name)
-        if name == stream.overflow or (name == EVENT_DIGEST and stream is EVENTS):
+        if name in (stream.overflow, *added) or (name == EVENT_DIGEST and stream is EVENTS):
             continue
         if choice or (choice is None and not undecided):
             columns[name] = _column(value_type(schema), own.get(name))
@@ -366,6 +369,11 @@ def _selection(stream: Stream, entry: _Entry, config: Config) -> Selection:
         properties[stream.overflow] = own[stream.overflow]
     if EVENT_DIGEST in keys:
         properties[EVENT_DIGEST] = own[EVENT_DIGEST]
+    properties.update(
+        (name, schema)
+        for name, schema in added.items()
+        if name in keys or (entry.choice(name) is not False and is_written(name, set(columns)))
+    )
     return Selection(
         name=entry.name,
         columns=columns,

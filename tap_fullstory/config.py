@@ -54,6 +54,7 @@ class Config:
     discover_sample_events: int
     event_digest: bool
     batch_config: BatchConfig | None
+    replay_url: bool
     log_level: str
     log_format: str
 

@@ -205,6 +205,13 @@ SETTINGS: tuple[Setting, ...] = (
         default_text="none",
     ),
     Setting(
+        "replay_url",
+        BOOL,
+        "Adds the column `ReplayUrl` to the events: the address of the session's replay in the "
+        "FullStory app, computed from the organization, `UserId` and `SessionId`.",
+        default=False,
+    ),
+    Setting(
         "log_level",
         choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
         "The least severe level that is logged.",

@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 from datetime import datetime
 
 from tap_fullstory import state as states
+from tap_fullstory.added_columns import REPLAY_URL, added_columns, replays
 from tap_fullstory.batch import BatchFolder, BatchWriter, RecordWriter
 from tap_fullstory.bundles.sources import open_source
 from tap_fullstory.catalog import Selection
@@ -25,6 +26,7 @@ from tap_fullstory.errors import (
     TapError,
 )
 from tap_fullstory.messages import MessageWriter
+from tap_fullstory.records.added import MakeMember, replay_url_maker
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import RestStream
@@ -81,7 +83,8 @@ def sync(
                     if folder is not None:
                         batches = BatchWriter(folder, stream.name, selection.name)
                         output = opened.enter_context(closing(batches))
-                    export = ExportSync(config, selection, source, output, signals, summary)
+                    makers = _makers(config, selection, client)
+                    export = ExportSync(config, selection, source, output, signals, summary, makers)
                     state = export.run(state, now)
         except (AccessError, SourceError, NetworkError) as error:
             status = error.status if isinstance(error, AccessError) else None
@@ -95,6 +98,18 @@ def sync(
     writer.state(states.with_currently_syncing(state, None))
     if failures:
         raise StreamsFailed(failures, len(ordered), causes)
+
+
+def _makers(config: Config, selection: Selection, client: Client) -> list[MakeMember]:
+    """Return what makes the columns that the config adds. Raises as Client.organization."""
+    if REPLAY_URL not in added_columns(selection.stream, config):
+        return []
+    if REPLAY_URL not in selection.schema["properties"]:
+        LOGGER.warning(
+            "%s is not written: the catalog deselects it, UserId or SessionId", REPLAY_URL
+        )
+        return []
+    return [replay_url_maker(replays(config, client.organization()))]
 
 
 def in_order(selections: list[Selection], interrupted: str | None) -> list[Selection]:

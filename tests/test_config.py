@@ -165,6 +165,7 @@ CONTRACT: dict[str, Expected] = {
         "object or string",
     ),
     "event_digest": BOOL,
+    "replay_url": BOOL,
     "log_level": Expected(
         "INFO",
         [("DEBUG", "DEBUG"), ("warning", "WARNING")],
@@ -483,6 +484,7 @@ def test_every_value_as_a_string(sandbox):
         "custom_vars_format": "string",
         "workers": "1",
         "event_digest": "true",
+        "replay_url": "true",
         "log_level": "DEBUG",
         "log_format": "text",
         "discover_custom_vars": "false",
