@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from singer import metadata
 
-from tap_fullstory.added_columns import added_columns, is_written
+from tap_fullstory.added_columns import added_columns, chosen_columns, with_segment
 from tap_fullstory.columns import ValueType, value_type
 from tap_fullstory.config import Config
 from tap_fullstory.errors import UsageError
@@ -45,9 +45,9 @@ class Selection:
     """One selected stream: what its records hold.
 
     `name` is the stream's name in messages. `columns` are the selected properties by name, in the
-    catalog's order, without those that the tap adds and the stream's overflow property
-    (CustomVars, or extra); `keeps_overflow` tells whether that is selected. `dropped` are the names
-    that the catalog deselects. `schema` is what the SCHEMA message carries.
+    catalog's order, without what the tap adds and the overflow property (CustomVars, or extra);
+    `keeps_overflow` tells whether that is selected. `dropped` are the names that the catalog
+    deselects. `schema` is what the SCHEMA message carries.
     """
 
     name: str
@@ -160,8 +160,8 @@ def _entry(stream: Stream, config: Config | None) -> dict[str, Any]:
 
 def _keys(stream: Stream, config: Config | None) -> list[str]:
     if stream is EVENTS and config is not None and config.event_digest:
-        return [EVENT_DIGEST]
-    return list(stream.key_properties)
+        return with_segment([EVENT_DIGEST], stream, config)
+    return with_segment(list(stream.key_properties), stream, config)
 
 
 def _schema(stream: Stream, config: Config | None) -> dict[str, Any]:
@@ -169,15 +169,11 @@ def _schema(stream: Stream, config: Config | None) -> dict[str, Any]:
     schema: dict[str, Any] = json.loads(text)
     properties = schema["properties"]
     if config is not None and CUSTOM_VARS in properties:
-        properties[CUSTOM_VARS] = _custom_vars_schema(properties[CUSTOM_VARS], config)
+        properties[CUSTOM_VARS]["type"] = ["null", config.custom_vars_format]
     if EVENT_DIGEST in _keys(stream, config):
         properties[EVENT_DIGEST] = dict(_EVENT_DIGEST_SCHEMA)
     properties.update(added_columns(stream, config))
     return schema
-
-
-def _custom_vars_schema(listed: dict[str, Any], config: Config) -> dict[str, Any]:
-    return {**listed, "type": ["null", config.custom_vars_format]}
 
 
 def _selected(catalog: Any) -> list[tuple[Stream, _Entry]]:
@@ -369,11 +365,7 @@ def _selection(stream: Stream, entry: _Entry, config: Config) -> Selection:
         properties[stream.overflow] = own[stream.overflow]
     if EVENT_DIGEST in keys:
         properties[EVENT_DIGEST] = own[EVENT_DIGEST]
-    properties.update(
-        (name, schema)
-        for name, schema in added.items()
-        if name in keys or (entry.choice(name) is not False and is_written(name, set(columns)))
-    )
+    properties.update(chosen_columns(added, keys, entry.choice, columns))
     return Selection(
         name=entry.name,
         columns=columns,

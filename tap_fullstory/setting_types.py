@@ -5,6 +5,7 @@ Every value may arrive as a string, since Stitch sends `"300"` and `"true"`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -102,6 +103,16 @@ def _parse_ids(value: Any) -> frozenset[str]:
     return frozenset(str(item) for item in value)
 
 
+def _parse_segment_ids(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = json.loads(value)
+    given = value if isinstance(value, list) else [value]
+    if not given:
+        raise ValueError
+    # Twice the same would be exported twice.
+    return tuple(dict.fromkeys(map(_parse_header_text, given)))
+
+
 def any_text(allowed: str) -> SettingType:
     """Any text; `allowed` says what it should be."""
     return SettingType(_parse_text, allowed, {"type": "string"})
@@ -167,4 +178,9 @@ URL = SettingType(
 )
 IDS = SettingType(
     _parse_ids, "a list of bundle ids", {"type": "array", "items": {"type": "string"}}
+)
+SEGMENT_IDS = SettingType(
+    _parse_segment_ids,
+    "the id of a segment, such as everyone, or a list of such ids",
+    {"type": ["string", "array"], "items": {"type": "string"}},
 )

@@ -9,6 +9,7 @@ from tap_fullstory.batch_config import BATCH_CONFIG
 from tap_fullstory.setting_types import (
     BOOL,
     IDS,
+    SEGMENT_IDS,
     TIMESTAMP,
     URL,
     SettingType,
@@ -82,10 +83,25 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "segment_id",
-        header_text("the id of a segment, such as everyone"),
-        "Whom the exports cover: the id of a segment, as its URL in FullStory shows it. "
-        "For `segment_export` and `individuals` only, as are the next three.",
+        SEGMENT_IDS,
+        "Whom the exports cover: the id of a segment, as its URL in FullStory shows it. With a "
+        "list of ids each segment is exported by itself, and its rows have its id in the column "
+        "`SegmentId`. For `segment_export` and `individuals` only, as are the next five.",
         default="everyone",
+    ),
+    Setting(
+        "export_scope",
+        choice("events", "pages", "sessions", "individuals"),
+        "Of a segment other than everyone: `events` exports the events that match it, the others "
+        "all events of the pages, sessions or people that have such an event.",
+        default="events",
+    ),
+    Setting(
+        "segment_time_range",
+        choice("window", "own", "all"),
+        "When somebody must match a segment other than everyone: within each `window` that is "
+        "exported, in the segment's `own` time range, or at any time (`all`).",
+        default="window",
     ),
     Setting(
         "export_window_hours",

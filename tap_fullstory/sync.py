@@ -10,9 +10,7 @@ from contextlib import ExitStack, closing
 from datetime import datetime
 
 from tap_fullstory import state as states
-from tap_fullstory.added_columns import REPLAY_URL, added_columns, replays
 from tap_fullstory.batch import BatchFolder, BatchWriter, RecordWriter
-from tap_fullstory.bundles.sources import open_source
 from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config
@@ -26,13 +24,12 @@ from tap_fullstory.errors import (
     TapError,
 )
 from tap_fullstory.messages import MessageWriter
-from tap_fullstory.records.added import MakeMember, replay_url_maker
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import RestStream
 from tap_fullstory.summary import RunSummary
-from tap_fullstory.sync_export import ExportSync
 from tap_fullstory.sync_rest import RestSync, check_bookmarks
+from tap_fullstory.sync_segments import parts_of, sync_part
 
 LOGGER = logging.getLogger(__name__)
 
@@ -56,7 +53,8 @@ def sync(
     if not selections:
         LOGGER.warning("The catalog selects no stream, so there is nothing to do.")
     ordered = in_order(selections, states.currently_syncing(state))
-    several = len(ordered) > 1
+    parts = {one.stream.name: parts_of(one.stream, config) for one in ordered}
+    count = sum(map(len, parts.values()))
     state = states.with_currently_syncing(state, None)
     for selection in ordered:
         check_bookmarks(selection.stream, state)
@@ -69,47 +67,35 @@ def sync(
         writer.schema(
             selection.name, selection.schema, selection.key_properties, bookmark_properties
         )
-        if several:
+        if len(ordered) > 1:
             state = states.with_currently_syncing(state, stream.name)
             writer.state(state)
-        try:
-            if isinstance(stream, RestStream):
-                state = RestSync(stream, selection, client, writer, signals, summary).run(state)
-            else:
-                with ExitStack() as opened:
-                    source = open_source(config, selection, client, now)
-                    opened.enter_context(closing(source))
-                    output: RecordWriter = writer
-                    if folder is not None:
-                        batches = BatchWriter(folder, stream.name, selection.name)
-                        output = opened.enter_context(closing(batches))
-                    makers = _makers(config, selection, client)
-                    export = ExportSync(config, selection, source, output, signals, summary, makers)
-                    state = export.run(state, now)
-        except (AccessError, SourceError, NetworkError) as error:
-            status = error.status if isinstance(error, AccessError) else None
-            if not several or status == WRONG_KEY:
-                raise
-            LOGGER.warning("Stream %s failed; the others continue: %s", stream.name, error)
-            too_low = f"HTTP {status}, it needs {stream.needs}."
-            failures[stream.name] = too_low if status == LEVEL_TOO_LOW else str(error)
-            causes.append(error)
-            state = writer.last_state or state
+        for part in parts[stream.name]:
+            name = f"{stream.name} of segment {part}" if part else stream.name
+            try:
+                if isinstance(stream, RestStream):
+                    state = RestSync(stream, selection, client, writer, signals, summary).run(state)
+                else:
+                    with ExitStack() as opened:
+                        output: RecordWriter = writer
+                        if folder is not None:
+                            batches = BatchWriter(folder, stream.name, selection.name)
+                            output = opened.enter_context(closing(batches))
+                        state = sync_part(
+                            config, selection, part, client, output, signals, summary, state, now
+                        )
+            except (AccessError, SourceError, NetworkError) as error:
+                status = error.status if isinstance(error, AccessError) else None
+                if count == 1 or status == WRONG_KEY:
+                    raise
+                LOGGER.warning("Stream %s failed; the others continue: %s", name, error)
+                too_low = f"HTTP {status}, it needs {stream.needs}."
+                failures[name] = too_low if status == LEVEL_TOO_LOW else str(error)
+                causes.append(error)
+                state = writer.last_state or state
     writer.state(states.with_currently_syncing(state, None))
     if failures:
-        raise StreamsFailed(failures, len(ordered), causes)
-
-
-def _makers(config: Config, selection: Selection, client: Client) -> list[MakeMember]:
-    """Return what makes the columns that the config adds. Raises as Client.organization."""
-    if REPLAY_URL not in added_columns(selection.stream, config):
-        return []
-    if REPLAY_URL not in selection.schema["properties"]:
-        LOGGER.warning(
-            "%s is not written: the catalog deselects it, UserId or SessionId", REPLAY_URL
-        )
-        return []
-    return [replay_url_maker(replays(config, client.organization()))]
+        raise StreamsFailed(failures, count, causes)
 
 
 def in_order(selections: list[Selection], interrupted: str | None) -> list[Selection]:

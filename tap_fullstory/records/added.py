@@ -85,5 +85,11 @@ def replay_url_maker(beginning: str) -> MakeMember:
     return make
 
 
+def segment_maker(segment_id: str) -> MakeMember:
+    """Return what makes the member SegmentId of the rows of one segment's export."""
+    member = b'"SegmentId":' + encode(segment_id)
+    return lambda _: member
+
+
 def _is_id(text: bytes) -> bool:
     return text.isdigit() and len(text) <= MAX_ID_BYTES
