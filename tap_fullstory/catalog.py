@@ -21,6 +21,7 @@ from tap_fullstory.added_columns import added_columns, chosen_columns, with_segm
 from tap_fullstory.columns import ValueType, value_type
 from tap_fullstory.config import Config
 from tap_fullstory.errors import UsageError
+from tap_fullstory.json_columns import formatted
 from tap_fullstory.streams import CUSTOM_VARS as CUSTOM_VARS
 from tap_fullstory.streams import EVENTS, STREAMS, Stream, stream_named
 
@@ -167,7 +168,7 @@ def _keys(stream: Stream, config: Config | None) -> list[str]:
 def _schema(stream: Stream, config: Config | None) -> dict[str, Any]:
     text = files("tap_fullstory").joinpath(f"schemas/{stream.name}.json").read_text("utf-8")
     schema: dict[str, Any] = json.loads(text)
-    properties = schema["properties"]
+    properties = schema["properties"] = formatted(schema["properties"], stream, config)
     if config is not None and CUSTOM_VARS in properties:
         properties[CUSTOM_VARS]["type"] = ["null", config.custom_vars_format]
     if EVENT_DIGEST in _keys(stream, config):
@@ -339,7 +340,7 @@ def _selection(stream: Stream, entry: _Entry, config: Config) -> Selection:
     keys = _keys(stream, config)
     added = added_columns(stream, config)
     # A key is what it is, whatever an edited catalog says of it or leaves out.
-    listed = {**(entry.properties or {}), **{key: own[key] for key in keys}}
+    listed = formatted(entry.properties or {}, stream, config) | {key: own[key] for key in keys}
     columns: dict[str, ValueType] = {}
     dropped = {
         breadcrumb[1]

@@ -188,8 +188,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "custom_vars_format",
         choice("object", "string"),
-        "How `CustomVars` is written: as an object, or as one JSON text for targets that do not "
-        "support objects.",
+        "How `CustomVars`, and each free-form object of other streams, is written: as an object, "
+        "or as one JSON text for targets that flatten objects or do not support them.",
         default="object",
     ),
     Setting(

@@ -8,7 +8,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from contract import (
@@ -26,6 +26,7 @@ from msgspec import Raw
 from running import run_tap
 from test_targets import choosing
 
+from tap_fullstory.client import Client
 from tap_fullstory.json_text import decode_members
 from tap_fullstory.rest_pages import pages
 from tap_fullstory.streams import STREAMS, RestStream, Stream
@@ -197,10 +198,10 @@ class FullStory:
     def _export(self, method: str, path: str, query: Mapping[str, str]) -> bytes | None:
         day = 1780272000  # 2026-06-01T00:00:00Z
         if path == "/api/v1/export/list":
-            bundle = {"Id": 178027200048, "Start": day, "Stop": day + 86400}
+            listed: Json = {"Id": 178027200048, "Start": day, "Stop": day + 86400}
             if isinstance(self.form, Other):
-                bundle = {name.lower(): str(value) for name, value in bundle.items()}
-            return as_bytes({"exports": [bundle] if int(query["start"]) < day + 86400 else None})
+                listed = {name.lower(): str(value) for name, value in listed.items()}
+            return as_bytes({"exports": [listed] if int(query["start"]) < day + 86400 else None})
         if path == "/api/v1/export/get":
             return as_bytes([self.form.sent(EVENT)])
         if (method, path) == ("POST", "/segments/v1/exports"):
@@ -296,4 +297,4 @@ def test_a_list_of_nothing_is_empty_in_every_spelling(stream):
     texts += [f'{{"{token}": {end}}}' for token in tokens for end in ('""', "null")]
     texts += [f"{{{', '.join(beside)}}}", f"{{{', '.join(beside)}}}".replace("0", '"0"')]
     for text in texts:
-        assert list(pages(Answering(text), stream, {})) == [[]], text
+        assert list(pages(cast(Client, Answering(text)), stream, {})) == [[]], text

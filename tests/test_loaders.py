@@ -203,8 +203,12 @@ def test_files_into_postgresql_while_something_is_killed(postgres, commands, tmp
 
 def test_target_postgres_with_custom_vars_as_text(postgres, sandbox, commands, tmp_path):
     schema = Schema(postgres, commands, tmp_path, "events_as_texts")
-    schema.load(sandbox.config(custom_vars_format="string"))
+    schema.load(sandbox.config(custom_vars_format="string"), None, choosing("events", "users"))
     assert schema.types()["CustomVars"] == "text"
+    cities = postgres.query(
+        """select "properties"::json->'address'->>'city' as city from events_as_texts.users"""
+    )
+    assert any(row["city"] for row in cities)
     rows = schema.rows()
     for row in rows:
         row["CustomVars"] = row["CustomVars"] and json.loads(row["CustomVars"])
