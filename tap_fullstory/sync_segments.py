@@ -68,8 +68,8 @@ def sync_part(
             )  # fmt: skip
     seen = state
     output = writer
+    one = segment or next(iter(segments_of(selection.stream, config)), "")
     if several or segment_positions(state, name):
-        (one,) = config.segment_id
         seen = view(state, name, one, several=several)
         output = SegmentWriter(writer, state, name, one, several=several)
     makers = _makers(config, selection, client, segment)

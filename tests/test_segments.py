@@ -100,6 +100,15 @@ def test_segments_that_were_one_before_start_over_with_a_warning():
         }
         back = run_tap(config, state=several.state)
         assert (back.records, back.state) == ([], several.state)
+        # Bundles are of everybody, so no segment's position is theirs.
+        segments = {"segments": several.state["bookmarks"]["events"]["segments"]}
+        bundles = run_tap(
+            {**config, "segment_id": BOTH, "export_api": "data_export"},
+            state={"bookmarks": {"events": segments}},
+        )
+        assert len(bundles.records) == 40
+        end = {"bundle_end": "2024-06-07T00:00:00Z"}
+        assert bundles.state == {"bookmarks": {"events": {**end, **segments}}}
 
 
 SCOPES = {
@@ -111,7 +120,7 @@ SCOPES = {
 
 
 def test_scope_and_range_say_what_comes_with_an_event_that_matches():
-    with SEGMENT_EXPORT.sandbox(days(2, 200)) as sandbox:
+    with SEGMENT_EXPORT.sandbox(days(2, 600)) as sandbox:
         events = SEGMENT_EXPORT.records(sandbox)
         matches = list(filter(rule_of("rageClicks"), events))
 
