@@ -25,6 +25,7 @@ from tap_fullstory.bundles.sources import ExportSource, open_source
 from tap_fullstory.bundles.unpack import TruncatedFile, unpack
 from tap_fullstory.catalog import CUSTOM_PREFIXES, is_custom, select
 from tap_fullstory.client import Client
+from tap_fullstory.column_names import warn_of_long_names
 from tap_fullstory.config import Config
 from tap_fullstory.http.download import SinkError
 from tap_fullstory.json_text import DECODE_ERRORS, check_depth
@@ -114,6 +115,7 @@ def extend(entry: dict[str, Any], sample: Sample) -> None:
     if untyped:
         LOGGER.info("No type for these, which stay in CustomVars: %s", ", ".join(untyped))
     _warn_of_folding(properties)
+    warn_of_long_names(EVENTS.name, properties)
 
 
 def property_schema(name: str) -> dict[str, Any] | None:
