@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from either_api import SEGMENT_EXPORT, days, orders
+from interrupting import interrupted
 from running import Json, Run, counted, run_tap
 from test_targets import choosing
 
@@ -84,6 +85,26 @@ def test_each_of_several_segments_has_rows_and_a_position_of_its_own():
         assert alone.records == []
         assert alone.schemas[0]["key_properties"] == ["EventDigest"]
         assert alone.state["bookmarks"]["events"]["segments"].keys() == set(BOTH)
+
+
+def test_a_run_that_is_stopped_in_a_segment_goes_on_there():
+    with SEGMENT_EXPORT.sandbox(days(1, 3000), reorder=True) as sandbox:
+        config = SEGMENT_EXPORT.config(
+            sandbox, segment_id=BOTH, checkpoint_events=20, replay_url=True
+        )
+        first = interrupted(config, in_bundle=True)
+        assert first.code == 143
+        positions = first.state["bookmarks"]["events"]["segments"]
+        assert list(positions) == [FIRST]
+        assert positions[FIRST]["partial"]["events"] == len(first.records)
+        assert positions[FIRST]["export"]["segment"] == FIRST
+        rest = run_tap(config, state=first.state)
+        assert rest.code == 0, rest.log
+        received = [*first.records, *rest.records]
+        assert all(record.pop("ReplayUrl") for record in received)
+        assert counted(received) == counted(
+            [record for segment in BOTH for record in matching(sandbox, segment)]
+        )
 
 
 def test_segments_that_were_one_before_start_over_with_a_warning():
