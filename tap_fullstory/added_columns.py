@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from tap_fullstory.config import Config
+from tap_fullstory.privacy import Fate, FieldRules
 from tap_fullstory.streams import EVENTS, INDIVIDUALS, Stream
 
 REPLAY_URL, SEGMENT_ID = "ReplayUrl", "SegmentId"
@@ -57,15 +58,17 @@ def chosen_columns(
     keys: list[str],
     choice: Callable[[str], bool | None],
     columns: Collection[str],
+    rules: FieldRules,
 ) -> dict[str, dict[str, Any]]:
     """Return those of `added` that are written beside `columns`, the selected ones, where `choice`
     tells what the catalog says.
     """
     chosen = {name for name in added if name in keys or choice(name) is not False}
-    if not REPLAY_COLUMNS.issubset(columns):
-        # Who deselects an id does not want it in a URL either.
+    # Who deselects, excludes or hashes an id does not want it in a URL either.
+    readable = {name for name in (*columns, REPLAY_URL) if rules.fate(name) is Fate.KEPT}
+    if not readable >= {REPLAY_URL, *REPLAY_COLUMNS}:
         chosen -= {REPLAY_URL}
-    return {name: schema for name, schema in added.items() if name in chosen}
+    return rules.schema({name: schema for name, schema in added.items() if name in chosen})
 
 
 def replays(config: Config, organization: str) -> str:

@@ -26,6 +26,7 @@ _INTEGER = re.compile(rb"-?[0-9]+")
 # most targets. A short text such as 1e999999999 must not be written out into one, nor a decimal of
 # megabytes be converted to see whether it is an integer.
 MAX_DIGITS = 4300
+MAX_DOUBLE_DIGITS = 300  # of an integer that programs can read as a double
 # Of a date-time as it is written between its quotes; RFC 3339 allows any number of digits after the
 # seconds. As in _native.c.
 MAX_DATE_TIME_BYTES = 200
@@ -84,9 +85,10 @@ class ValueType:
         """Return `value`, one JSON value without whitespace around it, as this type takes it.
 
         That is the value itself, except for a decimal such as `1.0` where only integers are taken
-        (it becomes the integer), an empty date-time (it becomes null), and whitespace between the
-        tokens of objects and arrays (it may go, line breaks always do). None if the value is of
-        another type.
+        (it becomes the integer), an integer in an array of numbers (it becomes a decimal, since
+        databases take arrays of one type), an empty date-time (it becomes null), and whitespace
+        between the tokens of objects and arrays (it may go, line breaks always do). None if the
+        value is of another type.
         """
         # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
         kind = _KINDS[value[0]]
@@ -95,7 +97,7 @@ class ValueType:
         if self.names and kind not in self.names:
             coerced = None
             if kind == "number" and "integer" in self.names:
-                coerced = _as_integer(value)
+                coerced = as_integer(value)
             if coerced is None and self.as_text and kind in ("number", "boolean"):
                 coerced = b'"%b"' % value
             return coerced
@@ -107,7 +109,7 @@ class ValueType:
                 item = self.items.coerce(bytes(raw))
                 if item is None:
                     return None
-                items.append(item)
+                items.append(item + b".0" if self.items.needs_decimals(item) else item)
             return b"[%b]" % b",".join(items)
         if kind == "object" and self._has_typed_members:
             members = []
@@ -121,6 +123,12 @@ class ValueType:
                 members.append(b"%b:%b" % (encode(name), member))
             return b"{%b}" % b",".join(members)
         return without_line_breaks(value) if kind in ("object", "array") else value
+
+    def needs_decimals(self, item: bytes) -> bool:
+        """Return whether an item of this type is an integer where numbers of any kind may come."""
+        if "number" not in self.names or "integer" in self.names:
+            return False
+        return len(item) <= MAX_DOUBLE_DIGITS and _INTEGER.fullmatch(item) is not None
 
     @property
     def _has_typed_members(self) -> bool:
@@ -164,7 +172,8 @@ def value_type(schema: Mapping[str, Any]) -> ValueType:
     )
 
 
-def _as_integer(number: bytes) -> bytes | None:
+def as_integer(number: bytes) -> bytes | None:
+    """Return a JSON number as an integer, such as 10 for `1e1`; None if it is not one."""
     if _INTEGER.fullmatch(number):
         return number
     if len(number) > MAX_DIGITS:

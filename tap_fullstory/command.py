@@ -23,6 +23,7 @@ from tap_fullstory.discover import add_custom_variables
 from tap_fullstory.errors import AccessError, NetworkError, SourceError, TargetError, UsageError
 from tap_fullstory.json_file import read_json
 from tap_fullstory.logs import configure_logs
+from tap_fullstory.meltano import meltano_rules
 from tap_fullstory.messages import MessageWriter, write_all
 from tap_fullstory.redact import redact_logs
 from tap_fullstory.signals import Signals
@@ -62,14 +63,14 @@ def _config(options: Namespace, signals: Signals, now: datetime) -> Config:
     raw = read_json(options.config, "config", signals) if raw is None else raw
     config = parse_config(raw, now)
     configure_logs(config.log_level, config.log_format)
-    redact_logs([config.api_key])
+    redact_logs([config.api_key, config.hash_key or ""])
     for warning in config_warnings(raw, config, now):
         LOGGER.warning("%s", warning)
     return config
 
 
 def _discover(config: Config | None, signals: Signals, now: datetime) -> None:
-    found = catalog.discover(config)
+    found = catalog.discover(config, meltano_rules())
     if config is not None:
         signals.run_interruptibly(partial(_check_and_sample, found, config, now))
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
@@ -94,7 +95,7 @@ def _check_streams(config: Config, selections: list[catalog.Selection]) -> None:
 def _selections(config: Config, options: Namespace, signals: Signals) -> list[catalog.Selection]:
     path = options.catalog or options.properties
     wanted = read_json(path, "catalog", signals) if path else catalog.discover(config)
-    selections = catalog.select(wanted, config)
+    selections = catalog.select(wanted, config, meltano_rules())
     for warning in catalog.catalog_warnings(wanted, config):
         LOGGER.warning("%s", warning)
     for selection in selections:
@@ -108,6 +109,7 @@ def _sync(config: Config, options: Namespace, signals: Signals, now: datetime) -
     before = state.parse_state(given)
     summary, writer = RunSummary(), MessageWriter(_stdout())
     with Client(config) as client, summary.logged_at_end(config, before, writer, now):
+        summary.throttled_seconds = lambda: client.throttled_seconds
         sync(config, selections, before, client, writer, signals, now, summary)
         signals.check()
 

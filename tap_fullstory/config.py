@@ -14,12 +14,14 @@ from urllib.parse import urlsplit
 
 from tap_fullstory.batch_config import BatchConfig
 from tap_fullstory.errors import UsageError
+from tap_fullstory.privacy import EventFilter
 from tap_fullstory.setting_types import NotAllowed
-from tap_fullstory.settings import API_KEY_VARIABLE, SETTINGS, Setting
+from tap_fullstory.settings import API_KEY_VARIABLE, HASH_KEY_VARIABLE, SETTINGS, Setting
 from tap_fullstory.times import format_rfc3339
 
 VARIABLE_PREFIX = "TAP_FULLSTORY_"
 MAX_SHOWN = 200  # characters of a refused value, or of unknown keys, that a message quotes
+MIN_HASH_KEY = 16  # characters, below which a key is warned of
 
 _NAMES = [setting.name for setting in SETTINGS]
 # A key's prefix names its data centre; the other hosts of FullStory's API are not documented.
@@ -55,6 +57,11 @@ class Config:
     discover_custom_vars: bool
     discover_sample_events: int
     event_digest: bool
+    exclude_fields: tuple[str, ...]
+    hash_fields: tuple[str, ...]
+    hash_key: str | None = field(repr=False)
+    event_types: EventFilter | None
+    custom_columns: Mapping[str, dict[str, Any]]
     batch_config: BatchConfig | None
     replay_url: bool
     log_level: str
@@ -84,14 +91,20 @@ def parse_config(raw: Any, now: datetime, environment: Mapping[str, str] = os.en
             '{"api_key": "...", "start_date": "2026-01-01T00:00:00Z"}.'
         )
     given = _given(raw)
-    if "api_key" not in given and environment.get(API_KEY_VARIABLE):
-        given["api_key"] = environment[API_KEY_VARIABLE]
+    for key, variable in (("api_key", API_KEY_VARIABLE), ("hash_key", HASH_KEY_VARIABLE)):
+        if key not in given and environment.get(variable):
+            given[key] = environment[variable]
     if "api_key" not in given:
         raise UsageError(
             "The config has no api_key. Make a key in FullStory (Settings, Integrations & API "
             f"Keys, API Keys), and give it as api_key or in the environment as {API_KEY_VARIABLE}."
         )
     values = {setting.name: _value(setting, given) for setting in SETTINGS}
+    if values["hash_fields"] and not values["hash_key"]:
+        raise UsageError(
+            "The config has hash_fields and no hash_key. Make a key, as with `openssl rand -hex "
+            f"32`, keep it, and give it as hash_key or in the environment as {HASH_KEY_VARIABLE}."
+        )
     if values["start_date"] is None:
         values["start_date"] = _year_before(now)
     if values["api_url"] is None:
@@ -110,6 +123,11 @@ def config_warnings(raw: Mapping[str, Any], config: Config, now: datetime) -> li
         warnings.append(
             "workers in the config no longer does anything: remove it. One process makes records "
             "faster than any target that we know of loads them."
+        )
+    if config.hash_key and len(config.hash_key) < MIN_HASH_KEY:
+        warnings.append(
+            f"hash_key in the config has fewer than {MIN_HASH_KEY} characters: whoever guesses it "
+            "can test which address or name a hash belongs to. `openssl rand -hex 32` makes one."
         )
     start, end = format_rfc3339(config.start_date), config.end_date
     if end is not None and config.start_date >= end:
@@ -173,7 +191,10 @@ def _shown(value: Any, given: Mapping[str, Any]) -> str:
     """Return a refused value without secrets: the key, the password or query of a URL."""
     text = value if isinstance(value, str) else repr(value)
     text = re.sub(r"(?<=//)[^/?#]*@", "***@", text)
-    text = re.sub(r"(//.*\?).*", r"\1***", text).replace(str(given["api_key"]), "***")
+    text = re.sub(r"(//.*\?).*", r"\1***", text)
+    for setting in SETTINGS:
+        if setting.secret and (secret := str(given.get(setting.name, "")).strip()):
+            text = text.replace(secret, "***")
     return repr(text[:MAX_SHOWN]) if isinstance(value, str) else text[:MAX_SHOWN]
 
 

@@ -1,8 +1,6 @@
 """Discovery of custom variables, in a sample of the newest bundle.
 
-FullStory documents its own fields; custom variables are only seen in the data. Their names tell
-their types: developer.fullstory.com, "Create Segment Export", and help.fullstory.com,
-article 4446290296599.
+FullStory documents its own fields; custom variables are only seen in the data.
 """
 
 from __future__ import annotations
@@ -23,12 +21,14 @@ from singer import metadata
 from tap_fullstory.bundle import Bundle
 from tap_fullstory.bundles.sources import ExportSource, open_source
 from tap_fullstory.bundles.unpack import TruncatedFile, unpack
-from tap_fullstory.catalog import CUSTOM_PREFIXES, is_custom, select
+from tap_fullstory.catalog import select
 from tap_fullstory.client import Client
 from tap_fullstory.column_names import warn_of_long_names
 from tap_fullstory.config import Config
+from tap_fullstory.custom_variables import is_custom, kind_of, property_schema
 from tap_fullstory.http.download import SinkError
 from tap_fullstory.json_text import DECODE_ERRORS, check_depth
+from tap_fullstory.privacy import NO_RULES, Fate, FieldRules
 from tap_fullstory.records.reader import EventReader, Malformed
 from tap_fullstory.state import with_bundle_end
 from tap_fullstory.streams import CUSTOM_VARS, EVENTS
@@ -38,16 +38,6 @@ LOGGER = logging.getLogger(__name__)
 # How far back the newest bundle is looked for; listing a year of them takes twenty requests.
 RECENT = (timedelta(days=3), timedelta(days=31), timedelta(days=366))
 COUNT_EVERY_BYTES = 128 * 1024  # of a download: how often its events are counted again
-
-_REAL = {"type": ["null", "number"]}  # never integer: 4 may stand for 4.0, and 4.5 come next
-_BY_SUFFIX: dict[str, dict[str, Any]] = {
-    "str": {"type": ["null", "string"]},
-    "int": {"type": ["null", "integer"]},
-    "real": _REAL,
-    "bool": {"type": ["null", "boolean"]},
-    "date": {"type": ["null", "string"], "format": "date-time"},
-}
-_KINDS = {"user_": "user", "evt_": "event", "page_": "page"}
 
 _keys = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 
@@ -67,13 +57,14 @@ def add_custom_variables(
 
     Raises whatever listing and downloading do.
     """
-    source = open_source(config, select(catalog, config)[0], client, now)
+    selection = select(catalog, config)[0]
+    source = open_source(config, selection, client, now)
     try:
         sample = _sample(source, config, now)
     finally:
         source.close()
     (entry,) = (entry for entry in catalog["streams"] if entry["tap_stream_id"] == EVENTS.name)
-    extend(entry, sample)
+    extend(entry, sample, selection.rules)
 
 
 def _sample(source: ExportSource, config: Config, now: datetime) -> Sample:
@@ -91,41 +82,34 @@ def _sample(source: ExportSource, config: Config, now: datetime) -> Sample:
     return Sample(0, Counter())
 
 
-def extend(entry: dict[str, Any], sample: Sample) -> None:
+def extend(entry: dict[str, Any], sample: Sample, rules: FieldRules = NO_RULES) -> None:
     """Put what was found into a stream's catalog entry: available, and not selected yet.
 
-    A name whose suffix tells no type is left to CustomVars, and said in the log.
+    What `rules` exclude is left out. A name whose suffix tells no type is left to CustomVars, and
+    said in the log.
     """
     properties = entry["schema"]["properties"]
     choices = metadata.to_map(entry["metadata"])
-    custom_vars = properties.pop(CUSTOM_VARS)
+    custom_vars = {CUSTOM_VARS: properties.pop(CUSTOM_VARS)} if CUSTOM_VARS in properties else {}
     untyped = []
     for name in sorted(sample.variables):
+        if rules.fate(name) is Fate.EXCLUDED:
+            continue
         schema = property_schema(name)
         if schema is None:
             untyped.append(name)
         elif name not in properties:
             seen = f"{sample.variables[name]} of the {sample.events} events looked into"
-            kind = next(_KINDS[prefix] for prefix in CUSTOM_PREFIXES if name.startswith(prefix))
-            schema["description"] = f"Custom {kind} variable, seen in {seen} at discovery."
-            properties[name] = schema
+            schema["description"] = f"Custom {kind_of(name)} variable, seen in {seen} at discovery."
+            properties.update(rules.schema({name: schema}))
             metadata.write(choices, ("properties", name), "inclusion", "available")
-    properties[CUSTOM_VARS] = custom_vars
+            metadata.write(choices, ("properties", name), "selected-by-default", False)
+    properties.update(custom_vars)
     entry["metadata"] = metadata.to_list(choices)
     if untyped:
         LOGGER.info("No type for these, which stay in CustomVars: %s", ", ".join(untyped))
     _warn_of_folding(properties)
     warn_of_long_names(EVENTS.name, properties)
-
-
-def property_schema(name: str) -> dict[str, Any] | None:
-    """The JSON schema of a custom variable, by its suffix; None if that tells no type."""
-    suffix = name.rpartition("_")[2]
-    if suffix in _BY_SUFFIX:
-        return dict(_BY_SUFFIX[suffix])
-    if suffix.endswith("s") and suffix[:-1] in _BY_SUFFIX:
-        return {"type": ["null", "array"], "items": dict(_BY_SUFFIX[suffix[:-1]])}
-    return None
 
 
 def _look_into(source: ExportSource, bundle: Bundle, config: Config) -> Sample:

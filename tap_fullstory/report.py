@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tap_fullstory.bundle import Bundle
-from tap_fullstory.catalog import is_custom
+from tap_fullstory.catalog import Selection, is_custom
 from tap_fullstory.counts import BoundedCounter, format_counts
+from tap_fullstory.privacy import unused_patterns
 from tap_fullstory.records.encoder import EncodingStats
+from tap_fullstory.streams import STREAMS
 
 LOGGER = logging.getLogger(__name__)
 
@@ -32,6 +34,11 @@ def report_bundle(stats: EncodingStats, bundle: Bundle) -> None:
             "declare, were dropped, since CustomVars is deselected: %s",
             where, stats.dropped.total(), format_counts(stats.dropped),
         )  # fmt: skip
+    if stats.left_out:
+        LOGGER.info(
+            "%s: %d events were left out, as event_types in the config says",
+            where, stats.left_out,
+        )  # fmt: skip
     if stats.before_bookmark:
         LOGGER.info(
             "%s: %d events from before the bookmark were left out", where, stats.before_bookmark
@@ -46,7 +53,7 @@ def report_undeclared(stream: str, undeclared: BoundedCounter, keeps_overflow: b
     if variables := _those(undeclared, is_custom):
         LOGGER.info(
             "%s: %s custom variables %s that the catalog does not declare: %s. "
-            "--discover with discover_custom_vars lists them as columns to select",
+            "custom_columns in the config makes columns of those that it names",
             stream, _how_many(variables), fate, format_counts(variables),
         )  # fmt: skip
     if fields := _those(undeclared, lambda name: not is_custom(name)):
@@ -55,6 +62,17 @@ def report_undeclared(stream: str, undeclared: BoundedCounter, keeps_overflow: b
             "a newer version of this tap; if FullStory has added a field that it does not know "
             "yet, please report it", stream, _how_many(fields), fate, format_counts(fields),
         )  # fmt: skip
+
+
+def report_unused(selections: Sequence[Selection]) -> None:
+    """Log at a run's end which patterns of the config matched no field of what it read."""
+    unused = unused_patterns((one.rules for one in selections), (one.name for one in STREAMS))
+    if unused:
+        LOGGER.warning(
+            "Nothing that this run read matches %s. If that is not as it should be, compare the "
+            "spelling with what --discover prints: upper and lower case differ",
+            ", ".join(f"{pattern.text} of {pattern.setting}" for pattern in unused),
+        )
 
 
 def _those(counts: BoundedCounter, wanted: Callable[[str], bool]) -> BoundedCounter:

@@ -13,10 +13,13 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from tap_fullstory.times import parse_rfc3339
 
 MAX_DIGITS = 18  # of an integer given as text
 
+_JSON_LIST = re.compile(r'\s*\[\s*["\]]')  # rather than a pattern such as [ab]*
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WITHOUT_ZONE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?")
 
@@ -113,6 +116,33 @@ def _parse_segment_ids(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(map(_parse_header_text, given)))
 
 
+def _parse_names(value: Any) -> tuple[str, ...]:
+    """Names may come as a list, or in one text: a JSON list, or with commas between them."""
+    if isinstance(value, str) and _JSON_LIST.match(value):
+        try:
+            value = msgspec.json.decode(value, type=list[str])
+        except msgspec.MsgspecError:
+            raise ValueError from None
+    elif isinstance(value, str):
+        value = [part for part in re.split(r"\s*[,\n]\s*", value.strip()) if part]
+    if not isinstance(value, list):
+        raise ValueError
+    names = tuple(_parse_text(item).strip() for item in value)
+    for name in names:
+        name.encode()  # UnicodeEncodeError, a ValueError, for half a surrogate pair
+        if not name:
+            raise ValueError
+    return tuple(dict.fromkeys(names))
+
+
+def _parse_secret(value: Any) -> str:
+    text = _parse_text(value).strip()
+    text.encode()
+    if not text:
+        raise ValueError
+    return text
+
+
 def any_text(allowed: str) -> SettingType:
     """Any text; `allowed` says what it should be."""
     return SettingType(_parse_text, allowed, {"type": "string"})
@@ -160,6 +190,14 @@ def choice(*choices: str, fold: Callable[[str], str] = str) -> SettingType:
     return SettingType(parse, _any_of(*choices), {"type": "string", "enum": choices})
 
 
+def names(allowed: str, parse: Callable[[tuple[str, ...]], Any] = tuple) -> SettingType:
+    """A list of texts, each once; `parse` makes of it what the tap works with, and raises
+    ValueError if it is not allowed.
+    """
+    schema = {"type": "array", "items": {"type": "string"}}
+    return SettingType(lambda value: parse(_parse_names(value)), allowed, schema)
+
+
 def _any_of(*names: str) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
@@ -176,6 +214,7 @@ URL = SettingType(
     "an http or https URL without query, such as https://export.fullstory.com",
     {"type": "string"},
 )
+SECRET = SettingType(_parse_secret, "any text; space around it is dropped", {"type": "string"})
 IDS = SettingType(
     _parse_ids, "a list of bundle ids", {"type": "array", "items": {"type": "string"}}
 )

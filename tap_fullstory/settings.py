@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tap_fullstory.batch_config import BATCH_CONFIG
+from tap_fullstory.custom_variables import parse_custom_columns
+from tap_fullstory.privacy import parse_event_types
 from tap_fullstory.setting_types import (
     BOOL,
     IDS,
+    SECRET,
     SEGMENT_IDS,
     TIMESTAMP,
     URL,
@@ -18,10 +21,14 @@ from tap_fullstory.setting_types import (
     header_text,
     int_choice,
     int_range,
+    names,
 )
 from tap_fullstory.version import __version__
 
 API_KEY_VARIABLE = "TAP_FULLSTORY_API_KEY"
+HASH_KEY_VARIABLE = "TAP_FULLSTORY_HASH_KEY"
+
+_FIELDS = "a list of names or shell patterns, such as UserEmail, user_* or users.email"
 
 
 @dataclass(frozen=True)
@@ -228,6 +235,54 @@ SETTINGS: tuple[Setting, ...] = (
         default=False,
     ),
     Setting(
+        "exclude_fields",
+        names(_FIELDS),
+        "Fields that never leave the tap, whatever the catalog lists: names or shell patterns, at "
+        "any depth of a record, also after the stream's name and a dot (`users.email`).",
+        default=[],
+        default_text="none",
+    ),
+    Setting(
+        "hash_fields",
+        names(_FIELDS),
+        "Fields, named in the same way, whose values are replaced by their hash: 32 hexadecimal "
+        "digits of HMAC-SHA256 under `hash_key`. Equal values have equal hashes in every column, "
+        "stream and run.",
+        default=[],
+        default_text="none",
+    ),
+    Setting(
+        "hash_key",
+        SECRET,
+        "The key of these hashes, a secret. May come from the environment variable "
+        f"`{HASH_KEY_VARIABLE}` instead.",
+        default_text="required with hash_fields",
+        secret=True,
+    ),
+    Setting(
+        "event_types",
+        names(
+            "a list of EventType values to keep, or of values to leave out, each with ! before it",
+            parse_event_types,
+        ),
+        "Which events are written, by their `EventType`: these, or with `!` before each all but "
+        "these (`!navigate`). The others are read and counted.",
+        default=[],
+        default_text="all",
+    ),
+    Setting(
+        "custom_columns",
+        names(
+            "a list of custom variables whose suffix tells their type, such as user_plan_str, or "
+            "with their type (str, int, real, bool or date, or strs and so on for a list), such as "
+            "user_plan:str",
+            parse_custom_columns,
+        ),
+        "Custom variables that are columns of their own in every run, whatever discovery finds.",
+        default=[],
+        default_text="none",
+    ),
+    Setting(
         "log_level",
         choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
         "The least severe level that is logged.",
@@ -237,8 +292,8 @@ SETTINGS: tuple[Setting, ...] = (
         "log_format",
         choice("text", "json"),
         "How stderr is written: `text`, or `json`, one object a line with `time`, `level`, "
-        "`logger` and `message`, the members of a METRIC, and for a failure its `kind` and "
-        "whether another run may succeed (`retry_may_help`).",
+        "`logger` and `message`, `stream` and `bundle` where known, the members of a METRIC, and "
+        "for a failure its `kind` and whether another run may succeed (`retry_may_help`).",
         default="text",
     ),
 )

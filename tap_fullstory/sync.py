@@ -23,7 +23,9 @@ from tap_fullstory.errors import (
     StreamsFailed,
     TapError,
 )
+from tap_fullstory.logs import log_members, members_of
 from tap_fullstory.messages import MessageWriter
+from tap_fullstory.report import report_unused
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import RestStream
@@ -73,27 +75,34 @@ def sync(
         for part in parts[stream.name]:
             name = f"{stream.name} of segment {part}" if part else stream.name
             try:
-                if isinstance(stream, RestStream):
-                    state = RestSync(stream, selection, client, writer, signals, summary).run(state)
-                else:
-                    with ExitStack() as opened:
-                        output: RecordWriter = writer
-                        if folder is not None:
-                            batches = BatchWriter(folder, stream.name, selection.name)
-                            output = opened.enter_context(closing(batches))
-                        state = sync_part(
-                            config, selection, part, client, output, signals, summary, state, now
-                        )
+                with ExitStack() as opened:
+                    opened.enter_context(log_members(stream=selection.name))
+                    if isinstance(stream, RestStream):
+                        rest = RestSync(stream, selection, client, writer, signals, summary)
+                        state = rest.run(state)
+                        continue
+                    output: RecordWriter = writer
+                    if folder is not None:
+                        batches = BatchWriter(folder, stream.name, selection.name)
+                        output = opened.enter_context(closing(batches))
+                    state = sync_part(
+                        config, selection, part, client, output, signals, summary, state, now
+                    )
             except (AccessError, SourceError, NetworkError) as error:
                 status = error.status if isinstance(error, AccessError) else None
                 if count == 1 or status == WRONG_KEY:
                     raise
-                LOGGER.warning("Stream %s failed; the others continue: %s", name, error)
+                LOGGER.warning(
+                    "Stream %s failed; the others continue: %s",
+                    name, error, extra={**members_of(error)},
+                )  # fmt: skip
                 too_low = f"HTTP {status}, it needs {stream.needs}."
                 failures[name] = too_low if status == LEVEL_TOO_LOW else str(error)
                 causes.append(error)
                 state = writer.last_state or state
     writer.state(states.with_currently_syncing(state, None))
+    if summary.events or summary.records:
+        report_unused(ordered)
     if failures:
         raise StreamsFailed(failures, count, causes)
 

@@ -19,12 +19,14 @@ from tap_fullstory.bundles.sources import open_source
 from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config
+from tap_fullstory.json_text import encode
 from tap_fullstory.positions import (
     has_own_position,
     merged,
     segment_positions,
     view,
 )
+from tap_fullstory.privacy import Fate
 from tap_fullstory.records.added import MakeMember, replay_url_maker, segment_maker
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
@@ -105,12 +107,16 @@ class SegmentWriter:
 
 def _makers(config: Config, selection: Selection, client: Client, segment: str) -> list[MakeMember]:
     properties = selection.schema["properties"]
-    makers = [segment_maker(segment)] if segment and SEGMENT_ID in properties else []
+    makers = []
+    if segment and SEGMENT_ID in properties:
+        is_hashed = selection.rules.fate(SEGMENT_ID) is Fate.HASHED
+        value = encode(segment)
+        makers.append(segment_maker(selection.rules.hash(value) if is_hashed else value))
     if REPLAY_URL in added_columns(selection.stream, config):
         if REPLAY_URL in properties:
             makers.append(replay_url_maker(replays(config, client.organization())))
         else:
             LOGGER.warning(
-                "%s is not written: the catalog deselects it, UserId or SessionId", REPLAY_URL
+                "%s is not written: catalog or config keep it, UserId or SessionId out", REPLAY_URL
             )
     return makers

@@ -12,10 +12,15 @@ from strategies import COLUMNS, UNKNOWN, spelt
 from tap_fullstory.catalog import Selection
 from tap_fullstory.columns import ValueType
 from tap_fullstory.messages import record_envelope
+from tap_fullstory.privacy import NO_RULES, FieldRules, field_patterns, parse_event_types
 from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
 
 FETCHED_AT = datetime(2026, 6, 2, 12, 0, 0, 7, tzinfo=timezone.utc)
 ENVELOPE = record_envelope("events", FETCHED_AT)
+EXCLUDED = ("evt_new_*", "events.Ratio", "deep", "Nested.a", "")
+HASHED = ("EventTargetText", "PageId", "evt_n_ints", "page_x_real", "Tomorrow", "user_*", "*.b")
+RULES = FieldRules(("events",), field_patterns(EXCLUDED, HASHED), oracle.HASH_KEY)
+TEXT = ValueType(frozenset({"null", "string"}))
 PROMOTED = [name for name in COLUMNS if name.startswith(("user_", "evt_"))]
 
 
@@ -23,6 +28,8 @@ def selection(
     columns: dict[str, ValueType] | None = None,
     dropped: frozenset[str] = frozenset(),
     custom_vars: bool = True,
+    rules: FieldRules = NO_RULES,
+    event_types: str = "",
 ) -> Selection:
     return Selection(
         name="events",
@@ -31,6 +38,8 @@ def selection(
         keeps_overflow=custom_vars,
         schema={},
         key_properties=[],
+        rules=rules,
+        event_filter=parse_event_types(tuple(event_types.split())),
     )
 
 
@@ -57,8 +66,24 @@ SELECTIONS = {
     "custom variables dropped": selection(
         without("user_plan_str"), frozenset({"user_plan_str", "page_x_real", "evt_new_str"})
     ),
+    "some excluded, some hashed": selection(
+        {
+            **without("Ratio", "Flag"),
+            **{n: TEXT for n in HASHED if n in COLUMNS},
+            "user_plan_str": TEXT,
+        },
+        frozenset({"Ratio", "Flag"}),
+        rules=RULES,
+    ),
+    "no columns, some excluded, some hashed": selection({}, rules=RULES),
     "no columns": selection({}),
     "nothing": selection({}, frozenset(COLUMNS), custom_vars=False),
+}
+FILTERING = {
+    "some types of events": selection(
+        {**COLUMNS, "EventType": ValueType(frozenset({"null", "string"}))}, event_types="a b"
+    ),
+    "some types of events left out": selection({}, rules=RULES, event_types="!a !b !5"),
 }
 ALL_COLUMNS = SELECTIONS["all columns"]
 # An encoder that has read this has registered every key that strategies.py has.

@@ -7,16 +7,21 @@ json.loads is told to make ("int", "12") and ("float", "1.10") of them.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal, InvalidOperation
+from fnmatch import fnmatchcase
 from typing import Any
 
 from tap_fullstory.catalog import Selection
 from tap_fullstory.columns import ValueType
+from tap_fullstory.privacy import Fate, Pattern
 
+HASH_KEY = "0123456789abcdef"
 MOST_DIGITS = 4300  # of an integer that was written as a decimal, as `1e400` is
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _HALF = re.compile("[\ud800-\udfff]")
@@ -131,6 +136,11 @@ def fitted(value: Any, column: ValueType) -> Any:
         return value if is_date_time(value) else MISFIT
     if isinstance(value, list) and column.items is not None:
         items = [fitted(item, column.items) for item in value]
+        if "number" in column.items.names and "integer" not in column.items.names:
+            items = [
+                ("float", f"{item[1]}.0") if isinstance(item, tuple) and item[0] == "int" else item
+                for item in items
+            ]
         return MISFIT if MISFIT in items else items
     return value
 
@@ -168,11 +178,18 @@ def _number(value: tuple[str, str], names: frozenset[str]) -> Any:
     return ("int", str(int(exact)))
 
 
+def is_written(event: dict[str, Any], selection: Selection) -> bool:
+    """Whether the config has not left out events of this type."""
+    chosen, kind = selection.event_filter, event.get("EventType")
+    listed = chosen is not None and isinstance(kind, str) and kind in chosen.types
+    return chosen is None or listed is not chosen.leaves_out
+
+
 def record(event: dict[str, Any], selection: Selection) -> dict[str, Any]:
     """The record of an event: design, "The events stream", sentence by sentence."""
     columns: dict[str, Any] = {}
     custom: dict[str, Any] = {}
-    for name, value in mended(event).items():
+    for name, value in ruled(mended(event), selection.rules.patterns).items():
         column = selection.columns.get(name)
         if column is None:
             if name not in selection.dropped:
@@ -187,6 +204,47 @@ def record(event: dict[str, Any], selection: Selection) -> dict[str, Any]:
     if custom and selection.keeps_overflow:
         columns["CustomVars"] = custom
     return columns
+
+
+def ruled(value: Any, patterns: Iterable[Pattern], parents: tuple[str, ...] = ()) -> Any:
+    """`value` without what the patterns exclude, with hashes of what they hash."""
+    if isinstance(value, list):
+        return [ruled(item, patterns, parents) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = {}
+    for name, member in value.items():
+        path = ".".join((*parents, name))
+        fates = {
+            pattern.fate
+            for pattern in patterns
+            for spelling in (name, path, f"events.{path}")
+            if fnmatchcase(spelling, pattern.text)
+        }
+        if Fate.EXCLUDED in fates:
+            continue
+        hashes = Fate.HASHED in fates and member is not None
+        found[name] = hashed(member) if hashes else ruled(member, patterns, (*parents, name))
+    return found
+
+
+def hashed(value: Any) -> str:
+    """The hash of a value under HASH_KEY."""
+    text = value if isinstance(value, str) else plain(value)
+    return hmac.digest(HASH_KEY.encode(), text.encode(), "sha256").hex()[:32]
+
+
+def plain(value: Any) -> str:
+    """JSON without blanks, with integers as their digits and no escape that is not needed."""
+    if isinstance(value, tuple):
+        number = _number(value, frozenset({"integer"}))
+        return value[1] if number is MISFIT else number[1]
+    if isinstance(value, list):
+        return "[" + ",".join(map(plain, value)) + "]"
+    if isinstance(value, dict):
+        members = (f"{plain(name)}:{plain(member)}" for name, member in value.items())
+        return "{" + ",".join(members) + "}"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def compact(json_text: bytes) -> bytes:

@@ -188,6 +188,9 @@ COLUMNS: dict[str, ValueType] = {
         frozenset({"null", "array"}), items=ValueType(frozenset({"null", "string"}), date_time=True)
     ),
     "evt_n_ints": ValueType(frozenset({"null", "array"}), items=ValueType(frozenset({"integer"}))),
+    "evt_n_reals": ValueType(
+        frozenset({"null", "array"}), items=ValueType(frozenset({"null", "number"}))
+    ),
 }
 UNKNOWN = [
     "evt_new_str",
@@ -198,7 +201,10 @@ UNKNOWN = [
     "",
     "type",
     "record",
+    "EventType",
 ]
+# Of which some tests leave events out.
+EVENT_TYPES = st.sampled_from(['"a"', r'"\u0061"', '"b"', '"c"', '""', "null", "5", '["a"]'])
 
 
 def spelt(key: str, seed: int) -> str:
@@ -258,7 +264,9 @@ def _members(
         [
             st.tuples(
                 st.integers(0, 20).map(partial(spelt, name)),
-                values(COLUMNS.get(name, ValueType(frozenset()))),
+                EVENT_TYPES
+                if name == "EventType"
+                else values(COLUMNS.get(name, ValueType(frozenset()))),
             )
             for name in [*COLUMNS, *UNKNOWN]
         ]

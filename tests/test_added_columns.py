@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 import pytest
 from either_api import days, each_api
-from running import discover, run_tap, selecting
+from running import Content, discover, run_tap, selecting
 
 from tap_fullstory.added_columns import replays
 from tap_fullstory.config import parse_config
@@ -33,8 +33,16 @@ def test_each_event_has_the_url_of_its_replay(api):
         assert not any(b"ReplayUrl" in body for body in asked)
 
         # A catalog from before the setting has it too, and nobody's id comes back by it.
-        for catalog, warned in ((discover(), 0), (selecting(discover(), UserId=False), 1)):
-            run = run_tap(config, catalog=catalog)
+        hashing = {"hash_fields": "User*", "hash_key": "0123456789abcdef"}
+        cases: list[tuple[Content, dict[str, str], int]] = [
+            (discover(), {}, 0),
+            (selecting(discover(), UserId=False), {}, 1),
+            (None, {"exclude_fields": "SessionId"}, 1),
+            (None, hashing, 1),
+            (None, {**hashing, "hash_fields": "*Url"}, 1),
+        ]
+        for chosen, more, warned in cases:
+            run = run_tap({**config, **more}, catalog=chosen)
             assert len(run.logged("WARNING")) == warned
             assert all(("ReplayUrl" in record) is not warned for record in run.records)
             assert ("ReplayUrl" in run.schema) is not bool(warned)

@@ -393,3 +393,125 @@ def test_a_catalog_of_another_tap(discovered):
     for entry in other["metadata"]:
         entry["metadata"].pop("selected-by-default", None)
     assert [chosen.name for chosen in catalog.select(discovered, config())] == ["events"]
+
+
+# --- what the config excludes and hashes ---
+
+
+def test_discovery_offers_no_excluded_column_and_hashed_ones_as_text():
+    made = catalog.discover(config(exclude_fields="UserEmail, user_*", **HASHING))
+    plain = catalog.discover()
+    assert set(properties(plain)) - set(properties(made)) == {"UserEmail"}
+    assert ("properties", "UserEmail") not in metadata_of(made)
+    assert properties(made)["UserId"]["type"] == ["null", "string"]
+    (individuals,) = [s for s in made["streams"] if s["stream"] == "individuals"]
+    assert individuals["schema"]["properties"]["IndvId"]["type"] == ["string"]
+    chosen = selection(json.loads(json.dumps(made)), exclude_fields="UserEmail, user_*", **HASHING)
+    # The same from a catalog that was made without them.
+    edited = json.loads(json.dumps(plain))
+    properties(edited)["user_plan_str"] = {"type": ["null", "string"], "selected": True}
+    assert selection(edited, exclude_fields="UserEmail, user_*", **HASHING).schema == chosen.schema
+
+
+HASHING: dict[str, Any] = {"hash_fields": ["UserId", "IndvId"], "hash_key": "0123456789abcdef"}
+
+
+@pytest.mark.parametrize(
+    ("streams", "settings", "words"),
+    [
+        (
+            ["events"],
+            {"exclude_fields": "EventSt*"},
+            "exclude_fields: 'EventSt*' matches EventStart",
+        ),
+        (["events"], {"exclude_fields": "*"}, "matches EventStart of events, its replication key"),
+        (["events"], {"exclude_fields": "EventDigest", "event_digest": True}, "part of the stream"),
+        (["events"], {**HASHING, "hash_fields": "E*", "event_digest": True}, "matches EventDigest"),
+        (["events"], {**HASHING, "hash_fields": "EventStart"}, "hash_fields: 'EventStart' matches"),
+        (
+            ["events"],
+            {**HASHING, "hash_fields": "Custom*"},
+            "CustomVars of events cannot be hashed",
+        ),
+        (["users"], {"exclude_fields": "users.id"}, "matches id of users, part of the stream"),
+        (["users"], {**HASHING, "hash_fields": "extra"}, "extra of users cannot be hashed"),
+        (["geo_settings_history"], {"exclude_fields": "lastUpdated"}, "matches lastUpdated of geo"),
+        (["individuals"], {"exclude_fields": "*.IndvId"}, "matches IndvId of individuals"),
+        (
+            ["events", "users"],
+            {"exclude_fields": "id, EventDigest, events.id"},
+            "matches id of users",
+        ),
+    ],
+)
+def test_keys_cannot_be_excluded(discovered, streams, settings, words):
+    for entry in discovered["streams"]:
+        entry["selected"] = entry["stream"] in streams
+    with pytest.raises(UsageError) as refusal:
+        catalog.select(discovered, config(**settings))
+    assert words in str(refusal.value)
+    if streams == ["events"]:
+        with pytest.raises(UsageError, match="Config key"):
+            catalog.discover(config(**settings))
+    for entry in discovered["streams"]:
+        entry["selected"] = entry["stream"] == "segments"
+    assert catalog.select(discovered, config(exclude_fields="IndvId, lastUpdated", **HASHING))
+
+
+# --- columns by config ---
+
+
+def listing(made: Any, name: str, schema: dict[str, Any], **choices: Any) -> Any:
+    """The catalog with a property more."""
+    properties(made)[name] = schema
+    entry = {"breadcrumb": ["properties", name], "metadata": choices}
+    made["streams"][0]["metadata"].append(entry)
+    return made
+
+
+CUSTOM_COLUMNS = {"custom_columns": "user_plan_str, evt_prices_reals, page_x:int"}
+
+
+def test_custom_columns_are_columns_in_every_catalog(discovered):
+    offered = json.loads(json.dumps(catalog.discover(config(**CUSTOM_COLUMNS))))
+    chosen = selection(offered, **CUSTOM_COLUMNS)
+    assert list(properties(offered))[-4:] == [
+        "user_plan_str", "evt_prices_reals", "page_x", "CustomVars",
+    ]  # fmt: skip
+    assert chosen.schema["properties"] == properties(offered)
+    assert metadata_of(offered)["properties", "page_x"]["selected-by-default"] is True
+    for made in (
+        discovered,
+        # Discovery with discover_custom_vars, now or at another time.
+        listing(copy.deepcopy(discovered), "user_plan_str", {"type": ["null", "string"]},
+                **{"inclusion": "available", "selected-by-default": False}),
+        listing(copy.deepcopy(discovered), "page_x", {"type": "string"}, selected="true"),
+    ):  # fmt: skip
+        found = selection(made, **CUSTOM_COLUMNS)
+        assert found.schema == chosen.schema
+        assert found.columns == chosen.columns
+        assert found.dropped == frozenset()
+
+
+def test_a_custom_column_can_be_deselected_and_hashed(discovered):
+    made = listing(discovered, "page_x", {"type": "string"}, selected=False)
+    settings = {**CUSTOM_COLUMNS, **HASHING, "hash_fields": "user_p*", "exclude_fields": "evt_*"}
+    chosen = selection(made, **settings)
+    assert chosen.dropped == {"page_x", "evt_prices_reals"}
+    assert properties({"streams": [{"schema": chosen.schema}]})["user_plan_str"]["type"]
+    assert "page_x" not in chosen.schema["properties"]
+
+
+def test_individuals_have_the_columns_of_users(discovered):
+    (entry,) = [one for one in discovered["streams"] if one["stream"] == "individuals"]
+    entry["selected"] = True
+    chosen = selection({"streams": [entry]}, **CUSTOM_COLUMNS)
+    assert [name for name in chosen.columns if catalog.is_custom(name)] == ["user_plan_str"]
+
+
+@pytest.mark.parametrize("by_default", [True, False])
+def test_a_variable_is_a_column_only_by_choice(discovered, by_default):
+    made = listing(discovered, "user_x_str", {}, **{"selected-by-default": by_default})
+    chosen = selection(made)
+    assert "user_x_str" not in chosen.columns
+    assert chosen.dropped == frozenset()

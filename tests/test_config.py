@@ -15,6 +15,7 @@ from running import run_command, run_tap, start_tap
 from tap_fullstory.batch_config import BatchConfig
 from tap_fullstory.config import config_from_environment, config_warnings, parse_config
 from tap_fullstory.errors import UsageError
+from tap_fullstory.privacy import EventFilter
 from tap_fullstory.sandbox import Sandbox
 from tap_fullstory.settings import SETTINGS
 from tap_fullstory.version import __version__
@@ -104,6 +105,20 @@ BOOL = Expected(
     "true or false",
 )
 
+FIELDS = Expected(
+    (),
+    [
+        (["UserEmail", "user_*", "UserEmail"], ("UserEmail", "user_*")),
+        ("UserEmail", ("UserEmail",)),
+        (" users.email , user_* ,", ("users.email", "user_*")),
+        ('["a, b", "c"]', ("a, b", "c")),
+        ("[ab]*, c", ("[ab]*", "c")),
+        ([], ()),
+        ("[]", ()),
+    ],
+    [True, 1, {"a": 1}, [1], [""], [None], [["a"]], '["a", 1]', '["a"', ["\ud800"]],
+    "a list of names or shell patterns",
+)  # fmt: skip
 CONTRACT: dict[str, Expected] = {
     "api_key": Expected(
         None,
@@ -188,6 +203,38 @@ CONTRACT: dict[str, Expected] = {
     ),
     "event_digest": BOOL,
     "replay_url": BOOL,
+    "exclude_fields": FIELDS,
+    "hash_fields": FIELDS,
+    "hash_key": Expected(
+        None, [("a secret", "a secret"), (" a b\n", "a b")], ["  ", 1, [], "\ud800"], "text"
+    ),
+    "event_types": Expected(
+        None,
+        [
+            (["click", "change"], EventFilter(frozenset({"click", "change"}), leaves_out=False)),
+            ("click,change", EventFilter(frozenset({"click", "change"}), leaves_out=False)),
+            ("! navigate", EventFilter(frozenset({"navigate"}), leaves_out=True)),
+            ('["!a", "!b"]', EventFilter(frozenset("ab"), leaves_out=True)),
+            ([], None),
+        ],
+        ["!", ["click", "!change"], "!a, b", True, [1], {}],
+        "a list of EventType values",
+    ),
+    "custom_columns": Expected(
+        {},
+        [
+            (["user_plan_str"], {"user_plan_str": {"type": ["null", "string"]}}),
+            ("evt_n_ints, page_x:date", {
+                "evt_n_ints": {"type": ["null", "array"], "items": {"type": ["null", "integer"]}},
+                "page_x": {"type": ["null", "string"], "format": "date-time"},
+            }),
+            ("user_a_str:integer", {"user_a_str": {"type": ["null", "integer"]}}),
+            (["user_a:b : real"], {"user_a:b": {"type": ["null", "number"]}}),
+            ([], {}),
+        ],
+        ["user_plan", "UserEmail", "user_plan:text", "user_:", ":str", "user_a:int, user_a:str", 1],
+        "user_plan:str",
+    ),
     "log_level": Expected(
         "INFO",
         [("DEBUG", "DEBUG"), ("warning", "WARNING")],
@@ -210,8 +257,12 @@ CONTRACT: dict[str, Expected] = {
 }  # fmt: skip
 
 
+SECRETS = {"api_key", "hash_key"}
+
+
 def parsed(name: str, value: Any) -> Any:
-    return getattr(parse_config({"api_key": KEY, name: value}, NOW, {}), name)
+    given = {"api_key": KEY, "hash_key": KEY, name: value}
+    return getattr(parse_config(given, NOW, {}), name)
 
 
 def cases(kind: str) -> list[Any]:
@@ -260,11 +311,11 @@ def test_bad_values(name, value):
     assert f"Config key {name}:" in text
     assert CONTRACT[name].allowed in text
     assert [word for word in CONTRACT[name].never if word in text] == []
-    assert ("the value given" in text) is (name == "api_key")
+    assert ("the value given" in text) is (name in SECRETS)
 
 
 # Values that may hold a password.
-UNQUOTED = {"api_key", "data_export_url", "api_url", "batch_config"}
+UNQUOTED = {*SECRETS, "data_export_url", "api_url", "batch_config"}
 
 
 @pytest.mark.parametrize("name", sorted(set(CONTRACT) - UNQUOTED))
@@ -371,9 +422,27 @@ def test_the_config_goes_before_the_environment():
     assert parse_config({"api_key": KEY}, NOW, environment).api_key == KEY
 
 
-def test_repr_hides_the_key():
-    config = parse_config({"api_key": KEY}, NOW, {})
+def test_repr_hides_the_keys():
+    config = parse_config({"api_key": KEY, "hash_key": "another secret"}, NOW, {})
     assert KEY not in repr(config)
+    assert "another" not in repr(config)
+
+
+def test_hash_fields_need_a_key_from_config_or_environment():
+    raw = {"api_key": KEY, "hash_fields": ["UserEmail"]}
+    environment = {"TAP_FULLSTORY_HASH_KEY": "from the environment"}
+    with pytest.raises(UsageError, match=r"hash_fields and no hash_key.*TAP_FULLSTORY_HASH_KEY"):
+        parse_config(raw, NOW, {})
+    assert parse_config(raw, NOW, environment).hash_key == "from the environment"
+    assert parse_config({**raw, "hash_key": "own"}, NOW, environment).hash_key == "own"
+    assert parse_config({"api_key": KEY}, NOW, {}).hash_key is None
+
+
+def test_a_refusal_does_not_repeat_the_hash_key_either():
+    raw = {"api_key": KEY, "hash_key": " my-secret ", "start_date": "after my-secret"}
+    with pytest.raises(UsageError) as refusal:
+        parse_config(raw, NOW, {})
+    assert "'after ***'" in str(refusal.value)
 
 
 # --- what is warned about ---
@@ -406,6 +475,7 @@ def test_known_keys_are_not_warned_about():
         ({"start_date": "2026-06-01", "end_date": "2026-06-01"}, "not before end_date"),
         ({"start_date": "2026-06-02", "end_date": "2026-06-01"}, "not before end_date"),
         ({"start_date": "2026-06-03"}, "in the future"),
+        ({"hash_key": "k" * 15}, "hash_key in the config has fewer than 16 characters"),
         ({"workers": 2}, "workers in the config no longer does anything"),
         ({"api_key": "eu1.k", "api_url": "https://api.fullstory.com"}, "eu1. belongs to"),
         ({"api_key": "na1.k", "api_url": "https://api.eu1.fullstory.com"}, "na1. belongs to"),
@@ -421,6 +491,7 @@ def test_what_is_not_meant_perhaps(given, words):
     [
         {"start_date": "2026-06-01", "end_date": "2026-06-02"},
         {"workers": 1},
+        {"hash_key": "k" * 16},
         {"api_key": "eu1.k", "api_url": "https://api.eu1.fullstory.com/"},
         {"api_key": "eu1.k", "api_url": "http://127.0.0.1:8080"},
         {"api_key": "old-key", "api_url": "https://api.eu1.fullstory.com"},
@@ -509,6 +580,11 @@ def test_every_value_as_a_string(sandbox):
         "workers": "1",
         "event_digest": "true",
         "replay_url": "true",
+        "exclude_fields": "PageIp, user_*",
+        "hash_fields": '["UserEmail"]',
+        "hash_key": "0123456789abcdef",
+        "event_types": "!keydown",
+        "custom_columns": "page_category_str",
         "log_level": "DEBUG",
         "log_format": "text",
         "discover_custom_vars": "false",
@@ -551,11 +627,22 @@ def test_a_log_of_json(sandbox):
     metrics = [line for line in lines if line["message"].startswith("METRIC")]
     assert {line["metric"] for line in metrics} == {"http_request_duration", "record_count"}
     assert all(line["tags"] for line in metrics)
+    of_bundles = [line for line in lines if line["message"].startswith("Bundle ")]
+    assert {(line["stream"], line["bundle"]) for line in of_bundles} == {
+        ("events", bundle.id) for bundle in sandbox.bundles
+    }
+    gets = [line for line in metrics if line["tags"].get("endpoint") == "get"]
+    assert [line["bundle"] for line in gets] == [bundle.id for bundle in sandbox.bundles]
+    assert "stream" not in lines[-1]
 
 
 @pytest.mark.parametrize(
     ("fault", "kind", "retry"),
-    [("list:401", "access", False), ("list:200,body=[1]", "source", False)],
+    [
+        ("list:401", "access", False),
+        ("list:200,body=[1]", "source", False),
+        ("get:401", "access", False),
+    ],
 )
 def test_a_failure_in_a_log_of_json(fault, kind, retry):
     with Sandbox(faults=[fault]) as failing, start_tap(failing.config(log_format="json")) as tap:
@@ -564,6 +651,8 @@ def test_a_failure_in_a_log_of_json(fault, kind, retry):
     critical = lines[-1]
     assert critical["level"] == "CRITICAL"
     assert (critical["kind"], critical["retry_may_help"]) == (kind, retry)
+    assert critical["stream"] == "events"
+    assert critical.get("bundle") == (failing.bundles[0].id if fault.startswith("get") else None)
 
 
 def test_a_log_level(sandbox):

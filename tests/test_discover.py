@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from running import columns, counted, run_command, run_tap, selecting
 
-from tap_fullstory.catalog import is_custom
-from tap_fullstory.discover import property_schema
+from tap_fullstory.custom_variables import is_custom, property_schema
 from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
 
 DAY = 86_400
@@ -53,7 +52,9 @@ def test_the_variables_of_the_newest_bundle_are_listed_and_selected_by_nobody(wr
         for name, schema in listed.items():
             assert f"seen in {seen[name]} of the 60 events" in schema.pop("description")
             assert schema == property_schema(name)
-            assert choices(entry)[name] == {"inclusion": "available"}
+            assert choices(entry)[name] == {
+                "inclusion": "available", "selected-by-default": False,
+            }  # fmt: skip
         # Unedited, it selects what the catalog without them does.
         plain = run_tap(sandbox.config(export_api=api))
         with_them = run_tap(config, catalog={"streams": [entry]})
@@ -171,6 +172,36 @@ def test_names_that_postgresql_cannot_have_are_warned_of_at_discovery_and_in_eac
         run = run_tap(config, catalog=catalog)
         assert run.logged("WARNING") == []
         assert run.records == [{"CustomVars": {fits: "a", long: "b"}}]
+
+
+def test_a_column_by_config_stays_one_where_the_newest_bundle_lacks_it(write):
+    event = {"evt_plan_str": "gold", "evt_n": 7, "evt_prices_reals": [1, 2.5, None], "evt_b_int": 1}
+    with Sandbox([day(0, [event]), day(1, [{"evt_b_int": 2}])]) as sandbox:
+        columns = ["evt_plan_str", "evt_n:int", "evt_prices_reals"]
+        config = sandbox.config(discover_custom_vars=True, custom_columns=columns)
+        entry = entry_of(run_command("--config", write(config), "--discover"))
+        run = run_tap(config, catalog={"streams": [entry]})
+    assert "evt_b_int" in entry["schema"]["properties"]
+    assert run.records == [
+        {"evt_plan_str": "gold", "evt_n": 7, "evt_prices_reals": [1.0, 2.5, None],
+         "CustomVars": {"evt_b_int": 1}},
+        {"CustomVars": {"evt_b_int": 2}},
+    ]  # fmt: skip
+    assert b'"evt_prices_reals":[1.0,2.5,null]' in run.stdout
+    assert {"evt_plan_str", "evt_n", "evt_prices_reals"} < set(run.schema)
+
+
+def test_what_the_config_excludes_is_not_discovered(write):
+    event = {"evt_secret_str": "x", "evt_b_int": 1, "user_x_str": "y"}
+    with Sandbox([day(0, [event])]) as sandbox:
+        config = sandbox.config(
+            discover_custom_vars=True, exclude_fields="evt_s*, CustomVars", hash_fields="evt_b_int",
+            hash_key="0123456789abcdef",
+        )  # fmt: skip
+        listed = entry_of(run_command("--config", write(config), "--discover"))["schema"]
+    assert {"evt_secret_str", "CustomVars"} & set(listed["properties"]) == set()
+    assert listed["properties"]["evt_b_int"]["type"] == ["null", "string"]
+    assert "user_x_str" in listed["properties"]
 
 
 # --- what a run says at its end ---

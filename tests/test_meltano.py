@@ -13,7 +13,7 @@ import pytest
 from environments import ENVIRONMENTS
 from running import columns
 
-from tap_fullstory.sandbox import Sandbox, generated_bundles
+from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
 from tap_fullstory.settings import SETTINGS
 
 ROOT = Path(__file__).parent.parent
@@ -57,11 +57,11 @@ def meltano(project: Path, sandbox: Sandbox) -> Meltano:
         "no_proxy": "127.0.0.1",
     }
 
-    def run(*arguments: str) -> str:
+    def run(*arguments: str, **extras: str) -> str:
         done = subprocess.run(
             [ENVIRONMENTS / "meltano/bin/meltano", *arguments],
             cwd=project,
-            env=environment,
+            env={**environment, **extras},
             capture_output=True,
             timeout=TIMEOUT,
         )
@@ -117,3 +117,28 @@ def test_a_second_run_goes_on_from_meltanos_state(
 
     meltano("run", "tap-fullstory", "target-jsonl")
     assert len(rows()) == 72
+
+
+def test_what_is_deselected_is_nowhere_and_a_variable_is_a_column_by_its_name(
+    meltano: Meltano,
+) -> None:
+    day, start = 86_400, 1_600_041_600
+    event = {"EventStart": "2020-09-14T00:00:01.000Z", "UserEmail": "marked-1"}
+    variables = {"user_phone_str": "marked-2", "user_plan_str": "gold", "evt_p_reals": [1, 2.5]}
+    bundles = [
+        Bundle("1", start, start + day, [{**event, **variables, "user_code_str": "marked-3"}]),
+        # The newest has some of the variables only.
+        Bundle("2", start + day, start + 2 * day, [{**event, "evt_p_reals": [1, 2.5]}]),
+    ]
+    select = ["events.*", "!events.user_phone_str", "!events.user_co*", "events.user_plan_str"]
+    with Sandbox(bundles) as other:
+        settings = other.config(discover_custom_vars="true")
+        extras = {f"TAP_FULLSTORY_{name.upper()}": value for name, value in settings.items()}
+        extras["TAP_FULLSTORY__SELECT"] = json.dumps(select)
+        extras["TAP_FULLSTORY__METADATA"] = '{"events.UserEmail": {"selected": "false"}}'
+        printed = meltano("invoke", "tap-fullstory", **extras)
+    assert "marked" not in printed
+    messages = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    first, second = (one["record"] for one in messages if one["type"] == "RECORD")
+    assert first["user_plan_str"] == "gold"
+    assert first["CustomVars"] == second["CustomVars"] == {"evt_p_reals": [1, 2.5]}

@@ -79,6 +79,13 @@ def test_each_of_several_segments_has_rows_and_a_position_of_its_own():
         again = run_tap(config, catalog=catalog, state=rest.state)
         assert (again.records, again.state) == ([], rest.state)
 
+        # A hash tells the segments apart as well.
+        hashing = {"hash_fields": "SegmentId", "hash_key": "0123456789abcdef"}
+        hashed = run_tap({**config, **hashing}, catalog=choosing("individuals"))
+        tags = {record["SegmentId"] for record in hashed.records}
+        assert len(tags) == 2
+        assert all(len(tag) == 32 for tag in tags)
+
         # One of them alone continues where it was, as rows without a tag.
         sandbox.clear_faults()
         alone = run_tap({**config, "segment_id": [SECOND]}, catalog=catalog, state=rest.state)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tap_fullstory.bundle import Bundle
-from tap_fullstory.catalog import CUSTOM_PREFIXES, Selection, is_custom
+from tap_fullstory.catalog import CUSTOM_PREFIXES, EVENT_TYPE, Selection, is_custom
 from tap_fullstory.config import Config
 from tap_fullstory.state import EVERYONE, Export
 from tap_fullstory.streams import INDIVIDUALS
@@ -118,12 +118,16 @@ def export_fields(selection: Selection, prefixes: tuple[str, ...]) -> tuple[str,
 
     FullStory refuses a field that is named twice, and sends a custom variable only if it is named,
     or its kind is, as `user_*` ("Create Segment Export"; `page_*` is in hauser's
-    warehouse/schema.go). CustomVars takes all of them; one that is deselected is left out later.
+    warehouse/schema.go). CustomVars takes all of them, but for kinds that the config excludes as a
+    whole; one that is deselected is left out later. A filter by EventType needs that.
     """
     names = {name for name in selection.columns if name != BUNDLES_ONLY}
     if selection.keeps_overflow:
-        if all(map(is_custom, selection.dropped - {BUNDLES_ONLY})):
+        kinds = [prefix for prefix in prefixes if not selection.rules.excludes_all(prefix)]
+        if len(kinds) == len(prefixes) and all(map(is_custom, selection.dropped - {BUNDLES_ONLY})):
             return None
         names = {name for name in names if not is_custom(name)}
-        names |= {f"{prefix}*" for prefix in prefixes}
+        names |= {f"{prefix}*" for prefix in kinds}
+    if selection.event_filter:
+        names.add(EVENT_TYPE)
     return tuple(sorted(names))

@@ -42,6 +42,7 @@ enum {
     OBJECT = 64,
     DATE_TIME = 128, /* its strings are RFC 3339 date-times, or empty where null is allowed */
     ITEMS = 256,     /* its arrays hold what `items` says */
+    DECIMAL = 512,   /* a number with a fraction or exponent; integers are for `fallback` */
     ANYTHING = STRING | NUMBER | BOOLEAN | NULL_VALUE | ARRAY | OBJECT
 };
 
@@ -55,7 +56,12 @@ enum {
     MAX_IDLE_BYTES = 1 << 20, /* of a buffer, between two chunks */
 };
 
-typedef enum { KEPT, DROPPED, UNDECLARED } Role;
+/* What becomes of a key's values: those of HASHED keys, declared or not, are replaced by what
+   `hash_value` makes of them. */
+typedef enum { KEPT, DROPPED, UNDECLARED, HASHED, UNDECLARED_HASHED } Role;
+
+/* The key whose value an event's type is. */
+static const char EVENT_TYPE[] = "EventType";
 
 /* What becomes of one value. */
 typedef enum { FITS, NULLED, FALLBACK, INVALID } Fit;
@@ -63,6 +69,7 @@ typedef enum { FITS, NULLED, FALLBACK, INVALID } Fit;
 /* What becomes of one event, or of a chunk. */
 typedef enum {
     WRITTEN,
+    LEFT_OUT,  /* an event whose type is not wanted */
     NOT_VALID, /* and no exception set */
     RAISED,    /* an exception is set */
 } Outcome;
@@ -72,6 +79,7 @@ typedef struct Key {
     size_t length;
     uint64_t hash;
     Role role;
+    int is_event_type;
     int types;
     int items;
     uint64_t last_event; /* the last one that had it, to notice a duplicate */
@@ -105,6 +113,10 @@ typedef struct {
     Buffer undeclared; /* Key *: the undeclared keys of the current event */
     Buffer counted;    /* Key *: those of the chunk */
     uint64_t event;
+    PyObject *role_of;    /* of an undeclared key, a function of its name; NULL: UNDECLARED */
+    PyObject *hash_value; /* a function of a JSON value, as bytes, that returns another one */
+    PyObject *event_types; /* a frozenset of types, as JSON, of the events to write; NULL: all */
+    int leaves_out;        /* those of `event_types` instead, and writes all others */
     int line_breaks; /* whether the current event has any between its tokens */
     int busy;        /* inside `encode`, which `fallback` must not enter again */
     PyObject *check; /* inside `encode` */
@@ -293,11 +305,26 @@ add_key(Scanner *self, Text name, size_t length, Role role, int types, int items
     key->length = length;
     key->hash = hash_of(self, name, length);
     key->role = role;
+    key->is_event_type = self->event_types != NULL && length == sizeof EVENT_TYPE - 1
+        && !memcmp(name, EVENT_TYPE, length);
     key->types = types;
     key->items = items;
     *slot_of(self, name, length, key->hash) = key;
     self->keys++;
     return key;
+}
+
+/* The role of a key that is not declared; -1 with an exception set. */
+static int
+undeclared_role(Scanner *self, Text name, size_t length)
+{
+    if (self->role_of == NULL)
+        return UNDECLARED;
+    PyObject *role = PyObject_CallFunction(self->role_of, "s#", name, (Py_ssize_t)length);
+    long value = role == NULL ? -1 : PyLong_AsLong(role);
+    Py_XDECREF(role);
+    assert(value == UNDECLARED || value == DROPPED || value == UNDECLARED_HASHED || value == -1);
+    return (int)value;
 }
 
 /* --- JSON --- */
@@ -651,7 +678,7 @@ check_value(Scanner *self, Text *at, Text end, int types, int depth)
     if (type == NUMBER) {
         if ((*at = number_end(self, start, end, &is_integer)) == NULL)
             return INVALID;
-        return types & NUMBER || (types & INTEGER && is_integer) ? FITS : FALLBACK;
+        return types & NUMBER || types & (is_integer ? INTEGER : DECIMAL) ? FITS : FALLBACK;
     }
     *at = type == STRING ? string_end(self, start + 1, end)
                          : value_end(self, start, end, depth);
@@ -700,7 +727,7 @@ check_items(Scanner *self, Text *at, Text end, int types)
 static inline Fit
 check_member(Scanner *self, Text *at, Text end, const Key *key)
 {
-    if (key == NULL || key->role != KEPT) {
+    if (key == NULL || key->role != KEPT) { /* also HASHED: of any type */
         if (*at < end && **at == '"') /* most are strings: worth being inlined */
             *at = string_end(self, *at + 1, end);
         else
@@ -767,6 +794,17 @@ append_custom_vars(Scanner *self, size_t record)
         && append(out, "}", 1);
 }
 
+/* Whether events of the type that this value is are wanted; -1 with an exception set. */
+static int
+is_wanted(Scanner *self, Text type, Text type_end)
+{
+    assert(type < type_end);
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)type, (Py_ssize_t)(type_end - type));
+    int listed = bytes == NULL ? -1 : PySet_Contains(self->event_types, bytes);
+    Py_XDECREF(bytes);
+    return listed < 0 ? -1 : listed != self->leaves_out;
+}
+
 /* Write the record that `fallback` makes of an event. */
 static Outcome
 append_from_fallback(Scanner *self, PyObject *fallback, Text start, Text end)
@@ -782,7 +820,7 @@ append_from_fallback(Scanner *self, PyObject *fallback, Text start, Text end)
         outcome = NOT_VALID;
     else if (PyBytes_AsStringAndSize(record, &bytes, &length) == 0
              && append(&self->out, bytes, (size_t)length))
-        outcome = WRITTEN;
+        outcome = length > 0 ? WRITTEN : LEFT_OUT;
     Py_DECREF(record);
     return outcome;
 }
@@ -819,7 +857,8 @@ read_key(Scanner *self, Text *at, Text end, Key *before, Key **found)
         return WRITTEN;
     key = *slot_of(self, name, length, hash_of(self, name, length));
     if (key == NULL && self->registered < MAX_REGISTERED_KEYS && length <= MAX_KEY_BYTES) {
-        if ((key = add_key(self, name, length, UNDECLARED, ANYTHING, 0)) == NULL)
+        int role = undeclared_role(self, name, length);
+        if (role < 0 || (key = add_key(self, name, length, (Role)role, ANYTHING, 0)) == NULL)
             return RAISED;
         self->registered++;
     }
@@ -827,6 +866,21 @@ read_key(Scanner *self, Text *at, Text end, Key *before, Key **found)
         before->next = key;
     *found = key;
     return WRITTEN;
+}
+
+/* Write the hash of a value. */
+static int
+append_hash(Scanner *self, Buffer *out, Text value, Text value_end)
+{
+    assert(value < value_end);
+    PyObject *hash
+        = PyObject_CallFunction(self->hash_value, "y#", value, (Py_ssize_t)(value_end - value));
+    char *bytes;
+    Py_ssize_t length;
+    int done = hash != NULL && PyBytes_AsStringAndSize(hash, &bytes, &length) == 0
+        && append(out, bytes, (size_t)length);
+    Py_XDECREF(hash);
+    return done;
 }
 
 /* Take an undeclared key, from its opening quote at `name`, and its value, for CustomVars. */
@@ -839,7 +893,9 @@ append_undeclared(Scanner *self, Key *key, Text name, Text name_end, Text value,
     if (!self->keeps_custom_vars)
         return 1;
     return (custom->length == 0 || append(custom, ",", 1)) && append_span(custom, name, name_end)
-        && append(custom, ":", 1) && append_span(custom, value, value_end);
+        && append(custom, ":", 1)
+        && (key->role == UNDECLARED_HASHED ? append_hash(self, custom, value, value_end)
+                                           : append_span(custom, value, value_end));
 }
 
 /* The key at a place in `undeclared` or `counted`. */
@@ -865,7 +921,17 @@ count_undeclared(Scanner *self)
     return 1;
 }
 
-/* Write the record of the event whose `{` is at `*start`, and go to the event's end. */
+/* Whether an object is in a value, whose members have rules of their own; perhaps also where one
+   only seems to be, in a text. */
+static inline int
+may_have_members(Text value, Text value_end)
+{
+    return (*value == '{' || *value == '[')
+        && memchr(value, '{', (size_t)(value_end - value)) != NULL;
+}
+
+/* Write the record of the event whose `{` is at `*start`, and go to the event's end. What `out` has of
+   an event that is LEFT_OUT is of no use. */
 static Outcome
 append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
 {
@@ -873,7 +939,7 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
     size_t record = out->length;
     Text span = NULL, span_end = NULL; /* members to keep, and what separates them */
     Key *key = NULL;
-    int needs_fallback = 0;
+    int needs_fallback = 0, has_type = 0, is_unwanted = 0;
 
     assert(*start < end && **start == '{');
     self->event++;
@@ -905,10 +971,21 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
         if (fit == INVALID)
             return NOT_VALID;
         needs_fallback |= fit == FALLBACK;
+        if (self->role_of != NULL && key != NULL && (key->role == KEPT || key->role == UNDECLARED))
+            needs_fallback |= may_have_members(value, at);
 
-        if (needs_fallback) /* what `out` has of this event will be removed */
+        if (key != NULL && key->is_event_type) {
+            needs_fallback |= memchr(value, '\\', (size_t)(at - value)) != NULL;
+            int wanted = is_wanted(self, value, at);
+            if (wanted < 0)
+                return RAISED;
+            has_type = 1;
+            is_unwanted = !wanted;
+        }
+
+        if (needs_fallback || is_unwanted) /* what `out` has of this event will be removed */
             ;
-        else if (key->role == KEPT) {
+        else if (key->role == KEPT || key->role == HASHED) {
             if (span == NULL)
                 span = name;
             span_end = at;
@@ -917,12 +994,18 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
                     return RAISED;
                 span = NULL;
             }
+            else if (key->role == HASHED) {
+                if (!append_members(out, span, value, record)
+                    || !append_hash(self, out, value, at))
+                    return RAISED;
+                span = NULL;
+            }
         }
         else {
             if (!append_members(out, span, span_end, record))
                 return RAISED;
             span = NULL;
-            if (key->role == UNDECLARED
+            if (key->role != DROPPED
                 && !append_undeclared(self, key, name, name_end, value, at))
                 return RAISED;
         }
@@ -938,8 +1021,14 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
     if (needs_fallback) {
         out->length = record;
         Outcome outcome = append_from_fallback(self, fallback, *start, at);
+        if (outcome == LEFT_OUT)
+            *start = at;
         if (outcome != WRITTEN)
             return outcome;
+    }
+    else if (is_unwanted || (!has_type && self->event_types != NULL && !self->leaves_out)) {
+        *start = at;
+        return LEFT_OUT;
     }
     else if (!append_members(out, span, span_end, record) || !append_custom_vars(self, record)
              || !append(out, "}", 1) || !count_undeclared(self))
@@ -950,20 +1039,26 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
     return WRITTEN;
 }
 
-/* Write the lines of at most `max_events` events. `*at` goes to the end of the last one. */
+/* Write the lines of at most `max_events` events, `*left_out` of which have none. `*at` goes to the
+   end of the last one. */
 static Outcome
 append_lines(Scanner *self, Text *at, Text end, const Envelope *around, PyObject *fallback,
-             Py_ssize_t max_events, Py_ssize_t *events)
+             Py_ssize_t max_events, Py_ssize_t *events, Py_ssize_t *left_out)
 {
     for (Text next = skip_whitespace(self, *at, end);; next = skip_whitespace(self, next + 1, end)) {
         if (next == end || *next != '{')
             return NOT_VALID;
+        size_t line = self->out.length;
         if (!append(&self->out, around->prefix, (size_t)around->prefix_length))
             return RAISED;
         Outcome outcome = append_record(self, &next, end, fallback);
-        if (outcome != WRITTEN)
+        if (outcome == LEFT_OUT) {
+            self->out.length = line;
+            ++*left_out;
+        }
+        else if (outcome != WRITTEN)
             return outcome;
-        if (!append(&self->out, around->suffix, (size_t)around->suffix_length))
+        else if (!append(&self->out, around->suffix, (size_t)around->suffix_length))
             return RAISED;
         *at = next;
         if (++*events == max_events)
@@ -1081,10 +1176,10 @@ PyDoc_STRVAR(encode_doc,
 "Encode events at the start of `chunk`, separated by commas: each record between `prefix` and\n"
 "`suffix`.\n\n"
 "Return how many events were taken, at most `max_events`; the offset in `chunk` after the last of\n"
-"them; the lines; and how often each undeclared key occurs. Return None if the chunk is not valid:\n"
-"what comes after `max_events` events is not looked at. `fallback` makes the record of an event\n"
-"that the scanner does not handle; None if it is not valid. `check` is called for each slice of the\n"
-"chunk; raises what that raises.");
+"them; the lines; how often each undeclared key occurs; and how many events are left out. Return\n"
+"None if the chunk is not valid: what comes after `max_events` events is not looked at. `fallback`\n"
+"makes the record of an event that the scanner does not handle; None if it is not valid, and nothing\n"
+"if it is left out. `check` is called for each slice of the chunk; raises what that raises.");
 
 static PyObject *
 encode(PyObject *object, PyObject *args)
@@ -1092,7 +1187,7 @@ encode(PyObject *object, PyObject *args)
     Scanner *self = (Scanner *)object;
     const char *chunk;
     Envelope around;
-    Py_ssize_t length, max_events, events = 0;
+    Py_ssize_t length, max_events, events = 0, left_out = 0;
     PyObject *fallback, *check;
     if (!PyArg_ParseTuple(args, "y#y#y#OnO", &chunk, &length, &around.prefix,
                           &around.prefix_length, &around.suffix, &around.suffix_length, &fallback,
@@ -1112,7 +1207,7 @@ encode(PyObject *object, PyObject *args)
     self->check = check;
     self->slice_end = slice_end(at, at + length);
     Outcome outcome
-        = append_lines(self, &at, at + length, &around, fallback, max_events, &events);
+        = append_lines(self, &at, at + length, &around, fallback, max_events, &events, &left_out);
     if (outcome == NOT_VALID && PyErr_Occurred())
         outcome = RAISED;
     PyObject *result = NULL;
@@ -1121,8 +1216,8 @@ encode(PyObject *object, PyObject *args)
     else if (outcome == WRITTEN) {
         PyObject *counts = counts_of_chunk(self);
         if (counts != NULL)
-            result = Py_BuildValue("nny#N", events, (Py_ssize_t)(at - (Text)chunk),
-                                   self->out.bytes, (Py_ssize_t)self->out.length, counts);
+            result = Py_BuildValue("nny#Nn", events, (Py_ssize_t)(at - (Text)chunk),
+                                   self->out.bytes, (Py_ssize_t)self->out.length, counts, left_out);
     }
     for (size_t i = 0; i < self->counted.length; i += sizeof(Key *))
         key_at(&self->counted, i)->count = 0;
@@ -1178,6 +1273,9 @@ scanner_dealloc(PyObject *object)
     release(&self->custom);
     release(&self->undeclared);
     release(&self->counted);
+    Py_XDECREF(self->role_of);
+    Py_XDECREF(self->hash_value);
+    Py_XDECREF(self->event_types);
     freefunc free_object = (freefunc)PyType_GetSlot(type, Py_tp_free);
     free_object(self);
     Py_DECREF(type);
@@ -1186,13 +1284,16 @@ scanner_dealloc(PyObject *object)
 static PyObject *
 scanner_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"declared", "custom_vars", "as_text", "seed", NULL};
-    PyObject *declared;
-    int custom_vars, as_text;
+    static char *names[]
+        = {"declared", "custom_vars", "as_text", "seed", "role_of", "hash_value",
+           "event_types", "leaves_out", NULL};
+    PyObject *declared, *role_of = Py_None, *hash_value = Py_None, *event_types = Py_None;
+    int custom_vars, as_text, leaves_out = 0;
     const char *seed;
     Py_ssize_t seed_length;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!ppy#", names, &PyDict_Type, &declared,
-                                     &custom_vars, &as_text, &seed, &seed_length))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!ppy#|OOOp", names, &PyDict_Type, &declared,
+                                     &custom_vars, &as_text, &seed, &seed_length, &role_of,
+                                     &hash_value, &event_types, &leaves_out))
         return NULL;
     if (seed_length != SEED_BYTES)
         return PyErr_Format(PyExc_ValueError, "seed must be %d bytes", SEED_BYTES);
@@ -1202,6 +1303,10 @@ scanner_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     self->keeps_custom_vars = custom_vars;
     self->custom_vars_as_text = as_text;
+    self->role_of = role_of == Py_None ? NULL : Py_NewRef(role_of);
+    self->hash_value = hash_value == Py_None ? NULL : Py_NewRef(hash_value);
+    self->event_types = event_types == Py_None ? NULL : Py_NewRef(event_types);
+    self->leaves_out = leaves_out;
     memcpy(self->seed, seed, sizeof self->seed);
     if (!grow(self) || !add_declared(self, declared)) {
         Py_DECREF(self);
@@ -1219,10 +1324,14 @@ static PyMethodDef methods[] = {
 };
 
 PyDoc_STRVAR(scanner_doc,
-"Scanner(declared, custom_vars, as_text, seed)\n--\n\n"
+"Scanner(declared, custom_vars, as_text, seed, role_of=None, hash_value=None, event_types=None,\n"
+"        leaves_out=False)\n--\n\n"
 "Encodes the events of one stream as RECORD lines; registers undeclared keys on the way.\n\n"
 "`declared` has the role, types and item types of each key that the catalog lists. `seed` is of\n"
-"SEED_BYTES random bytes, for the hashes of keys.");
+"SEED_BYTES random bytes, for the hash table of keys. `role_of` tells the role of a key that is\n"
+"not declared, by its name. `hash_value` returns the JSON value, as bytes, that replaces the value\n"
+"of a HASHED key. Only events of `event_types`, JSON values in a frozenset, are written; with\n"
+"`leaves_out`, only others.");
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, (void *)scanner_doc},
@@ -1245,6 +1354,9 @@ static const struct {
 } constants[] = {
     {"KEPT", KEPT},
     {"DROPPED", DROPPED},
+    {"UNDECLARED", UNDECLARED},
+    {"HASHED", HASHED},
+    {"UNDECLARED_HASHED", UNDECLARED_HASHED},
     {"STRING", STRING},
     {"NUMBER", NUMBER},
     {"INTEGER", INTEGER},
@@ -1254,6 +1366,7 @@ static const struct {
     {"OBJECT", OBJECT},
     {"DATE_TIME", DATE_TIME},
     {"ITEMS", ITEMS},
+    {"DECIMAL", DECIMAL},
     {"ANYTHING", ANYTHING},
     {"MAX_DEPTH", MAX_DEPTH},
     {"MAX_REGISTERED_KEYS", MAX_REGISTERED_KEYS},

@@ -2,6 +2,9 @@ from collections.abc import Callable
 
 KEPT: int
 DROPPED: int
+UNDECLARED: int
+HASHED: int
+UNDECLARED_HASHED: int
 
 STRING: int
 NUMBER: int
@@ -12,6 +15,7 @@ ARRAY: int
 OBJECT: int
 DATE_TIME: int
 ITEMS: int
+DECIMAL: int
 ANYTHING: int
 
 MAX_DEPTH: int
@@ -27,6 +31,10 @@ class Scanner:
         custom_vars: bool,
         as_text: bool,
         seed: bytes,
+        role_of: Callable[[str], int] | None = None,
+        hash_value: Callable[[bytes], bytes] | None = None,
+        event_types: frozenset[bytes] | None = None,
+        leaves_out: bool = False,
     ) -> None: ...
     def encode(
         self,
@@ -36,6 +44,6 @@ class Scanner:
         fallback: Callable[[bytes], bytes | None],
         max_events: int,
         check: Callable[[], None],
-    ) -> tuple[int, int, bytes, dict[str, int]] | None: ...
+    ) -> tuple[int, int, bytes, dict[str, int], int] | None: ...
 
 def object_end(text: bytes, start: int, check: Callable[[], None]) -> int: ...

@@ -85,9 +85,9 @@ def replay_url_maker(beginning: str) -> MakeMember:
     return make
 
 
-def segment_maker(segment_id: str) -> MakeMember:
-    """Return what makes the member SegmentId of the rows of one segment's export."""
-    member = b'"SegmentId":' + encode(segment_id)
+def segment_maker(value: bytes) -> MakeMember:
+    """Return what makes the member SegmentId, a JSON value, of the rows of one segment's export."""
+    member = b'"SegmentId":' + value
     return lambda _: member
 
 

@@ -6,7 +6,6 @@ over what it does not handle.
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,13 +16,12 @@ from typing import NamedTuple
 import msgspec
 from msgspec import Raw
 
-from tap_fullstory.catalog import CUSTOM_VARS, EVENT_DIGEST, Selection
+from tap_fullstory.catalog import CUSTOM_VARS, EVENT_TYPE, Selection
 from tap_fullstory.columns import ValueType
 from tap_fullstory.counts import MAX_NAME_LENGTH, BoundedCounter
 from tap_fullstory.json_text import (
     DECODE_ERRORS,
     MAX_DEPTH,
-    WHITESPACE,
     check_depth,
     decode_event,
     decode_items,
@@ -34,7 +32,8 @@ from tap_fullstory.json_text import (
     without_line_breaks,
 )
 from tap_fullstory.messages import RecordEnvelope
-from tap_fullstory.records.native import NativeEncoder, is_available
+from tap_fullstory.records.digest import digest_member
+from tap_fullstory.records.native import Encoded, NativeEncoder, is_available
 from tap_fullstory.times import parse_rfc3339
 
 MAX_REMEMBERED_KEYS = 10_000  # undeclared names whose JSON is remembered
@@ -55,7 +54,8 @@ class EncodingStats:
 
     `type_mismatches` went to CustomVars and left null behind; `dropped` went nowhere, since
     CustomVars is deselected; `undeclared` are the keys which the catalog does not list; `repaired`
-    counts half surrogate pairs; `before_bookmark` are the events left out.
+    counts half surrogate pairs; `before_bookmark` and `left_out` are events that are not written:
+    those before a bookmark, and those that the config leaves out.
     """
 
     type_mismatches: BoundedCounter = field(default_factory=BoundedCounter)
@@ -63,6 +63,7 @@ class EncodingStats:
     undeclared: BoundedCounter = field(default_factory=BoundedCounter)
     repaired: int = 0
     before_bookmark: int = 0
+    left_out: int = 0
 
     def add(self, other: EncodingStats) -> None:
         """Add what `other` counted."""
@@ -75,6 +76,7 @@ class EncodingStats:
                 mine.add_all(its)
         self.repaired += other.repaired
         self.before_bookmark += other.before_bookmark
+        self.left_out += other.left_out
 
 
 class Batch(NamedTuple):
@@ -104,6 +106,8 @@ class RecordEncoder:
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self._dropped = selection.dropped
+        self._rules = selection.rules
+        self._event_filter = selection.event_filter
         self._keeps_overflow = selection.keeps_overflow
         self._text_custom_vars = text_custom_vars
         self._digest = digest
@@ -126,6 +130,8 @@ class RecordEncoder:
                 custom_vars=self._keeps_overflow,
                 as_text=text_custom_vars,
                 check=check,
+                rules=selection.rules,
+                event_filter=selection.event_filter,
             )
 
     def encode(
@@ -150,7 +156,7 @@ class RecordEncoder:
                     found = self._encode_native(self._native, chunk[start:], envelope, max_events)
                 if found is None:
                     break
-                events, consumed, lines, undeclared = found
+                events, consumed, lines, undeclared, self._stats.left_out = found
                 self._count_undeclared(undeclared)
                 end = start + consumed
                 yield Batch(events, end, lines, None, self._stats)
@@ -163,7 +169,7 @@ class RecordEncoder:
 
     def _encode_native(
         self, native: NativeEncoder, chunk: bytes, envelope: RecordEnvelope, max_events: int
-    ) -> tuple[int, int, bytes, Mapping[str, int]] | None:
+    ) -> Encoded | None:
         self._stats = EncodingStats()
         return native.encode(chunk, envelope.prefix, envelope.suffix, max_events)
 
@@ -209,8 +215,11 @@ class RecordEncoder:
             if record is None:
                 self._stats.before_bookmark += 1
                 continue
+            if not record:
+                self._stats.left_out += 1
+                continue
             if self._digest:
-                record = _add_member(record, _digest_member(original))
+                record = _add_member(record, digest_member(original))
             records.append(record)
         yield Batch(events, end, envelope.lines(records), None, self._stats)
 
@@ -226,7 +235,7 @@ class RecordEncoder:
             return None
 
     def _record(self, event: bytes, since: datetime | None) -> bytes | None:
-        """Return the record of one event; None if it lies before `since`.
+        """Return the record of one event; None if it lies before `since`, empty if it is left out.
 
         Raises one of DECODE_ERRORS if it is not an event.
         """
@@ -241,8 +250,8 @@ class RecordEncoder:
         return self._encode_members(members)
 
     def _record_or_none(self, event: bytes) -> bytes | None:
-        """Return the record of an event that the native encoder does not handle; None if it is not
-        an event.
+        """Return the record of an event that the native encoder does not handle; empty if it is
+        left out, None if it is not an event.
         """
         try:
             check_depth(event, self._check)
@@ -251,10 +260,16 @@ class RecordEncoder:
             return None
 
     def _encode_members(self, members: Mapping[str, Raw]) -> bytes:
-        """Return the record of one event: the meaning of the catalog, spelled out."""
+        """Return the record of one event, the meaning of the catalog spelled out; empty if it is
+        left out.
+        """
+        if self._event_filter and not self._event_filter.keeps(members.get(EVENT_TYPE)):
+            return b""
         kept: list[bytes] = []
         custom: list[bytes] = []
         columns = self._columns
+        if self._rules:
+            members = self._rules.apply(members)
         for name, value in zip(members, map(bytes, members.values()), strict=True):
             declared = columns.get(name)
             if declared is not None:
@@ -328,27 +343,6 @@ class RecordEncoder:
             self._stats.undeclared.add_all(undeclared)
             if not self._keeps_overflow:
                 self._stats.dropped.add_all(undeclared)
-
-
-def event_digest(event: bytes) -> str:
-    """Return BLAKE2b-128, in hexadecimal, of an event without the whitespace between its tokens."""
-    try:
-        compact = msgspec.json.format(event, indent=-1)
-    except DECODE_ERRORS:  # half a surrogate pair, which counts as it came
-        compact = _without_whitespace(event)
-    return hashlib.blake2b(compact, digest_size=16).hexdigest()
-
-
-def _without_whitespace(json_text: bytes) -> bytes:
-    """Return the same JSON without whitespace between tokens, all tokens as they are spelled."""
-    # Without escapes each quote begins or ends a string; raw control characters are not in JSON.
-    parts = json_text.replace(rb"\\", b"\x00").replace(rb"\"", b"\x01").split(b'"')
-    parts[::2] = [part.translate(None, WHITESPACE) for part in parts[::2]]
-    return b'"'.join(parts).replace(b"\x01", rb"\"").replace(b"\x00", rb"\\")
-
-
-def _digest_member(event: bytes) -> bytes:
-    return f'"{EVENT_DIGEST}":"{event_digest(event)}"'.encode()
 
 
 def _add_member(record: bytes, member: bytes) -> bytes:

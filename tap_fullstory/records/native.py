@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 
 from tap_fullstory.columns import ValueType
 from tap_fullstory.json_text import NestedTooDeeply, needs_no_escape
+from tap_fullstory.privacy import NO_RULES, EventFilter, Fate, FieldRules
 
 try:
     from tap_fullstory.records import _native
@@ -19,6 +20,9 @@ except ImportError:
     _IS_COMPILED = False
 else:
     _IS_COMPILED = True
+
+
+Encoded = tuple[int, int, bytes, Mapping[str, int], int]
 
 
 def is_available() -> bool:
@@ -30,8 +34,9 @@ class NativeEncoder:
     """Encodes chunks of events as RECORD lines with the compiled scanner.
 
     `dropped` are declared keys whose values are not wanted. `fallback` makes the record of an event
-    that the scanner does not handle, or returns None if it is not valid. `check` is called for each
-    megabyte, and may raise.
+    that the scanner does not handle, or returns None if it is not valid, and nothing if it is left
+    out. `rules` are for all keys, declared or not. `check` is called for each megabyte, and may
+    raise.
     """
 
     def __init__(
@@ -42,25 +47,43 @@ class NativeEncoder:
         *,
         custom_vars: bool,
         as_text: bool,
+        rules: FieldRules = NO_RULES,
+        event_filter: EventFilter | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         declared = {name: (_native.KEPT, *_types(column)) for name, column in columns.items()}
+        hashed = [name for name in columns if rules.fate(name) is Fate.HASHED]
+        declared.update(dict.fromkeys(hashed, (_native.HASHED, _native.ANYTHING, 0)))
         declared.update(dict.fromkeys(dropped, (_native.DROPPED, _native.ANYTHING, 0)))
         # The scanner compares keys as bytes; those with escapes it leaves to the fallback.
         unescaped = {name: row for name, row in declared.items() if needs_no_escape(name)}
         seed = os.urandom(_native.SEED_BYTES)
-        self._scanner = _native.Scanner(unescaped, custom_vars, as_text, seed)
+        roles = {
+            Fate.KEPT: _native.UNDECLARED,
+            Fate.EXCLUDED: _native.DROPPED,
+            Fate.HASHED: _native.UNDECLARED_HASHED,
+        }
+        self._scanner = _native.Scanner(
+            unescaped,
+            custom_vars,
+            as_text,
+            seed,
+            role_of=(lambda name: roles[rules.fate(name)]) if rules else None,
+            hash_value=rules.hash if rules else None,
+            event_types=event_filter.json_types if event_filter else None,
+            leaves_out=bool(event_filter and event_filter.leaves_out),
+        )
         self._fallback = fallback
         self._check = check
 
     def encode(
         self, chunk: bytes, prefix: bytes, suffix: bytes, max_events: int = sys.maxsize
-    ) -> tuple[int, int, bytes, Mapping[str, int]] | None:
+    ) -> Encoded | None:
         """Encode whole events at the start of `chunk`, separated by commas, at most `max_events`.
 
-        Return how many there are, the offset in `chunk` after the last of them, their lines, and
-        how often each undeclared key occurs in them; None if the chunk is not valid. The time it
-        takes depends on the events taken, not on the chunk.
+        Return how many there are, the offset in `chunk` after the last of them, their lines, how
+        often each undeclared key occurs in them, and how many are left out; None if the chunk is
+        not valid. The time it takes depends on the events taken, not on the chunk.
         """
         return self._scanner.encode(chunk, prefix, suffix, self._fallback, max_events, self._check)
 
@@ -90,6 +113,8 @@ def _types(column: ValueType) -> tuple[int, int]:
         items, inner = _types(column.items)
         typed_members = column.items.properties or column.items.additional is not None
         nested = items & (_native.ARRAY | _native.ITEMS) or typed_members
+        if column.items.names and "integer" not in column.items.names and items & _native.NUMBER:
+            items = items & ~_native.NUMBER | _native.DECIMAL
         types = types & ~_native.ARRAY if nested or inner else types | _native.ITEMS
     return types, items
 

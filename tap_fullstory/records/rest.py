@@ -29,6 +29,7 @@ class RestRecordBuilder:
         self._keys = selection.stream.key_properties
         self._columns = selection.columns
         self._dropped = selection.dropped
+        self._rules = selection.rules
         self.overflow = selection.stream.overflow if selection.keeps_overflow else None
         properties = selection.schema.get("properties", {})
         self._overflow_type = value_type(properties.get(self.overflow, {}))
@@ -40,6 +41,7 @@ class RestRecordBuilder:
 
         Raises SourceError if it would lack a key property.
         """
+        members, added = self._rules.apply(members), self._rules.apply(added)
         kept: dict[str, bytes] = {}
         extra: dict[str, bytes] = {}
         displaced = {

@@ -19,8 +19,8 @@ from tap_fullstory.sandbox import Fault
 api = SEGMENT_EXPORT
 
 
-def fields_of(**selected: bool) -> tuple[str, ...] | None:
-    config = parse_config({"api_key": "key"}, UNTIL)
+def fields_of(exclude: str = "", **selected: bool) -> tuple[str, ...] | None:
+    config = parse_config({"api_key": "key", "exclude_fields": exclude}, UNTIL)
     catalog = selecting(discover(), **selected)
     catalog["streams"][0]["schema"]["properties"] |= {
         "user_plan_str": {"type": ["null", "string"]},
@@ -46,6 +46,16 @@ def test_a_deselected_column_is_not_asked_for_and_custom_variables_are_by_their_
     assert {"EventStart", "PageIp", "user_*", "evt_*", "page_*"} <= set(fields)
     assert "user_plan_str" not in fields
     assert "CustomVars" not in fields
+
+
+def test_what_the_config_excludes_is_not_asked_for():
+    assert fields_of("user_phone_*") is None  # it would come with user_*, and is left out later
+    fields = fields_of("PageUrl, user_*")
+    assert fields is not None
+    assert {"EventStart", "PageIp", "evt_*", "page_*"} <= set(fields)
+    assert {"PageUrl", "user_*", "user_plan_str"} & set(fields) == set()
+    assert fields_of("events.user_*") == fields_of("user_*") != fields_of("users.user_*")
+    assert "user_plan_str" not in (fields_of("user_plan_str", CustomVars=False) or ())
 
 
 def test_without_custom_vars_only_those_with_a_column_are_asked_for_by_name():

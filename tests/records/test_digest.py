@@ -10,9 +10,7 @@ from encoders import encoder, record_of
 from hypothesis import given
 from strategies import Object, any_events, exhaustive, layouts, strange_events, write
 
-from tap_fullstory.records.encoder import (
-    event_digest,
-)
+from tap_fullstory.records.digest import event_digest
 
 # --- the digest ---
 

@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from strategies import bundles, exhaustive
 from tap_fullstory.columns import ValueType
 from tap_fullstory.records import native
 from tap_fullstory.records.encoder import Batch, EncodingStats
+from tap_fullstory.records.native import Encoded
 from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
 from tap_fullstory.times import is_date_time
 
@@ -37,7 +38,6 @@ _native = pytest.importorskip("tap_fullstory.records._native", reason="it has no
 pytestmark = pytest.mark.skipif(not native.is_available(), reason="it has been ruled out")
 
 FIRST = 1_780_272_000  # 2026-06-01T00:00:00Z
-Encoded = tuple[int, int, bytes, Mapping[str, int]]
 
 
 def no_fallback(event: bytes) -> bytes:
@@ -115,7 +115,7 @@ def test_numbers_of_an_integer_column_go_out_as_they_came() -> None:
             value = around.replace(b"%b", number)
             columns: dict[str, Any] = {"n": column("integer", "array", items=column("integer"))}
             found = native_encoder(**columns)(b'{"n":%b}' % value)
-            assert found == (1, len(value) + 6, b'{"n":%b}\n' % value, {})
+            assert found == (1, len(value) + 6, b'{"n":%b}\n' % value, {}, 0)
         event = b'{"PageId":%b}' % number
         for batch in (encoded(encoder(), event), encoded_by_reference(encoder(), event)):
             assert batch is not None
@@ -176,7 +176,7 @@ def test_what_follows_the_last_event_taken_is_not_looked_at() -> None:
     encode = native_encoder()
     for rest in (b"", b" ", b",", b"x", b"]", b',{"a":', b"\xff", b',{"b":1}'):
         found = encode(b'{"a":1}, {"a":2}' + rest, max_events=2)
-        assert found == (2, 16, b'{"CustomVars":{"a":1}}\n{"CustomVars":{"a":2}}\n', {"a": 2})
+        assert found == (2, 16, b'{"CustomVars":{"a":1}}\n{"CustomVars":{"a":2}}\n', {"a": 2}, 0)
     for rest in (b",", b"x", b"]", b',{"a":', b"\xff"):
         assert encode(b'{"a":1}, {"a":2}' + rest, max_events=3) is None
 
@@ -371,7 +371,7 @@ def test_keys_that_begin_alike_in_the_same_place() -> None:
     lines = b"".join(b'{"CustomVars":%b}\n' % event for event in events)
     chunk = b",".join(events)
     counts = {"x": 6, "ab": 2, "abc": 2, "a": 1, "": 1}
-    assert native_encoder()(chunk) == (6, len(chunk), lines, counts)
+    assert native_encoder()(chunk) == (6, len(chunk), lines, counts, 0)
 
 
 def test_counts_are_of_one_chunk() -> None:
@@ -381,7 +381,7 @@ def test_counts_are_of_one_chunk() -> None:
         assert found is not None
         assert found[3] == counts
     assert encode(b'{"a":1},{"b":}') is None
-    assert encode(b'{"b":1}') == (1, 7, b'{"CustomVars":{"b":1}}\n', {"b": 1})
+    assert encode(b'{"b":1}') == (1, 7, b'{"CustomVars":{"b":1}}\n', {"b": 1}, 0)
 
 
 def test_long_keys_are_not_registered() -> None:
@@ -407,7 +407,8 @@ def test_keys_made_to_collide_come_out_like_others() -> None:
     event = b"{" + b",".join(b'"%b":1' % name for name in names) + b"}"
     assert len(names) > 200
     found = native_encoder()(event)
-    assert found == (1, len(event), b'{"CustomVars":%b}\n' % event, {n.decode(): 1 for n in names})
+    counts = {name.decode(): 1 for name in names}
+    assert found == (1, len(event), b'{"CustomVars":%b}\n' % event, counts, 0)
 
 
 debug_builds_only = pytest.mark.skipif(
@@ -476,7 +477,7 @@ def test_what_the_fallback_raises_comes_out_and_the_next_chunk_is_right(
         encode(chunk)
     fallback.side_effect = lambda event: b"{}"
     lines = b'{"n":1,"CustomVars":{"a":1}}\n{}\n{"CustomVars":{"a":3}}\n'
-    assert encode(chunk) == (3, len(chunk), lines, {"a": 2})
+    assert encode(chunk) == (3, len(chunk), lines, {"a": 2}, 0)
     fallback.assert_called_with(b'{"a":2,"n":2.0}')
 
 
@@ -486,12 +487,16 @@ def test_a_chunk_inside_a_chunk_is_refused() -> None:
     for _ in range(2):
         with pytest.raises(RuntimeError, match="another chunk"):
             encode(b'{"n":1},{"n":1.0}')
-    assert encode(b"{}") == (1, 2, b"{}\n", {})
+    assert encode(b"{}") == (1, 2, b"{}\n", {}, 0)
 
 
 def test_a_fallback_may_return_bytes_or_none_only() -> None:
     twice = b'{"a":1,"a":2}'
-    assert native_encoder(lambda _: b"")(twice) == (1, len(twice), b"\n", {})
+    assert native_encoder(lambda _: b"{}")(twice) == (1, len(twice), b"{}\n", {}, 0)
+    # Nothing: the event is left out.
+    around = b'{"b":1},' + twice + b',{"b":2}'
+    lines = b'{"CustomVars":{"b":1}}\n{"CustomVars":{"b":2}}\n'
+    assert native_encoder(lambda _: b"")(around) == (3, len(around), lines, {"b": 2}, 1)
     assert native_encoder(lambda _: None)(twice) is None
     with pytest.raises(TypeError):
         native_encoder(lambda _: "text")(twice)  # type: ignore[arg-type, return-value]

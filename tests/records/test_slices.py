@@ -99,7 +99,7 @@ def test_a_scanner_that_was_interrupted_encodes_the_next_event():
     )
     with pytest.raises(Interrupted):
         made.encode(EVENTS["brackets"], b"", b"")
-    assert made.encode(b'{"a":1}', b"", b"") == (1, 7, b'{"CustomVars":{"a":1}}', {"a": 1})
+    assert made.encode(b'{"a":1}', b"", b"") == (1, 7, b'{"CustomVars":{"a":1}}', {"a": 1}, 0)
 
 
 def members(count: int, value: bytes = b"1") -> bytes:

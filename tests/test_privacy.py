@@ -1,0 +1,193 @@
+"""What is to stay in the tap: a marked value is looked for wherever anything is written."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from either_api import DATA_EXPORT, UNTIL, each_api, orders
+from interrupting import interrupted
+from running import Json, Run, discover, run_tap, selecting
+
+from tap_fullstory.sandbox import Bundle, Fault, Sandbox
+
+STOP = int(UNTIL.timestamp())
+KEY = "a-hash-key-of-the-tests"
+MARK, HASHED = "marked-5d1", "text to hash"
+EVENTS = 400  # more than a pipe holds, so that a signal comes amid them
+EVENT = {
+    "EventType": "custom",
+    "IndvId": 4611686018427387905,
+    "UserId": 7306828898126528111,
+    "UserEmail": f"{MARK}@example.com",
+    "PageIp": HASHED,
+    "user_phone_str": f"+1 {MARK}",
+    "user_plan_str": "gold",
+    "evt_reference_str": HASHED,
+    "evt_tomorrow": {"name": MARK, "kept": 1, "list": [{"name": MARK, "uid": HASHED}]},
+    "evt_names_strs": [MARK, "b"],
+}
+USER = {
+    "id": "7306828898126528111",
+    "email": MARK,
+    "uid": HASHED,
+    "properties": {"phone": MARK, "colours": ["red"], "ref": {"uid": HASHED, "name": [MARK]}},
+    "nickname": {"name": MARK},
+}
+EXCLUDED = ["UserEmail", "user_phone_*", "Email", "users.email", "name", "evt_names_*",
+            "properties.phone", "LastIp"]  # fmt: skip
+HASHES = ["UserId", "IndvId", "users.id", "PageIp", "evt_ref*", "uid"]
+
+
+def digest(text: str) -> str:
+    return hmac.digest(KEY.encode(), text.encode(), "sha256").hex()[:32]
+
+
+def bundle(*events: Json) -> Bundle:
+    made = [
+        {"EventStart": f"2024-06-06T00:{n // 60:02}:{n % 60:02}.000Z", **event}
+        for n, event in enumerate(events)
+    ]
+    return Bundle("1", STOP - 86_400, STOP, made)
+
+
+def choosing(catalog: Json, *streams: str) -> Json:
+    for entry in catalog["streams"]:
+        for item in entry["metadata"]:
+            if not item["breadcrumb"]:
+                item["metadata"]["selected"] = entry["tap_stream_id"] in streams
+    return catalog
+
+
+def records(stream: str, *runs: Run) -> list[Json]:
+    messages = [message for run in runs for message in run.messages]
+    return [m["record"] for m in messages if m["type"] == "RECORD" and m["stream"] == stream]
+
+
+def look_for_marks(folder: Path, *runs: Run) -> None:
+    for run in runs:
+        for mark in (MARK, HASHED, KEY, str(EVENT["UserId"])):
+            assert mark not in run.log
+            assert mark.encode() not in run.stdout
+    for path in folder.rglob("*"):
+        assert path.is_dir() or MARK.encode() not in path.read_bytes()
+
+
+@each_api
+@pytest.mark.parametrize("form", ["object", "string"])
+def test_excluded_and_hashed_values_are_nowhere(api, form, tmp_path):
+    body = json.dumps({"results": [USER]}).encode()
+    faults = [Fault("status", "users", status=200, body=body, times=None)]
+    with api.sandbox([bundle(*[EVENT] * EVENTS)], faults=faults) as sandbox:
+        config = api.config(
+            sandbox, exclude_fields=EXCLUDED, hash_fields=HASHES, hash_key=KEY, workers=2,
+            checkpoint_events=7, custom_vars_format=form, log_level="DEBUG",
+            spool_dir=str(tmp_path),
+        )  # fmt: skip
+        catalog = choosing(discover(config), "events", "individuals", "users")
+        first = interrupted(config, in_bundle=True, catalog=catalog)
+        assert first.code == 143
+        second = run_tap(config, catalog=catalog, state=first.state)
+        assert second.code == 0, second.log
+    look_for_marks(tmp_path, first, second)
+
+    events = records("events", first, second)
+    assert len(events) == EVENTS
+    assert len({event.pop("EventStart") for event in events}) == EVENTS
+    custom: Any = events[0]["CustomVars"]
+    custom = json.loads(custom) if form == "string" else custom
+    assert custom == {
+        "user_plan_str": "gold", "evt_reference_str": digest(HASHED),
+        "evt_tomorrow": {"kept": 1, "list": [{"uid": digest(HASHED)}]},
+    }  # fmt: skip
+    for event in events:
+        event.pop("CustomVars")
+        assert event == {
+            "EventType": "custom", "IndvId": digest(str(EVENT["IndvId"])),
+            "UserId": digest(str(EVENT["UserId"])), "PageIp": digest(HASHED),
+        }  # fmt: skip
+    # The same id, a number there and text here; "DisplayName" and others are not in these events.
+    (user,) = records("users", second)
+    assert (user["id"], user["uid"]) == (events[0]["UserId"], digest(HASHED))
+    assert "email" not in user
+    assert user["properties"] == {"colours": ["red"], "ref": {"uid": digest(HASHED)}}
+    (person,) = records("individuals", second)
+    assert person["IndvId"] == events[0]["IndvId"]
+    assert {"Email", "LastIp", "UserEmail"} & set(person) == set()
+    types = {s["stream"]: s["schema"]["properties"] for s in second.schemas}
+    assert types["events"]["UserId"]["type"] == ["null", "string"]
+    assert types["users"]["id"]["type"] == ["string"]
+    assert {"UserEmail", "email", "Email"} & {
+        name for made in types.values() for name in made
+    } == set()
+    # Nothing is counted that was left out, and every pattern has matched.
+    assert "user_phone_str" not in second.log
+    assert not [line for line in second.logged("WARNING") if "Nothing that this run read" in line]
+    for order in orders(sandbox):
+        fields = set(order.get("fields", ()))
+        assert fields
+        assert {"UserEmail", "Email", "LastIp"} & fields == set()
+
+
+@each_api
+@pytest.mark.parametrize("types", ["click, change", ["!navigate", "!load"]])
+def test_events_of_other_types_are_read_and_not_written(api, types):
+    kinds = ["navigate", "click", "load", "navigate", "change", "load", "navigate"]
+    events = [{**EVENT, "EventType": kinds[n % 7]} for n in range(1001)]
+    with api.sandbox([bundle(*events)]) as sandbox:
+        # The type is needed for that, whether the catalog selects it or not.
+        catalog = selecting(discover(), EventType=False, UserEmail=False)
+        config = api.config(sandbox, event_types=types, checkpoint_events=50)
+        first = interrupted(config, in_bundle=True, catalog=catalog)
+        second = run_tap(config, catalog=catalog, state=first.state)
+    assert (first.code, second.code) == (143, 0)
+    reached = first.state["bookmarks"]["events"]["partial"]["events"]
+    starts = [event["EventStart"] for event in sandbox.bundles[0].body]
+    wanted = [start for n, start in enumerate(starts) if kinds[n % 7] in ("click", "change")]
+    # A segment export has its rows in an order of its own.
+    assert sorted(record["EventStart"] for record in first.records + second.records) == wanted
+    assert not [record for record in second.records if "EventType" in record]
+    (line,) = [line for line in second.logged("INFO") if "left out" in line]
+    assert f": {1001 - reached - len(second.records)} events were left out" in line
+    metrics = [json.loads(line.split("METRIC: ")[1]) for line in second.logged("INFO")
+               if "record_count" in line]  # fmt: skip
+    assert sum(metric["value"] for metric in metrics) == len(second.records)
+
+
+def test_a_filter_needs_the_type_that_is_excluded():
+    run = run_tap({"api_key": "k", "event_types": "click", "exclude_fields": "EventT*"})
+    assert run.code == 2
+    assert "exclude_fields: it matches EventType, by which event_types" in run.critical
+
+
+def test_a_pattern_that_matches_nothing_is_told_and_its_field_comes():
+    with DATA_EXPORT.sandbox([bundle(EVENT)]) as sandbox:
+        config = DATA_EXPORT.config(
+            sandbox, exclude_fields="UserMail, useremail, users.email, user_ph*", hash_key=KEY,
+            hash_fields=["evt_x_str", "PageIp"],
+        )  # fmt: skip
+        run = run_tap(config)
+        again = run_tap(config, state=run.state)
+    (warning,) = [line for line in run.logged("WARNING") if "Nothing" in line]
+    assert (
+        "UserMail of exclude_fields, useremail of exclude_fields, evt_x_str of hash_fields"
+        in warning
+    )
+    assert run.records[0]["UserEmail"] == EVENT["UserEmail"]
+    assert not again.records
+    assert "Nothing" not in again.log  # nor is there anything that it could have matched
+
+
+def test_refusals_name_no_secret(tmp_path):
+    with Sandbox() as sandbox:
+        config = sandbox.config(hash_fields="UserId", hash_key=KEY, log_level="DEBUG")
+        for more, code in ({"start_date": KEY}, 2), ({"api_key": KEY + KEY}, 1), ({KEY: 1}, 0):
+            run = run_tap({**config, **more})
+            assert run.code == code
+            assert KEY not in run.log
+        run = run_tap({**config, "hash_key": None}, env={"TAP_FULLSTORY_HASH_KEY": KEY})
+        assert len(run.records[0]["UserId"]) == 32
+        look_for_marks(tmp_path, run)
