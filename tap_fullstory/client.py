@@ -152,6 +152,14 @@ class Client:
         """Raise AccessError if FullStory does not accept the key, and as HttpSession.get_json."""
         self._http.get_json(f"{self._api}/me", {}, "me")
 
+    def organization(self) -> str:
+        """Return the id of the account's organization (developer.fullstory.com, "Me").
+
+        Raises SourceError if the answer has none, and as HttpSession.get_json.
+        """
+        url = f"{self._api}/me"
+        return _text(self._http.get_json(url, {}, "me"), "orgId", url)
+
     def read(self, path: str, params: Mapping[str, str], endpoint: str) -> dict[str, Raw]:
         """Return the members of the JSON object that a GET of `path` answers with, as raw JSON.
 

@@ -23,6 +23,7 @@ from tap_fullstory.bundles.sources import ExportSource, open_source
 from tap_fullstory.bundles.unpack import TruncatedFile, unpack
 from tap_fullstory.catalog import select
 from tap_fullstory.client import Client
+from tap_fullstory.column_names import warn_of_long_names
 from tap_fullstory.config import Config
 from tap_fullstory.custom_variables import is_custom, kind_of, property_schema
 from tap_fullstory.http.download import SinkError
@@ -117,6 +118,7 @@ def extend(entry: dict[str, Any], sample: Sample, rules: FieldRules = NO_RULES) 
     if untyped:
         LOGGER.info("No type for these, which stay in CustomVars: %s", ", ".join(untyped))
     _warn_of_folding(properties)
+    warn_of_long_names(EVENTS.name, properties)
 
 
 def _look_into(source: ExportSource, bundle: Bundle, config: Config) -> Sample:
