@@ -16,8 +16,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo bench check test test-pythons test-meltano test-backfill coverage fuzz lint docs format \
-	dist wheel clean FORCE
+.PHONY: help demo bench bench-load check test test-pythons test-meltano test-backfill test-dbt coverage fuzz \
+	lint site docs format dist wheel clean FORCE
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ coverage: $(TEST_ENVS) ## Run all tests, and say which lines of the package they
 bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/tap-fullstory-1.0.4/.stamp ## Measure the tap beside gzip and others; ARGS=--help tells the options
 	@$(BIN)/python bench/bench.py $(ARGS)
 
+bench-load: $(TEST_ENVS) ## Measure how fast events become rows, through each tested target; ARGS="--events 200000"
+	@$(BIN)/python bench/load.py $(ARGS)
+
 fuzz: $(ENVS)/dev/.stamp ## Read damaged bundles, then chunks that libFuzzer makes, each for SECONDS=60 seconds
 	@$(BIN)/python tests/fuzz_bundles.py $(SECONDS)
 	@$(BIN)/python tests/fuzz_native.py $(SECONDS)
@@ -55,10 +58,19 @@ test-meltano: $(ENVS)/dev/.stamp $(ENVS)/meltano/.stamp ## Run the tests with a 
 test-backfill: $(TEST_ENVS) $(ENVS)/airflow/.stamp ## Run the backfill example with a real Airflow, some minutes
 	@TEST_BACKFILL=1 $(BIN)/python -m pytest tests/test_backfill.py $(ARGS)
 
-lint: $(ENVS)/dev/.stamp ## Check rules, format and types
+test-dbt: $(TEST_ENVS) $(ENVS)/dbt/.stamp ## Run examples/dbt with a real dbt, on DuckDB and on PostgreSQL, a minute
+	@TEST_DBT=1 $(BIN)/python -m pytest tests/test_dbt.py $(ARGS)
+
+MKDOCS := $(ENVS)/mkdocs/bin/mkdocs build --strict --quiet
+
+lint: $(ENVS)/dev/.stamp $(ENVS)/mkdocs/.stamp ## Check rules, format, types, and links of the documents
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(MKDOCS) --site-dir $(ENVS)/mkdocs/site
+
+site: $(ENVS)/mkdocs/.stamp ## Build the documents as a site into site/
+	@$(MKDOCS)
 
 docs: $(ENVS)/dev/.stamp ## Renew what the documents, Meltano's files and catalog.json take from the code
 	@$(BIN)/python docs/generate.py
@@ -87,7 +99,7 @@ wheel: $(ENVS)/dev/.stamp $(ENVS)/wheel/.stamp ## Build a wheel with the compile
 	@ls dist
 
 clean: ## Remove the environments, what was built, and the caches
-	@rm -rf $(ENVS) build dist *.egg-info tap_fullstory/records/*.so demo/out bench/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(ENVS) build dist site *.egg-info tap_fullstory/records/*.so demo/out bench/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: a stamp in each tells that it is complete ---

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 
+import chart
 import worst
 from cases import (
     OUT,
@@ -43,6 +44,7 @@ TARGET_CONFIG = {
     "primary_key_required": False,
     "add_metadata_columns": True,
 }
+FIGURES = OUT / "figures.json"  # of the last run, for chart.py
 STARTS = 15  # how often the start-up is timed
 SLOW_ROUNDS = 3  # at most, of what takes long
 
@@ -60,9 +62,12 @@ def main() -> None:
         sys.exit(f"The bench failed: {failure}")
     lines = bundles[options.events, "lines"]
     load = f"load {load_before:.1f} before and {os.getloadavg()[0]:.1f} after"
+    machine = (
+        f"{os.cpu_count()} cores ({_processor()}), {platform.system()}, Python "
+        f"{platform.python_version()}"
+    )
     print(
-        f"Machine: {os.cpu_count()} cores ({_processor()}), {platform.system()}, Python "
-        f"{platform.python_version()}; {load}.\n"
+        f"Machine: {machine}; {load}.\n"
         f"Bundle: {lines['events']:,} events of {lines['unpacked'] / lines['events']:,.0f} bytes, "
         f"{100 * lines['with_custom_vars'] / lines['events']:.0f} % with custom variables; "
         f"{lines['unpacked'] / 1e6:,.0f} MB unpacked, {lines['packed'] / 1e6:,.0f} MB packed.\n"
@@ -80,6 +85,10 @@ def main() -> None:
         f"Start-up to the first byte of --version: {_median_ms(results.starts)}; "
         f"`python -c pass`: {_median_ms(results.python_starts)}.\n\n{goals_table(results)}"
     )
+    figures = chart.figures(results, machine)
+    FIGURES.write_text(json.dumps(figures), "utf-8")
+    if options.chart:
+        chart.write(figures)
 
 
 def _measured(options: argparse.Namespace, bundles: dict[tuple[int, str], Bundle]) -> Results:
@@ -168,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--no-growth", action="store_true", help="without these")
     add("--worst", type=int, nargs="?", const=50, metavar="MEGABYTES",
         help="measure the worst bundles beside a normal one instead; default: %(const)s")
+    add("--chart", action="store_true", help="draw the figures into the README's picture")
     add("--seed", type=int, default=0, help="of the events; default: %(default)s")
     add("--tap", default=str(ROOT / ".venvs/tap/bin/tap-fullstory"), metavar="COMMAND",
         help="the tap that is measured; default: the one that make installs")

@@ -17,6 +17,7 @@ from types import TracebackType
 
 LOG = Path(__file__).parent / "out/stderr.log"
 SAMPLE_SECONDS = 0.01  # between two looks at the memory
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 RECORD = (b'{"type":"RECORD"', b'{"type": "RECORD"')
 # No proxy between the tap and the sandbox.
 ENVIRONMENT = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
@@ -32,11 +33,13 @@ class Failed(Exception):
 @dataclass(frozen=True)
 class Cost:
     """Of a pipeline: `wall` from its start to the end of its last process, in seconds; `cpu`, user
-    and system, in seconds, of each of its processes with those that it has started itself.
+    and system, in seconds, of each of its processes with those that it has started itself; `peak`,
+    the ru_maxrss of each, in bytes.
     """
 
     wall: float
     cpu: tuple[float, ...]
+    peak: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,10 @@ def cost(*commands: Command) -> Cost:
     """Run a pipeline whose last output nobody wants. Raises Failed."""
     started = time.perf_counter()
     with _pipeline(commands, subprocess.DEVNULL) as processes:
-        cpu = tuple(usage.ru_utime + usage.ru_stime for usage in map(_ended, processes))
-        return Cost(time.perf_counter() - started, cpu)
+        usages = [_ended(process) for process in processes]
+        wall = time.perf_counter() - started
+    cpu = tuple(usage.ru_utime + usage.ru_stime for usage in usages)
+    return Cost(wall, cpu, tuple(usage.ru_maxrss * _MAXRSS_UNIT for usage in usages))
 
 
 def watch(*commands: Command) -> Watched:
@@ -70,7 +75,7 @@ def watch(*commands: Command) -> Watched:
         with _Memory(processes) as memory:
             records = sum(line.startswith(RECORD) for line in _output(processes))
         largest = max(usage.ru_maxrss for usage in map(_ended, processes))
-    return Watched(records, memory.most, largest * (1 if sys.platform == "darwin" else 1024))
+    return Watched(records, memory.most, largest * _MAXRSS_UNIT)
 
 
 def seconds_until(beginnings: tuple[bytes, ...], *commands: Command) -> float:

@@ -20,7 +20,7 @@ from tap_fullstory.errors import (
     local_resource_error,
     out_of_memory,
 )
-from tap_fullstory.logs import configure_logs
+from tap_fullstory.logs import configure_logs, members_of
 from tap_fullstory.redact import redact_logs
 from tap_fullstory.signals import THREAD_NAME_PREFIX, Signals
 from tap_fullstory.version import __version__
@@ -161,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _critical(error: TapError) -> int:
     """Log why the run failed; return its exit code."""
-    about = {"kind": error.kind, "retry_may_help": error.retry_may_help}
+    about = {**members_of(error), "kind": error.kind, "retry_may_help": error.retry_may_help}
     try:
         LOGGER.critical("%s", error, extra=about)
     except Exception:  # noqa: BLE001 - no memory even for that line, perhaps

@@ -64,6 +64,13 @@ class Client:
     def __exit__(self, *exc: object) -> None:
         self._http.__exit__(*exc)
 
+    @property
+    def throttled_seconds(self) -> float:
+        """How long the client has waited so far because FullStory asked for it, all threads'
+        seconds together.
+        """
+        return self._http.throttled_seconds
+
     def list_bundles(self, after: int) -> list[Bundle]:
         """Return at most 20 bundles whose end is after `after` (Unix seconds), oldest first.
 

@@ -106,6 +106,7 @@ def _sync(config: Config, options: Namespace, signals: Signals, now: datetime) -
     before = state.parse_state(given)
     summary, writer = RunSummary(), MessageWriter(_stdout())
     with Client(config) as client, summary.logged_at_end(config, before, writer, now):
+        summary.throttled_seconds = lambda: client.throttled_seconds
         sync(config, selections, before, client, writer, signals, now, summary)
         signals.check()
 

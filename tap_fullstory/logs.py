@@ -8,6 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,33 @@ else:  # not generic before Python 3.11
 
 TEXT_FORMAT = "%(levelname)s %(message)s"  # as singer-python has it
 _METRIC = "METRIC: "
-FAILURE_MEMBERS = ("kind", "retry_may_help")
+_EXTRA_MEMBERS = ("stream", "bundle", "kind", "retry_may_help")  # that a line may bring itself
+_NOTED = "_log_members"  # an exception's attribute
+
+_members_in_force: ContextVar[Mapping[str, str]] = ContextVar("log members", default={})  # noqa: B039
+
+
+@contextmanager
+def log_members(**members: str) -> Iterator[None]:
+    """Add members to the JSON lines that are logged within, and to that of an error that ends it.
+
+    A thread has those of its context only: see contextvars.copy_context.
+    """
+    token = _members_in_force.set({**_members_in_force.get(), **members})
+    try:
+        yield
+    except BaseException as error:
+        if not hasattr(error, _NOTED):
+            setattr(error, _NOTED, _members_in_force.get())
+        raise
+    finally:
+        _members_in_force.reset(token)
+
+
+def members_of(error: BaseException) -> Mapping[str, str]:
+    """Return the members that were in force where an error arose."""
+    noted: Mapping[str, str] = getattr(error, _NOTED, {})
+    return noted
 
 
 def configure_logs(level: str = "INFO", form: str = "text") -> None:
@@ -46,9 +75,10 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": message,
+            **_members_in_force.get(),
         }
         line.update(
-            {name: getattr(record, name) for name in FAILURE_MEMBERS if hasattr(record, name)}
+            {name: getattr(record, name) for name in _EXTRA_MEMBERS if hasattr(record, name)}
         )
         if message.startswith(_METRIC):
             line.update(_members(message.removeprefix(_METRIC)))

@@ -269,8 +269,8 @@ SETTINGS: tuple[Setting, ...] = (
         "log_format",
         choice("text", "json"),
         "How stderr is written: `text`, or `json`, one object a line with `time`, `level`, "
-        "`logger` and `message`, the members of a METRIC, and for a failure its `kind` and "
-        "whether another run may succeed (`retry_may_help`).",
+        "`logger` and `message`, `stream` and `bundle` where known, the members of a METRIC, and "
+        "for a failure its `kind` and whether another run may succeed (`retry_may_help`).",
         default="text",
     ),
 )

@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from types import FrameType
 from typing import TypeVar
 
@@ -68,7 +69,8 @@ class Signals:
                 done.put(error)
 
         name = f"{THREAD_NAME_PREFIX}interruptible"
-        threading.Thread(target=run, name=name, daemon=True).start()
+        context = copy_context()
+        threading.Thread(target=context.run, args=(run,), name=name, daemon=True).start()
         with self.interruptible():
             result = done.get()
         if isinstance(result, BaseException):

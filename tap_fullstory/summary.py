@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,12 +26,14 @@ MAX_AGE = timedelta(days=3)
 class RunSummary:
     """Counts what a sync writes: `bundles`, `events` in them, and `records` of other streams.
 
-    `reads_events` tells whether the stream of events is among what is synced.
+    `reads_events` tells whether the stream of events is among what is synced, `throttled_seconds`
+    returns how long the run has waited because FullStory asked for it.
     """
 
     def __init__(self) -> None:
         self.bundles = self.events = self.records = 0
         self.reads_events = False
+        self.throttled_seconds: Callable[[], float] = lambda: 0.0
         self._newest: datetime | None = None
         self._started = time.monotonic()
 
@@ -66,7 +68,8 @@ class RunSummary:
         line = f"{how}: {self.bundles} bundles with {self.events} events"
         if self.records:
             line += f", {self.records} records of other streams"
-        line += f", in {time.monotonic() - self._started:.1f} s. "
+        line += f", in {time.monotonic() - self._started:.1f} s, "
+        line += f"{self.throttled_seconds():.0f} s of it throttled. "
         if newest is not None and self.reads_events:
             age = duration((now - newest).total_seconds())
             line += f"The newest bundle ends at {format_rfc3339(newest)}, {age} ago. "

@@ -24,6 +24,7 @@ from tap_fullstory.errors import (
     StreamsFailed,
     TapError,
 )
+from tap_fullstory.logs import log_members, members_of
 from tap_fullstory.messages import MessageWriter
 from tap_fullstory.report import report_unused
 from tap_fullstory.signals import Signals
@@ -72,23 +73,28 @@ def sync(
             state = states.with_currently_syncing(state, stream.name)
             writer.state(state)
         try:
-            if isinstance(stream, RestStream):
-                state = RestSync(stream, selection, client, writer, signals, summary).run(state)
-            else:
-                with ExitStack() as opened:
-                    source = open_source(config, selection, client, now)
-                    opened.enter_context(closing(source))
-                    output: RecordWriter = writer
-                    if folder is not None:
-                        batches = BatchWriter(folder, stream.name, selection.name)
-                        output = opened.enter_context(closing(batches))
-                    export = ExportSync(config, selection, source, output, signals, summary)
-                    state = export.run(state, now)
+            with ExitStack() as opened:
+                opened.enter_context(log_members(stream=selection.name))
+                if isinstance(stream, RestStream):
+                    rest = RestSync(stream, selection, client, writer, signals, summary)
+                    state = rest.run(state)
+                    continue
+                source = open_source(config, selection, client, now)
+                opened.enter_context(closing(source))
+                output: RecordWriter = writer
+                if folder is not None:
+                    batches = BatchWriter(folder, stream.name, selection.name)
+                    output = opened.enter_context(closing(batches))
+                export = ExportSync(config, selection, source, output, signals, summary)
+                state = export.run(state, now)
         except (AccessError, SourceError, NetworkError) as error:
             status = error.status if isinstance(error, AccessError) else None
             if not several or status == WRONG_KEY:
                 raise
-            LOGGER.warning("Stream %s failed; the others continue: %s", stream.name, error)
+            LOGGER.warning(
+                "Stream %s failed; the others continue: %s",
+                stream.name, error, extra={**members_of(error)},
+            )  # fmt: skip
             too_low = f"HTTP {status}, it needs {stream.needs}."
             failures[stream.name] = too_low if status == LEVEL_TOO_LOW else str(error)
             causes.append(error)

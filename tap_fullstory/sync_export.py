@@ -26,6 +26,7 @@ from tap_fullstory.catalog import EVENT_DIGEST, Selection
 from tap_fullstory.config import Config
 from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import BundleError, TargetError
+from tap_fullstory.logs import log_members
 from tap_fullstory.messages import record_envelope
 from tap_fullstory.progress import Progress
 from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
@@ -96,7 +97,7 @@ class ExportSync:
                         self._progress.left_out()
                         state = self._move_bookmark(bundle, state, bookmark)
                     else:
-                        with spooled.file:
+                        with spooled.file, log_members(bundle=bundle.id):
                             state = self._emit(spooled, state, bookmark, counter)
                     bookmark = states.bundle_end(state, self._name)
                     self._source.release(bundle)
@@ -115,6 +116,10 @@ class ExportSync:
             raise
 
     def _fetch(self, bundle: Bundle) -> Fetched:
+        with log_members(bundle=bundle.id):
+            return self._fetch_or_skip(bundle)
+
+    def _fetch_or_skip(self, bundle: Bundle) -> Fetched:
         if bundle.id in self._config.skip_bundles:
             LOGGER.warning(
                 "Bundle %s (%s) is left out, since skip_bundles in the config names it",

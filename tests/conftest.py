@@ -17,10 +17,10 @@ from tap_fullstory.records.native import is_available
 
 # Most of their tests start the tap, or a target, or build something. `make check` leaves them out.
 SLOW_FILES = {
-    "test_backfill", "test_dist", "test_failures", "test_faults_file", "test_faults_wire",
-    "test_individuals", "test_kills", "test_limits", "test_loaders", "test_log_safety",
-    "test_machine", "test_malformed", "test_meltano", "test_odd_listings", "test_rest",
-    "test_sandbox", "test_secrets", "test_segment_export", "test_segment_fields",
+    "test_backfill", "test_dbt", "test_dist", "test_failures", "test_faults_file",
+    "test_faults_wire", "test_individuals", "test_kills", "test_limits", "test_loaders",
+    "test_log_safety", "test_machine", "test_malformed", "test_meltano", "test_odd_listings",
+    "test_rest", "test_sandbox", "test_secrets", "test_segment_export", "test_segment_fields",
     "test_segment_resume", "test_selection", "test_signals", "test_sql", "test_sync",
     "test_targets", "test_values",
 }  # fmt: skip

@@ -310,7 +310,7 @@ class Pipe:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         self.end, descriptor = os.pipe()
-        monkeypatch.setattr("tap_fullstory.batch.time.monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(MessageWriter, "wait", lambda *_: self._wait())
         self.messages = MessageWriter(descriptor)
         self._folder = BatchFolder(

@@ -601,11 +601,22 @@ def test_a_log_of_json(sandbox):
     metrics = [line for line in lines if line["message"].startswith("METRIC")]
     assert {line["metric"] for line in metrics} == {"http_request_duration", "record_count"}
     assert all(line["tags"] for line in metrics)
+    of_bundles = [line for line in lines if line["message"].startswith("Bundle ")]
+    assert {(line["stream"], line["bundle"]) for line in of_bundles} == {
+        ("events", bundle.id) for bundle in sandbox.bundles
+    }
+    gets = [line for line in metrics if line["tags"].get("endpoint") == "get"]
+    assert [line["bundle"] for line in gets] == [bundle.id for bundle in sandbox.bundles]
+    assert "stream" not in lines[-1]
 
 
 @pytest.mark.parametrize(
     ("fault", "kind", "retry"),
-    [("list:401", "access", False), ("list:200,body=[1]", "source", False)],
+    [
+        ("list:401", "access", False),
+        ("list:200,body=[1]", "source", False),
+        ("get:401", "access", False),
+    ],
 )
 def test_a_failure_in_a_log_of_json(fault, kind, retry):
     with Sandbox(faults=[fault]) as failing, start_tap(failing.config(log_format="json")) as tap:
@@ -614,6 +625,8 @@ def test_a_failure_in_a_log_of_json(fault, kind, retry):
     critical = lines[-1]
     assert critical["level"] == "CRITICAL"
     assert (critical["kind"], critical["retry_may_help"]) == (kind, retry)
+    assert critical["stream"] == "events"
+    assert critical.get("bundle") == (failing.bundles[0].id if fault.startswith("get") else None)
 
 
 def test_a_log_level(sandbox):

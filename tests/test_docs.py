@@ -43,6 +43,9 @@ NOW = datetime(2026, 6, 7, tzinfo=timezone.utc)
 TIMEOUT = 120  # seconds: a block that hangs fails
 
 
+FIGURES = DOCUMENTS["docs/performance.md"]
+
+
 def blocks(language: str, document: str) -> list[str]:
     text = DOCUMENTS[document]
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
@@ -246,20 +249,27 @@ def test_every_page_with_commands_has_a_test_here():
 
 
 @needs_jq
-@pytest.mark.parametrize("name", ["README.md", "docs/quickstart.md"])
-def test_the_first_and_the_next_run_work_as_written(shell, sandbox, tmp_path, name):
-    if name == "README.md":
-        *first, later = blocks("bash", "README.md")
-    else:
-        *first, later = blocks("bash", "docs/quickstart.md")
+def test_the_first_and_the_next_run_work_as_written(shell, sandbox, tmp_path):
+    *first, later = blocks("bash", "docs/quickstart.md")
     assert "--state" in later
     assert shell(*first).wait(TIMEOUT) == 0
     assert len(rows(tmp_path)) == 120
     sandbox.publish()
     assert shell(later).wait(TIMEOUT) == 0
     assert len(rows(tmp_path)) == len(set(rows(tmp_path))) == 144
-    deselected = name != "README.md"
-    assert any("UserEmail" in json.loads(row) for row in rows(tmp_path)) is not deselected
+    assert not any("UserEmail" in json.loads(row) for row in rows(tmp_path))
+
+
+def test_the_readme_loads_as_the_page_about_duckdb_does():
+    assert blocks("bash", "README.md") == blocks("bash", "docs/duckdb.md")[:1]
+
+
+def test_the_chart_has_the_published_figures():
+    chart = (ROOT / "docs/images/events-per-second.svg").read_text("utf-8")
+    for name in ("gzip -dc", "tap", "gzip -dc, jq -c '.[]'", "tap-fullstory 1.0.4"):
+        line = next(line for line in FIGURES.splitlines() if line.startswith(f"| {name} (lines"))
+        cells = [cell.strip() for cell in line.split("|")]
+        assert f">{cells[6]}</text>" in chart
 
 
 def test_the_shortest_sync_works_as_written(shell, sandbox, tmp_path):

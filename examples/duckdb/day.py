@@ -277,8 +277,7 @@ def main() -> int:
     if not sessions:
         print(f"day.py: {options.database} has no event of that day.", file=sys.stderr)
         return 1
-    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-    print(*draw(sessions), sep="\n")
+    sys.stdout.buffer.write("".join(f"{line}\n" for line in draw(sessions)).encode())
     return 0
 
 

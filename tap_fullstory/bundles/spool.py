@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -121,7 +122,8 @@ def prefetch(
 
     # A thread even for 0: a signal can interrupt a queue wait but not getaddrinfo(). A daemon,
     # since at the end it may be inside a download that is no longer wanted.
-    thread = threading.Thread(target=work, name=f"{THREAD_NAME_PREFIX}prefetch", daemon=True)
+    name = f"{THREAD_NAME_PREFIX}prefetch"
+    thread = threading.Thread(target=copy_context().run, args=(work,), name=name, daemon=True)
     thread.start()
     try:
         while True:

@@ -57,19 +57,23 @@ def with_retries(
     shown: str,
     sleep: Callable[[float], None],
     tries: int = MAX_TRIES,
+    on_throttled: Callable[[float], None] = lambda _: None,
 ) -> T:
     """Return the result of `attempt`, called again on TransientError and Throttled.
 
-    `shown` names the URL in logs and errors; `sleep` takes seconds. Tries that made progress, and
+    `shown` names the URL in logs and errors; `sleep` takes seconds, and `on_throttled` is called
+    with those that throttling has cost. Tries that made progress, and
     throttling, do not count towards `tries`. Raises NetworkError after that many failures, or once
     the request has been throttled for an hour; anything else that `attempt` raises passes through.
     """
     failures, throttled = 0, 0.0
     waits, throttle_wait = _waits(), float(INITIAL_THROTTLE_SECONDS)
     while True:
+        is_throttled = False
         try:
             return attempt()
         except Throttled as answer:
+            is_throttled = True
             wait = throttle_wait if answer.seconds is None else answer.seconds
             throttle_wait = min(2 * throttle_wait, MAX_THROTTLE_SECONDS)
             if throttled + wait > MAX_THROTTLED_SECONDS:
@@ -95,6 +99,8 @@ def with_retries(
                 "%s: %s; try %d of %d in %.1f s", where, error, failures + 1, tries, wait
             )
         sleep(wait)
+        if is_throttled:
+            on_throttled(wait)
 
 
 def _waits() -> Iterator[float]:

@@ -107,6 +107,7 @@ class HttpSession:
         self._redact = redactor([api_key])
         self._timeout = timeout
         self._sleep = sleep
+        self.throttled_seconds = 0.0  # waited so far because a server asked for it
         headers = {"User-Agent": user_agent, "Accept-Encoding": "gzip"}
         self._session = new_session(headers, keep_alive=False)
         # For small calls that come by the thousand.
@@ -149,9 +150,7 @@ class HttpSession:
         answer cannot be decoded, or is larger than 64 MB.
         """
         request = Request(url, endpoint, params, keep_alive=keep_alive, gone=gone)
-        return with_retries(
-            lambda: self._decoded(request, decode), request.shown, self._sleep, tries
-        )
+        return self._with_retries(lambda: self._decoded(request, decode), request.shown, tries)
 
     def post_json(self, url: str, body: Mapping[str, Any], endpoint: str) -> Any:
         """Return the decoded JSON answer to a POST that starts something.
@@ -178,7 +177,7 @@ class HttpSession:
                     ) from None
                 raise
 
-        return with_retries(attempt, request.shown, self._sleep)
+        return self._with_retries(attempt, request.shown)
 
     def post_once(self, url: str, endpoint: str, timeout: float) -> None:
         """Send a POST without a body, once; the answer is not read. Raises TapError if it fails."""
@@ -214,7 +213,7 @@ class HttpSession:
         def ask(headers: Mapping[str, str]) -> AbstractContextManager[requests.Response]:
             return self._responding(Request(url, endpoint, params, headers=headers, quotable=False))
 
-        with_retries(lambda: download.attempt(ask), redact_url(url, params), self._sleep)
+        self._with_retries(lambda: download.attempt(ask), redact_url(url, params))
 
     def download_signed(
         self, get_signed_url: Callable[[], str], shown: str, sink: BinaryIO, endpoint: str
@@ -232,7 +231,13 @@ class HttpSession:
                 Request(url, endpoint, headers=headers, signed=True, quotable=False)
             )
 
-        with_retries(lambda: download.attempt(ask), shown, self._sleep)
+        self._with_retries(lambda: download.attempt(ask), shown)
+
+    def _with_retries(self, attempt: Callable[[], T], shown: str, tries: int = MAX_TRIES) -> T:
+        return with_retries(attempt, shown, self._sleep, tries, self._count_throttled)
+
+    def _count_throttled(self, seconds: float) -> None:
+        self.throttled_seconds += seconds
 
     def _decoded(self, request: Request, decode: Callable[[bytes], T]) -> T:
         with self._open(request) as exchange:

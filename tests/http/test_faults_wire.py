@@ -116,5 +116,7 @@ def test_the_download_limit_is_waited_out():
         run = run_tap(sandbox.config())
     assert run.code == 0
     assert [r["PageNumErrors"] for r in run.records] == list(range(18))
-    assert "is throttled (HTTP 429); trying again in 1 s" in run.log
+    waits = run.log.count("is throttled (HTTP 429); trying again in 1 s")
+    assert waits
+    assert f" s, {waits} s of it throttled. The newest bundle" in run.log
     assert not [line for line in run.logged("WARNING") if "values do not fit" not in line]

@@ -1,0 +1,280 @@
+"""How fast events become rows: the tap into each tested target, and what it costs both sides.
+
+`make bench-load` runs this; `make bench-load ARGS=--help` tells its options. A sandbox serves one
+bundle, each pipeline loads it from start to end, and the rows are compared with the tap's records.
+PostgreSQL is a server of its own; its CPU time is in no column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from csv import DictReader
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from measure import ENVIRONMENT, Cost, Failed, cost
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+from postgres import Postgres, programs, server  # noqa: E402
+
+OUT = ROOT / "bench/out/load"
+BATCHES = OUT / "batches"
+ENVS = ROOT / ".venvs"
+POSTGRES = "target-postgres 0.8.1"
+SHIPPED = {"use_copy": True, "validate_records": False}
+FILES = {
+    "batch_config": {
+        "encoding": {"format": "jsonl", "compression": "gzip"},
+        "storage": {"root": str(BATCHES)},
+        "batch_size": 10_000,
+    }
+}
+NUMBERS = ("indvid", "userid", "sessionid", "pageid", "eventsessionoffset", "pagenumerrors")
+TEXTS = ("eventtype", "eventtargettext", "pageurl", "useremail")
+TIME = "eventstart"
+
+Json = dict[str, Any]
+Rows = Iterable[Json]
+
+
+@dataclass
+class Pipeline:
+    """The tap with `settings`, and a target with its config; None for no target. `rows` reads back
+    what the target has loaded, with names in lower case.
+    """
+
+    name: str
+    target: list[str] | None
+    rows: Callable[[], Rows] | None = None
+    settings: Json = field(default_factory=dict)
+    costs: list[Cost] = field(default_factory=list)
+    verdict: str = ""
+
+
+def main() -> None:
+    options = _parser().parse_args()
+    load_before = os.getloadavg()[0]
+    with ExitStack() as stack:
+        shutil.rmtree(OUT, ignore_errors=True)
+        BATCHES.mkdir(parents=True)
+        bundle = stack.enter_context(_served(options.events))
+        database = None
+        if found := programs():
+            database = stack.enter_context(server(found))
+        else:
+            _say("PostgreSQL is not installed: its rows are left out")
+        pipelines = _pipelines(database)
+        truth = _truth(bundle["config"])
+        for number in range(1, options.rounds + 1):
+            for pipeline in pipelines:
+                _say(f"round {number} of {options.rounds}: {pipeline.name}")
+                _run(pipeline, bundle["config"], database, truth)
+    print(
+        f"{os.cpu_count()} cores; load {load_before:.1f} before and {os.getloadavg()[0]:.1f} "
+        f"after. {bundle['events']:,} events of "
+        f"{bundle['unpacked'] / bundle['events']:,.0f} bytes, medians of {options.rounds} rounds.\n"
+    )
+    print(_table(pipelines, bundle["events"]))
+    print(f"\n{_goals(pipelines)}")
+
+
+def _pipelines(database: Postgres | None) -> list[Pipeline]:
+    jsonl, csv = {"destination_path": str(OUT), "do_timestamp_file": False}, {
+        "output_path": str(OUT), "file_naming_scheme": "{stream_name}.csv"}  # fmt: skip
+    duck = {"path": str(OUT / "target.duckdb"), "default_target_schema": "main",
+            "primary_key_required": False, "add_metadata_columns": True}  # fmt: skip
+    found = [
+        Pipeline("the tap alone", None),
+        Pipeline("the tap alone, BATCH", None, settings=FILES),
+        Pipeline("target-jsonl 0.1.4", _target("target-jsonl", jsonl), _jsonl_rows),
+        Pipeline("target-csv 0.5.0 (MeltanoLabs)", _target("target-csv", csv, "meltanolabs-"),
+                 _csv_rows, {"custom_vars_format": "string"}),
+        Pipeline("target-duckdb 0.8.0", _target("target-duckdb", duck),
+                 lambda: _duckdb_rows("target-duckdb", "target.duckdb")),
+        Pipeline("DuckDB by examples/duckdb/load.py",
+                 [str(ENVS / "duckdb/bin/python"), str(ROOT / "examples/duckdb/load.py"),
+                  str(OUT / "loader.duckdb")],
+                 lambda: _duckdb_rows("duckdb", "loader.duckdb")),
+    ]  # fmt: skip
+    if database is not None:
+        for words, more, settings in (
+            ("as it comes", {}, {}),
+            ("use_copy, no validate_records", SHIPPED, {}),
+            ("the same, BATCH of 10,000", SHIPPED, FILES),
+        ):
+            config = {"sqlalchemy_url": database.url, "default_target_schema": "bench", **more}
+            found.append(
+                Pipeline(
+                    f"{POSTGRES} (MeltanoLabs), {words}",
+                    _target("target-postgres", config, "meltanolabs-"),
+                    lambda: database.query("select * from bench.events"),
+                    settings,
+                )
+            )
+    return found
+
+
+def _target(name: str, config: Json, variant: str = "") -> list[str]:
+    path = OUT / f"{len(list(OUT.glob('*.json')))}-{name}.json"
+    path.write_text(json.dumps(config))
+    return [str(ENVS / f"{variant}{name}/bin/{name}"), "--config", str(path)]
+
+
+def _run(pipeline: Pipeline, config: Json, database: Postgres | None, truth: Counter[str]) -> None:
+    """Load once, into nothing. Raises Failed if it fails or the rows are others."""
+    for path in [*OUT.glob("*.duckdb"), *OUT.glob("events.*"), *BATCHES.iterdir()]:
+        path.unlink()
+    if database is not None:
+        database.execute("drop schema if exists bench cascade")
+    tap = _tap(config, pipeline.settings)
+    pipeline.costs.append(cost(tap, pipeline.target or ["cat"]))
+    if pipeline.rows is None:
+        return
+    loaded = Counter(map(_canonical, pipeline.rows()))
+    if loaded != truth:
+        missing, more = (truth - loaded).total(), (loaded - truth).total()
+        raise Failed(f"{pipeline.name}: {missing} rows are missing, {more} are others")
+    pipeline.verdict = "the same"
+
+
+def _tap(config: Json, settings: Json) -> list[str]:
+    path = OUT / "config.json"
+    path.write_text(json.dumps({**config, **settings}))
+    return [str(ENVS / "tap/bin/tap-fullstory"), "--config", str(path)]
+
+
+def _truth(config: Json) -> Counter[str]:
+    """The tap's records, in the form in which rows are compared."""
+    with subprocess.Popen(
+        _tap(config, {}), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+    ) as tap:
+        lines = map(json.loads, tap.stdout or ())
+        records = (line["record"] for line in lines if line["type"] == "RECORD")
+        return Counter(_canonical(_lower(record)) for record in records)
+
+
+def _canonical(row: Json) -> str:
+    """Return what every target keeps: ids and numbers, texts without telling "" from null, times
+    without zone, and CustomVars.
+    """
+    numbers = [None if (value := row.get(name)) in (None, "") else int(value) for name in NUMBERS]
+    texts = [row.get(name) or None for name in TEXTS]
+    time = datetime.fromisoformat(str(row[TIME]).replace("Z", "")).replace(tzinfo=None)
+    custom = row.get("customvars") or None
+    custom = json.loads(custom) if isinstance(custom, str) else custom
+    return json.dumps([numbers, texts, time.isoformat(), custom], sort_keys=True)
+
+
+def _lower(row: Json) -> Json:
+    return {name.lower(): value for name, value in row.items()}
+
+
+def _jsonl_rows() -> Iterator[Json]:
+    with (OUT / "events.jsonl").open(encoding="utf-8") as lines:
+        yield from (_lower(json.loads(line)) for line in lines)
+
+
+def _csv_rows() -> Iterator[Json]:
+    with (OUT / "events.csv").open(encoding="utf-8", newline="") as file:
+        yield from map(_lower, DictReader(file))
+
+
+def _duckdb_rows(environment: str, database: str) -> Iterator[Json]:
+    program = (
+        "import duckdb, json, sys\n"
+        "found = duckdb.connect(sys.argv[1], read_only=True).execute('select * from events')\n"
+        "names = [column[0].lower() for column in found.description]\n"
+        "while rows := found.fetchmany(1000):\n"
+        "    for row in rows:\n"
+        "        print(json.dumps(dict(zip(names, row)), default=str))\n"
+    )
+    python = str(ENVS / environment / "bin/python")
+    with subprocess.Popen(
+        [python, "-c", program, str(OUT / database)], stdout=subprocess.PIPE
+    ) as reader:
+        yield from map(json.loads, reader.stdout or ())
+
+
+def _table(pipelines: list[Pipeline], events: int) -> str:
+    columns = ["rows/s", "wall, s", "tap's CPU, s", "target's CPU, s", "tap, MB", "target, MB"]
+    lines = [f"| pipeline | {' | '.join(columns)} | rows |", f"|---|{'---:|' * len(columns)}---|"]
+    for one in pipelines:
+        wall = median(cost.wall for cost in one.costs)
+        peaks = [max(cost.peak[side] for cost in one.costs) / 1e6 for side in (0, 1)]
+        numbers = [f"{_cpu(one, 0):.1f}", f"{_cpu(one, 1):.1f}", *(f"{peak:.0f}" for peak in peaks)]
+        if one.target is None:
+            numbers[1] = numbers[3] = ""
+        cells = [one.name, f"{events / wall:,.0f}", f"{wall:.1f}", *numbers, one.verdict]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _goals(pipelines: list[Pipeline]) -> str:
+    """Say how the pipelines compare to each other, where both were run."""
+    walls = {one.name: median(cost.wall for cost in one.costs) for one in pipelines}
+    postgres = [one.name for one in pipelines if one.name.startswith(POSTGRES)]
+    ratios = [
+        (
+            "load.py beside target-duckdb",
+            "target-duckdb 0.8.0",
+            "DuckDB by examples/duckdb/load.py",
+        ),
+        *(("target-postgres, set beside as it comes", postgres[0], name) for name in postgres[1:2]),
+    ]
+    said = [f"{what}: {walls[slow] / walls[fast]:.1f} times as fast" for what, slow, fast in ratios]
+    cpu = _cpu(pipelines[1], 0) / _cpu(pipelines[0], 0)
+    return "; ".join([*said, f"the tap's CPU with BATCH beside RECORD: {cpu:.2f}"]) + "."
+
+
+def _cpu(pipeline: Pipeline, side: int) -> float:
+    return median(cost.cpu[side] for cost in pipeline.costs)
+
+
+@contextmanager
+def _served(events: int) -> Iterator[Json]:
+    """What bundles.py tells of one bundle, which it serves meanwhile."""
+    program = str(Path(__file__).with_name("bundles.py"))
+    with subprocess.Popen(
+        [sys.executable, program, f"{events}:lines:0"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=ENVIRONMENT,
+    ) as sandbox:
+        printed = sandbox.stdout.readline() if sandbox.stdout else b""
+        if not printed:
+            raise Failed("the sandbox did not start")
+        yield json.loads(printed)[0]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="load.py", description=__doc__)
+    parser.add_argument(
+        "--events", type=int, default=50_000, help="in the bundle; default: %(default)s"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="how often each is timed; default: %(default)s"
+    )
+    return parser
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except Failed as failure:
+        sys.exit(f"The bench failed: {failure}")
