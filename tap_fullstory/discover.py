@@ -28,6 +28,7 @@ from tap_fullstory.config import Config
 from tap_fullstory.custom_variables import is_custom, kind_of, property_schema
 from tap_fullstory.http.download import SinkError
 from tap_fullstory.json_text import DECODE_ERRORS, check_depth
+from tap_fullstory.personal import PERSONAL_DATA
 from tap_fullstory.privacy import NO_RULES, Fate, FieldRules
 from tap_fullstory.records.reader import EventReader, Malformed
 from tap_fullstory.state import with_bundle_end
@@ -113,6 +114,7 @@ def extend(entry: dict[str, Any], sample: Sample, rules: FieldRules = NO_RULES) 
             properties.update(rules.schema({name: schema}))
             metadata.write(choices, ("properties", name), "inclusion", "available")
             metadata.write(choices, ("properties", name), "selected-by-default", False)
+            metadata.write(choices, ("properties", name), PERSONAL_DATA, "can")
     properties.update(custom_vars)
     entry["metadata"] = metadata.to_list(choices)
     if untyped:
