@@ -48,9 +48,10 @@ bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS
 bench-load: $(TEST_ENVS) ## Measure how fast events become rows, through each tested target; ARGS="--events 200000"
 	@$(BIN)/python bench/load.py $(ARGS)
 
-fuzz: $(ENVS)/dev/.stamp ## Read damaged bundles, then chunks that libFuzzer makes, each for SECONDS=60 seconds
-	@$(BIN)/python tests/fuzz_bundles.py $(SECONDS)
-	@$(BIN)/python tests/fuzz_native.py $(SECONDS)
+fuzz: $(ENVS)/dev/.stamp ## Damaged configs, states, catalogs, answers and bundles, then what libFuzzer makes, SECONDS=60 seconds in all
+	@$(BIN)/python tests/fuzz_inputs.py $$(($(SECONDS) / 2))
+	@$(BIN)/python tests/fuzz_bundles.py $$(($(SECONDS) / 4))
+	@$(BIN)/python tests/fuzz_native.py $$(($(SECONDS) / 4))
 
 test-meltano: $(ENVS)/dev/.stamp $(ENVS)/meltano/.stamp ## Run the tests with a real Meltano, a minute or two
 	@TEST_MELTANO=1 $(BIN)/python -m pytest tests/test_meltano.py $(ARGS)
@@ -160,5 +161,5 @@ native-warnings: $(ENVS)/dev/.stamp ## Compile the compiled part with gcc and cl
 test-sanitized: $(ENVS)/dev/.stamp ## Run the compiled part's tests with sanitizers and assertions
 	@$(BIN)/python tests/native_builds.py sanitized $(ARGS)
 
-fuzz-native: $(ENVS)/dev/.stamp ## Only the second half of fuzz, for SECONDS=60 seconds
+fuzz-native: $(ENVS)/dev/.stamp ## Only the last part of fuzz, for SECONDS=60 seconds
 	@$(BIN)/python tests/fuzz_native.py $(SECONDS)
