@@ -6,6 +6,7 @@ TAP_FULLSTORY_REQUIRE_NATIVE set, a build without the compiled part fails instea
 """
 
 import os
+import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -38,6 +39,10 @@ class BuildExtension(build_ext):
             for extension in self.extensions:  # one of an earlier build would go into the wheel
                 Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
             self.extensions = self.distribution.ext_modules = []
+
+    def get_ext_filename(self, ext_name):
+        """From Python 3.15 on, the name holds the platform, and no older Python finds it."""
+        return re.sub(r"\.abi3-.*\.so$", ".abi3.so", super().get_ext_filename(ext_name))
 
 
 class BuildWheel(bdist_wheel):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from tap_fullstory.json_file import MAX_LEVELS
+from tap_fullstory.json_text import nesting_depth_exceeds
 from tap_fullstory.setting_types import NotAllowed, SettingType, choice, int_range
 
 DEFAULT_BATCH_SIZE = 10_000  # the SDK's, in singer_sdk/helpers/_batch.py
@@ -43,9 +45,11 @@ class BatchConfig:
 
 def _parse(value: Any) -> BatchConfig:
     if isinstance(value, str):
+        if nesting_depth_exceeds(value.encode(errors="replace"), MAX_LEVELS):
+            raise NotAllowed(f"is nested deeper than {MAX_LEVELS} levels")
         try:
             value = json.loads(value)
-        except (ValueError, RecursionError):
+        except ValueError:
             raise NotAllowed("is text that is not valid JSON") from None
     given = _members(value, "", ("encoding", "storage", "batch_size"))
     encoding = _members(given.get("encoding"), "encoding", ("format", "compression"))

@@ -43,6 +43,8 @@ from strategies import damaged
 
 import tap_fullstory
 from tap_fullstory.catalog import discover
+from tap_fullstory.json_file import MAX_LEVELS
+from tap_fullstory.json_text import nesting_depth_exceeds
 from tap_fullstory.sandbox import Fault, Sandbox
 from tap_fullstory.streams import STREAMS, RestStream
 from tap_fullstory.times import parse_rfc3339
@@ -154,8 +156,8 @@ def config_of(sandbox: Sandbox, **more: Any) -> bytes:
 def try_config(sandbox: Sandbox, data: bytes) -> Run:
     """What says where the tap connects to, and how long it waits, is not the input's to choose."""
     try:
-        raw = json.loads(data)
-    except (ValueError, RecursionError):
+        raw = None if nesting_depth_exceeds(data, MAX_LEVELS) else json.loads(data)
+    except ValueError:
         raw = None
     if not isinstance(raw, dict):
         return run_here(data)

@@ -22,8 +22,10 @@ from tap_fullstory.columns import ValueType
 from tap_fullstory.privacy import Fate, Pattern
 
 HASH_KEY = "0123456789abcdef"
+MAX_DEPTH = 500  # levels of objects and arrays in an event, itself included
 MOST_DIGITS = 4300  # of an integer that was written as a decimal, as `1e400` is
 _BLANKS = re.compile(r"[ \t\n\r]*")
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{\]}]', re.DOTALL)
 _HALF = re.compile("[\ud800-\udfff]")
 _DATE_TIME = re.compile(
     r"(\d{4})(-\d\d-\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:[Zz]|[+-](\d\d):(\d\d))", re.ASCII
@@ -69,6 +71,21 @@ class Truth:
         return [event.value for event in self.events]
 
 
+def is_nested_deeper(text: str, at: int, limit: int) -> bool:
+    """Whether what begins at `at` opens more than `limit` brackets within each other."""
+    depth = 0
+    for found in _BRACKETS.finditer(text, at):
+        if found[0] in "[{":
+            depth += 1
+        elif found[0] in "]}":
+            depth -= 1
+        if depth > limit:
+            return True
+        if depth == 0:
+            break
+    return False
+
+
 def truth(bundle: bytes) -> Truth:
     """What json.loads makes of a bundle, event by event."""
     text = bundle.decode("utf-8", "surrogateescape")
@@ -88,9 +105,11 @@ def truth(bundle: bytes) -> Truth:
         return Truth([], whole=ink(at + 1) == len(text))
     offset, counted = 0, 0
     while is_at(at, "{"):
+        if is_nested_deeper(text, at, MAX_DEPTH):
+            break
         try:
             value, end = _DECODER.raw_decode(text, at)
-        except (ValueError, RecursionError):
+        except ValueError:
             break
         spelt = text[at:end]
         if _HALF.search(spelt):  # bytes that are no UTF-8; escapes are not decoded here

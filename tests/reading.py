@@ -34,9 +34,11 @@ class Values:
 
 def parse_with_json(chunk: bytes, max_events: int) -> Iterator[Values]:
     """A parser for EventReader that shares nothing with the tap's: Python's own."""
+    if oracle.is_nested_deeper(f"[{chunk.decode(errors='replace')}]", 0, oracle.MAX_DEPTH + 1):
+        return
     try:
         elements = oracle.load(b"[" + chunk + b"]")
-    except (ValueError, RecursionError):
+    except ValueError:
         return
     events = oracle.truth(b"[" + chunk + b"]").events
     ends = [event.offset - 1 + len(event.text) for event in events]

@@ -203,6 +203,7 @@ CONTRACT: dict[str, Expected] = {
     ),
     "event_digest": BOOL,
     "replay_url": BOOL,
+    "replace_nul": BOOL,
     "exclude_fields": FIELDS,
     "hash_fields": FIELDS,
     "hash_key": Expected(
@@ -347,7 +348,7 @@ def test_what_batch_config_means(value, meaning):
     [
         (1, "is not an object"),
         ("{", "is text that is not valid JSON"),
-        ("[" * 100_000, "is text that is not valid JSON"),
+        ("[" * 100_000, "is nested deeper than 100 levels"),
         ("[]", "is not an object"),
         (batches(size=1), "size is an unknown key; known: encoding, storage, batch_size"),
         (batches(encoding={"format": "jsonl", "level": 1}), "encoding.level is an unknown key"),
@@ -580,6 +581,7 @@ def test_every_value_as_a_string(sandbox):
         "workers": "1",
         "event_digest": "true",
         "replay_url": "true",
+        "replace_nul": "true",
         "exclude_fields": "PageIp, user_*",
         "hash_fields": '["UserEmail"]',
         "hash_key": "0123456789abcdef",
