@@ -26,12 +26,20 @@ NOTHING_COMPILED = "tap, nothing compiled"
 SIX_ALONE = "tap, 6 columns"
 SIX_WITH_CUSTOM = "tap, 6 columns and CustomVars"
 THREE_PROMOTED = "tap, 3 custom variables as columns"
+HASHED = "tap, 3 columns hashed and 2 patterns excluded"
+FILTERED = "tap, without events of one type"
 JQ = "gzip -dc, jq -c '.[]'"
 TAP_1 = "tap-fullstory 1.0.4"
 
 PURE_PYTHON = "TAP_FULLSTORY_PURE_PYTHON=1"
 SIX = {"IndvId", "SessionId", "EventStart", "EventType", "EventTargetText", "PageUrl"}
 PROMOTED = ("evt_product_id_str", "page_category_str", "user_plan_str")
+
+PRIVATE = {
+    "exclude_fields": ["PageIp", "user_phone_*"],
+    "hash_fields": ["IndvId", "UserEmail", "UserDisplayName"],
+    "hash_key": "0123456789abcdef",
+}
 
 Bundle = dict[str, Any]  # what bundles.py tells of it
 _numbers = count()
@@ -119,6 +127,8 @@ def of_the_tap(tap: str, lines: Bundle, oneline: Bundle, indented: Bundle) -> li
         Case(SIX_ALONE, lines, (tap_command(tap, lines, catalog=six),)),
         Case(SIX_WITH_CUSTOM, lines, (tap_command(tap, lines, catalog=six_with_custom),)),
         Case(THREE_PROMOTED, lines, (tap_command(tap, lines, catalog=promoted),)),
+        Case(HASHED, lines, (tap_command(tap, lines, **PRIVATE),)),
+        Case(FILTERED, lines, (tap_command(tap, lines, event_types=["!navigate"]),)),
         yardstick(oneline),
         Case(TAP, oneline, (tap_command(tap, oneline),)),
         yardstick(indented),
@@ -161,8 +171,9 @@ def tap_command(tap: str, bundle: Bundle, catalog: Any = None, **settings: Any) 
 def check(case: Case) -> None:
     """Run a tap once, look at its memory, and see that it loses no event. Raises Failed."""
     case.watched = watch(*case.commands)
-    if case.watched.records != case.events:
-        raise Failed(f"{case.name}: {case.watched.records} records of {case.events} events")
+    records = case.watched.records
+    if records != case.events if case.name != FILTERED else not 0 < records < case.events:
+        raise Failed(f"{case.name}: {records} records of {case.events} events")
 
 
 def _catalogs(tap: str) -> tuple[Any, Any, Any]:

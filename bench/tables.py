@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from cases import (
+    FILTERED,
+    HASHED,
     SIX_ALONE,
     TAP,
     TAP_1,
@@ -53,6 +55,18 @@ def _ratio(name: str, what: str, *layouts: str) -> Callable[[Results], float | N
     return measured
 
 
+def _beside_none(name: str) -> Callable[[Results], float | None]:
+    """The CPU time of a case as a multiple of that of the tap without such settings."""
+
+    def measured(results: Results) -> float | None:
+        case, none = results.case(name), results.case(TAP)
+        if case is None or none is None:
+            return None
+        return median(a / b for a, b in zip(case.cpus, none.cpus, strict=True))
+
+    return measured
+
+
 def _memory(results: Results) -> float | None:
     case = results.case(TAP)
     return _held(case) / MEGABYTE if case else None
@@ -73,6 +87,8 @@ GOALS = (
     Goal("CPU time, one process", 1.4, 1.1, _ratio(TAP, "cpus")),
     Goal("wall time, any layout", 1.8, 1.4, _ratio(TAP, "walls", "lines", "oneline", "indented")),
     Goal("wall time, 6 columns", 1.0, 0.5, _ratio(SIX_ALONE, "walls")),
+    Goal("CPU time, 3 hashed and 2 excluded, beside none", 2, 1.5, _beside_none(HASHED)),
+    Goal("CPU time, an event filter, beside none", 1, 0.9, _beside_none(FILTERED)),
     Goal("peak memory, all processes", 60, 45, _memory, "{:.0f} MB"),
     Goal("its growth over the sizes", 5, 2, _memory_growth, "{:.1f} MB"),
     Goal("events a second, beside 1.0.4", 40, 60, _beside_published, "{:.0f} times", more=True),

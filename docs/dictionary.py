@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from tap_fullstory.catalog import discover
+from tap_fullstory.personal import personal_data
 from tap_fullstory.sandbox import EXAMPLE_USER_ID, generate_events
+from tap_fullstory.streams import EVENTS
 
 UNTIL = 1_780_790_400  # 2026-06-07T00:00:00Z
 DAY = 24 * 60 * 60
@@ -61,14 +63,6 @@ SEEN_IN_BUNDLES = set(
     """.split()
 )
 
-PERSONAL = {
-    "yes": "UserAppKey UserDisplayName UserEmail PageIp PageLatLong",
-    "an id": "IndvId UserId SessionId PageId",
-    "can": """
-        EventTargetText EventTargetSelector EventTargetSelectorTok EventVarFields PageUrl PageName
-        PageRefererUrl PageUserAgent PageAgent ReqUrl AppViewName EventCustomName CustomVars""",
-}
-
 
 def sections() -> Iterator[tuple[str, list[list[str]]]]:
     """Yield each subject with the rows of its table: column, type, example, API, personal, meaning.
@@ -92,7 +86,7 @@ def _row(name: str, column: dict[str, Any], example: str) -> list[str]:
         column.get("format", ", ".join(types)),
         f"`{example}`",
         _apis(name),
-        next((answer for answer, names in PERSONAL.items() if name in names.split()), "no"),
+        personal_data(EVENTS, name) or "no",
         column["description"],
     ]
 

@@ -21,8 +21,10 @@ from tap_fullstory import columns as columns_module
 from tap_fullstory import counts, errors, json_text
 from tap_fullstory.about import about
 from tap_fullstory.bundles import data_export, unpack
+from tap_fullstory.catalog import discover
 from tap_fullstory.errors import Interrupted, TapError
 from tap_fullstory.http import body, retry, session
+from tap_fullstory.personal import personal_data
 from tap_fullstory.sandbox.__main__ import _parser as sandbox_parser
 from tap_fullstory.streams import STREAMS, Stream
 
@@ -124,6 +126,19 @@ def columns() -> str:
     )
 
 
+def personal() -> str:
+    """Return the table of what can hold personal data, stream by stream."""
+    rows = []
+    for stream, entry in zip(STREAMS, discover()["streams"], strict=True):
+        found: dict[str | None, list[str]] = {}
+        for name in entry["schema"]["properties"]:
+            found.setdefault(personal_data(stream, name), []).append(f"`{name}`")
+        cells = [", ".join(found.get(answer, [])) for answer in ("yes", "an id", "can")]
+        if any(cells):
+            rows.append([f"`{stream.name}`", *cells])
+    return _table(["stream", "yes", "an id", "can"], rows)
+
+
 def sync_script() -> str:
     """Return examples/sync.sh as a block."""
     return f"```sh\n{(ROOT / 'examples/sync.sh').read_text('utf-8')}```\n"
@@ -168,6 +183,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "flags": flags,
     "limits": limits,
+    "personal": personal,
     "sandbox-flags": sandbox_flags,
     "settings": settings,
     "streams": streams,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
+from glob import escape
 from importlib.resources import files
 from typing import Any
 
@@ -29,7 +30,8 @@ from tap_fullstory.custom_variables import kind_of
 from tap_fullstory.errors import UsageError
 from tap_fullstory.json_columns import formatted
 from tap_fullstory.meltano import NO_MELTANO, MeltanoRules
-from tap_fullstory.privacy import NO_RULES, EventFilter, Fate, FieldRules, field_patterns
+from tap_fullstory.personal import PERSONAL_DATA, personal_data
+from tap_fullstory.privacy import NO_RULES, EventFilter, Fate, FieldRules, Pattern, field_patterns
 from tap_fullstory.streams import CUSTOM_VARS as CUSTOM_VARS
 from tap_fullstory.streams import EVENTS, STREAMS, Stream, stream_named
 
@@ -97,6 +99,8 @@ def catalog_warnings(catalog: Any, config: Config) -> list[str]:
         for breadcrumb, choices in entry.choices.items():
             if breadcrumb == () or "selected" not in choices:
                 continue
+            if len(breadcrumb) > 2 and _may_have_members(entry, breadcrumb[1]):
+                continue
             name = breadcrumb[-1] if len(breadcrumb) == 2 and breadcrumb[0] == "properties" else ""
             deselected = entry.choice(name) is False and stream.overflow == CUSTOM_VARS
             if name not in known and not (is_custom(name) and deselected):
@@ -106,16 +110,22 @@ def catalog_warnings(catalog: Any, config: Config) -> list[str]:
         warnings.append(
             "The catalog selects or deselects what is not a property of its stream: "
             f"{', '.join(nothing[:MAX_NAMED])}{more}. Names must be spelled as --discover prints "
-            "them, and a property is selected as a whole."
+            "them, and members only be named of an object."
         )
     return warnings
+
+
+def _may_have_members(entry: Entry, name: str) -> bool:
+    schema = (entry.properties or {}).get(name, {})
+    names = value_type(schema).names
+    return not names or not names.isdisjoint(("object", "array"))
 
 
 def _entry(stream: Stream, config: Config | None, meltano: MeltanoRules) -> dict[str, Any]:
     schema = _schema(stream, config, meltano)
     keys = _keys(stream, config)
     if config is not None:
-        rules = _rules(stream, stream.name, config, NO_MELTANO, check=stream.selected_by_default)
+        rules = _rules(stream, stream.name, config, check=stream.selected_by_default)
         schema["properties"] = rules.schema(schema["properties"])
     entries = metadata.to_map(
         metadata.get_standard_metadata(
@@ -128,6 +138,8 @@ def _entry(stream: Stream, config: Config | None, meltano: MeltanoRules) -> dict
     for breadcrumb in entries:
         by_default = stream.selected_by_default or breadcrumb != ()
         metadata.write(entries, breadcrumb, "selected-by-default", by_default)
+        if (personal := personal_data(stream, breadcrumb[-1] if breadcrumb else "")) is not None:
+            metadata.write(entries, breadcrumb, PERSONAL_DATA, personal)
     return {
         "tap_stream_id": stream.name,
         "stream": stream.name,
@@ -138,19 +150,24 @@ def _entry(stream: Stream, config: Config | None, meltano: MeltanoRules) -> dict
 
 
 def _rules(
-    stream: Stream, renamed: str, config: Config, meltano: MeltanoRules, *, check: bool = True
+    stream: Stream,
+    renamed: str,
+    config: Config,
+    deselected: tuple[Pattern, ...] = (),
+    *,
+    check: bool = True,
 ) -> FieldRules:
-    """Return what the config makes of a stream's fields. With `check`, raises UsageError if that
-    cannot be.
+    """Return what the config makes of a stream's fields, and what is `deselected` beside it. With
+    `check`, raises UsageError if the config cannot be followed.
     """
     keys = _keys(stream, config)
-    patterns = field_patterns(config.exclude_fields, config.hash_fields) + meltano.excluded
+    patterns = field_patterns(config.exclude_fields, config.hash_fields) + deselected
     rules = FieldRules((stream.name, renamed), patterns, config.hash_key or "", keys)
     needed = dict.fromkeys(keys, "part of the stream's key")
     needed |= {stream.replication_key: "its replication key"} if stream.replication_key else {}
     for name, why in needed.items() if check else ():
         for pattern in rules.matching(name):
-            if pattern in meltano.excluded:
+            if pattern in deselected:
                 continue
             # A hash identifies a row as well as the value does; it is no date, nor a digest.
             if pattern.fate is Fate.EXCLUDED or name in (stream.replication_key, EVENT_DIGEST):
@@ -275,11 +292,23 @@ def _column(declared: ValueType, own: dict[str, Any] | None) -> ValueType:
     return replace(declared, as_text=as_text)
 
 
+def _deselected(entry: Entry, meltano: MeltanoRules) -> tuple[Pattern, ...]:
+    """Return patterns of what is deselected that no schema needs to list.
+
+    Meltano deselects all members that it is not told to select: only those count that it is told
+    to deselect.
+    """
+    if meltano.in_use:
+        return meltano.excluded
+    paths = [".".join(names) for names in entry.deselected_members]
+    return tuple(Pattern(escape(path), "the catalog", Fate.EXCLUDED) for path in paths)
+
+
 def _selection(stream: Stream, entry: Entry, config: Config, meltano: MeltanoRules) -> Selection:
     own = _schema(stream, config, meltano)["properties"]
     keys = _keys(stream, config)
     added = added_columns(stream, config)
-    rules = _rules(stream, entry.name, config, meltano)
+    rules = _rules(stream, entry.name, config, _deselected(entry, meltano))
     custom_columns = [name for name in own if is_custom(name)]
     listed = {name: own[name] for name in custom_columns} | (entry.properties or {})
     # These are what they are, whatever an edited catalog says of them or leaves out.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -41,6 +41,16 @@ class Entry:
         if "selected" in self.own:
             schema["selected"] = self.own["selected"]
         return bool(_choice(self.choices.get((), {}), schema, f"stream {self.id}"))
+
+    @property
+    def deselected_members(self) -> Iterator[tuple[str, ...]]:
+        """The names from the property down to a member within it, of each that is deselected."""
+        for breadcrumb, choices in self.choices.items():
+            steps = iter(breadcrumb)
+            names = tuple(next(steps, "") for step in steps if step == "properties")
+            where = f"stream {self.id}, property {'.'.join(names)[:MAX_SHOWN]}"
+            if len(names) > 1 and _choice(choices, {}, where) is False:
+                yield names
 
     def is_automatic(self, name: str) -> bool:
         """Return whether the catalog says that a property cannot be deselected."""

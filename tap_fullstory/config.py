@@ -54,6 +54,7 @@ class Config:
     skip_bundles: frozenset[str]
     max_event_mb: int
     custom_vars_format: str
+    replace_nul: bool
     discover_custom_vars: bool
     discover_sample_events: int
     event_digest: bool

@@ -28,6 +28,7 @@ from tap_fullstory.config import Config
 from tap_fullstory.custom_variables import is_custom, kind_of, property_schema
 from tap_fullstory.http.download import SinkError
 from tap_fullstory.json_text import DECODE_ERRORS, check_depth
+from tap_fullstory.personal import PERSONAL_DATA
 from tap_fullstory.privacy import NO_RULES, Fate, FieldRules
 from tap_fullstory.records.reader import EventReader, Malformed
 from tap_fullstory.state import with_bundle_end
@@ -49,6 +50,13 @@ class Sample:
     events: int
     variables: Counter[str]
 
+    def without_nul(self) -> Sample:
+        """Return the same with U+0000 in names turned into U+FFFD, as replace_nul has it."""
+        variables: Counter[str] = Counter()
+        for name, count in self.variables.items():
+            variables[name.replace("\0", "\ufffd")] += count
+        return Sample(self.events, variables)
+
 
 def add_custom_variables(
     catalog: dict[str, Any], config: Config, client: Client, now: datetime
@@ -63,6 +71,8 @@ def add_custom_variables(
         sample = _sample(source, config, now)
     finally:
         source.close()
+    if config.replace_nul:  # by the names that a sync will give them
+        sample = sample.without_nul()
     (entry,) = (entry for entry in catalog["streams"] if entry["tap_stream_id"] == EVENTS.name)
     extend(entry, sample, selection.rules)
 
@@ -104,6 +114,7 @@ def extend(entry: dict[str, Any], sample: Sample, rules: FieldRules = NO_RULES) 
             properties.update(rules.schema({name: schema}))
             metadata.write(choices, ("properties", name), "inclusion", "available")
             metadata.write(choices, ("properties", name), "selected-by-default", False)
+            metadata.write(choices, ("properties", name), PERSONAL_DATA, "can")
     properties.update(custom_vars)
     entry["metadata"] = metadata.to_list(choices)
     if untyped:

@@ -19,7 +19,7 @@ import msgspec
 
 from tap_fullstory.custom_variables import is_custom, property_schema
 from tap_fullstory.errors import UsageError
-from tap_fullstory.privacy import Fate, Pattern
+from tap_fullstory.privacy import MELTANO_SELECT, Fate, Pattern
 
 SELECT = "MELTANO_EXTRACT__SELECT"
 METADATA, SCHEMA = "MELTANO_EXTRACT__METADATA", "MELTANO_EXTRACT__SCHEMA"
@@ -75,7 +75,7 @@ def meltano_rules(environment: Mapping[str, str] = os.environ) -> MeltanoRules:
         if selected:
             chosen.append((stream, name))
         else:
-            excluded.append(Pattern(f"{stream}.{name}", "select", Fate.EXCLUDED))
+            excluded.append(Pattern(f"{stream}.{name}", MELTANO_SELECT, Fate.EXCLUDED))
     return MeltanoRules(tuple(excluded), tuple(chosen), in_use=True)
 
 

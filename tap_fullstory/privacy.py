@@ -25,6 +25,7 @@ MAX_REMEMBERED_HASHES, MAX_REMEMBERED_VALUE_BYTES = 10_000, 128
 MAX_REMEMBERED_NAMES, MAX_REMEMBERED_NAME = 10_000, 200  # characters
 MAX_PATH = 4096  # characters: of the names around a member, the last ones
 
+MELTANO_SELECT = "select"  # where patterns come from that Meltano has
 _NULL = b"null"
 _NUMBER = tuple(b"%c" % byte for byte in b"-0123456789")
 _HASHED = "The value's hash (HMAC-SHA256 under hash_key, 32 hexadecimal digits)."
@@ -261,9 +262,9 @@ def field_patterns(exclude: Iterable[str], hashed: Iterable[str]) -> tuple[Patte
 
 
 def unused_patterns(rules: Iterable[FieldRules], streams: Iterable[str]) -> list[Pattern]:
-    """Return the patterns of the config that matched nothing in any of the streams that were read,
-    by their `rules`. One that names a stream which was not, of all `streams`, is not to be expected
-    to.
+    """Return the patterns that matched nothing in any of the streams that were read, by their
+    `rules`; without Meltano's, of which it warns itself. One that names a stream which was not, of
+    all `streams`, is not to be expected to.
     """
     of_run = list(rules)
     used = set().union(*(one.used for one in of_run))
@@ -272,7 +273,9 @@ def unused_patterns(rules: Iterable[FieldRules], streams: Iterable[str]) -> list
     return [
         pattern
         for pattern in patterns
-        if pattern not in used and not fnmatch.filter(others, pattern.text.partition(".")[0])
+        if pattern not in used
+        and pattern.setting != MELTANO_SELECT
+        and not fnmatch.filter(others, pattern.text.partition(".")[0])
     ]
 
 

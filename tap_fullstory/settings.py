@@ -200,6 +200,13 @@ SETTINGS: tuple[Setting, ...] = (
         default="object",
     ),
     Setting(
+        "replace_nul",
+        BOOL,
+        "The character U+0000 becomes U+FFFD in texts and in the names of custom variables, in "
+        "every stream: PostgreSQL stores no U+0000, and refuses the row.",
+        default=False,
+    ),
+    Setting(
         "discover_custom_vars",
         BOOL,
         "Discovery also samples the newest bundle for custom variables, and lists each as a "

@@ -30,9 +30,10 @@ from tap_fullstory.logs import log_members
 from tap_fullstory.messages import record_envelope
 from tap_fullstory.progress import Progress
 from tap_fullstory.records.added import AddingEncoder, Encoder, MakeMember
-from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
+from tap_fullstory.records.encoder import Batch, RecordEncoder
 from tap_fullstory.records.native import is_available
 from tap_fullstory.records.reader import ChecksumMismatch, EventReader, Malformed, Position
+from tap_fullstory.records.stats import EncodingStats
 from tap_fullstory.report import report_bundle, report_undeclared
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import Partial, State
@@ -73,6 +74,7 @@ class ExportSync:
             selection,
             text_custom_vars=config.custom_vars_format == "string",
             digest=EVENT_DIGEST in selection.schema["properties"],
+            replaces_nul=config.replace_nul,
             check=signals.check,
         )
         if makers:

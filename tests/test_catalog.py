@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 from running import columns
 
-from tap_fullstory import catalog
+from tap_fullstory import catalog, personal
 from tap_fullstory.config import parse_config
 from tap_fullstory.errors import UsageError
+from tap_fullstory.personal import personal_data
+from tap_fullstory.streams import STREAMS, stream_named
 
 NOW = datetime(2026, 6, 2, tzinfo=timezone.utc)
 # FullStory's dictionary of export fields, by type:
@@ -104,8 +106,29 @@ def test_the_stream_and_its_metadata(discovered):
         "selected-by-default": True,
     }
     assert set(metadata) == {("properties", name) for name in properties(discovered)}
+    marks = {breadcrumb[1]: values.pop(PERSONAL, "no") for breadcrumb, values in metadata.items()}
     for breadcrumb, values in metadata.items():
         assert values == {"inclusion": "available", "selected-by-default": True}, breadcrumb
+    expected = {"UserEmail": "yes", "PageIp": "yes", "IndvId": "an id", "EventTargetText": "can",
+                "CustomVars": "can", "EventStart": "no", "PageBrowser": "no"}  # fmt: skip
+    assert marks.items() >= expected.items()
+
+
+def test_every_mark_of_personal_data_is_of_a_property():
+    marked = {}
+    for stream, entry in zip(STREAMS, catalog.discover()["streams"], strict=True):
+        names = entry["schema"]["properties"]
+        marked[stream.name] = {name for name in names if personal_data(stream, name)}
+    listed = {
+        stream: {name for names in answers.values() for name in names.split()}
+        for stream, answers in personal._OF_STREAMS.items()
+    }
+    assert listed.items() <= marked.items()
+    assert all("extra" in names for name, names in marked.items() if name not in EXPORTS)
+
+
+PERSONAL = "tap-fullstory.personal-data"
+EXPORTS = ("events", "individuals")
 
 
 def test_discovery_follows_the_settings():
@@ -267,6 +290,26 @@ def test_choices_that_name_nothing_are_in_one_warning(discovered):
     assert (
         "stream: events.UserMail, events.user_phone_str, events.PageUrl.properties.host." in warning
     )
+
+
+def test_a_member_of_an_object_is_left_out_by_the_catalog_alone(discovered):
+    one = discovered["streams"][STREAMS.index(stream_named("privacy_settings"))]
+    one["metadata"][0]["metadata"]["selected"] = True
+    for breadcrumb in (
+        ["properties", "metadata", "properties", "createdBy"],
+        ["properties", "elementBlocks", "items", "properties", "notes"],
+        ["properties", "extra", "properties", "free[1]"],
+    ):
+        one["metadata"].append({"breadcrumb": breadcrumb, "metadata": {"selected": "false"}})
+    made = {"streams": [one]}
+    chosen = selection(made)
+    assert catalog.catalog_warnings(made, config()) == []
+    listed = chosen.schema["properties"]
+    assert set(listed["metadata"]["properties"]) == {"created", "lastUpdated", "lastUpdatedBy"}
+    assert "notes" not in listed["elementBlocks"]["items"]["properties"]
+    (pattern,) = [one for one in chosen.rules.patterns if "free" in one.text]
+    assert pattern.matches("extra.free[1]")
+    assert not chosen.columns["metadata"].properties.keys() & {"createdBy"}
 
 
 def test_many_choices_that_name_nothing_make_a_short_line(discovered):

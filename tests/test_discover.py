@@ -54,6 +54,7 @@ def test_the_variables_of_the_newest_bundle_are_listed_and_selected_by_nobody(wr
             assert schema == property_schema(name)
             assert choices(entry)[name] == {
                 "inclusion": "available", "selected-by-default": False,
+                "tap-fullstory.personal-data": "can",
             }  # fmt: skip
         # Unedited, it selects what the catalog without them does.
         plain = run_tap(sandbox.config(export_api=api))

@@ -294,6 +294,22 @@ def test_columns_are_added_and_left_out_as_written(shell, sandbox, tmp_path):
 
 
 @needs_jq
+def test_personal_data_stays_in_the_tap_as_written(shell, sandbox, tmp_path):
+    begin(shell, sandbox)
+    exclude, hashes, names, *proof = blocks("bash", "docs/privacy.md")
+    assert shell(exclude, hashes, names, *proof).wait(TIMEOUT) == 0
+    private, hashed = (
+        (tmp_path / name).read_text("utf-8") for name in ("private.jsonl", "hashed.jsonl")
+    )
+    assert private.count('"RECORD"') == hashed.count('"RECORD"') == 144
+    found = (tmp_path / "names.txt").read_text("utf-8").split()
+    assert "events.UserId" in found
+    assert not [name for name in found if re.search("UserEmail|PageIp|user_", name)]
+    assert "jane@example.com" not in private
+    assert re.search('"UserEmail":"[0-9a-f]{32}"', hashed)
+
+
+@needs_jq
 def test_streams_are_selected_as_written(shell, sandbox, tmp_path):
     begin(shell, sandbox)
     assert shell(*blocks("bash", "docs/streams.md")).wait(TIMEOUT) == 0

@@ -201,6 +201,25 @@ def test_files_into_postgresql_while_something_is_killed(postgres, commands, tmp
     assert counted(rows) == counted(as_row(as_record(event)) for event in made)
 
 
+@pytest.mark.parametrize("settings", [{}, SHIPPED], ids=["defaults", "shipped"])
+def test_lists_of_numbers_load_into_target_postgres(postgres, commands, tmp_path, settings):
+    """Its driver takes no list of integers and decimals together, and no list of two types."""
+    values: list[dict[str, Any]] = [
+        {"evt_p_reals": [1, 2.5], "evt_n_ints": [1, 3_000_000_000], "user_plan_str": "gold"},
+        {"evt_p_reals": [3, 4], "evt_n_ints": [2, 3]},
+        {"evt_p_reals": [0.1, None], "evt_n_ints": [], "evt_s_strs": ["a", "b"]},
+        {},
+    ]
+    events = [{"EventStart": f"2026-06-01T00:00:0{n}.000Z", **v} for n, v in enumerate(values)]
+    name = f"lists_{len(settings)}"
+    schema = Schema(postgres, commands, tmp_path, name, **settings)
+    custom = ["evt_p_reals", "evt_n_ints", "evt_s_strs", "user_plan_str"]
+    with Sandbox([Bundle("1", FIRST, FIRST + DAY, events)]) as sandbox:
+        schema.load(sandbox.config(custom_columns=custom))
+    rows = schema.rows()
+    assert [{n: row[n] for n in custom if row[n] is not None} for row in rows] == values
+
+
 def test_target_postgres_with_custom_vars_as_text(postgres, sandbox, commands, tmp_path):
     schema = Schema(postgres, commands, tmp_path, "events_as_texts")
     schema.load(sandbox.config(custom_vars_format="string"), None, choosing("events", "users"))
@@ -213,6 +232,19 @@ def test_target_postgres_with_custom_vars_as_text(postgres, sandbox, commands, t
     for row in rows:
         row["CustomVars"] = row["CustomVars"] and json.loads(row["CustomVars"])
     assert counted(rows) == counted(map(as_row, truth(sandbox, 2)))
+
+
+def test_target_postgres_with_nul_in_texts(postgres, commands, tmp_path):
+    """Without replace_nul, the target fails at this batch for ever."""
+    event = {"EventTargetText": "a\0b", "evt_\0_str": {"\0": "\0"}, "PageId": 1}
+    schema = Schema(postgres, commands, tmp_path, "nul")
+    with Sandbox([Bundle("1", FIRST, FIRST + 24 * 60 * 60, [event])]) as sandbox:
+        schema.load(sandbox.config(replace_nul=True))
+        (row,) = schema.rows()
+        assert row["EventTargetText"] == "a\ufffdb"
+        assert row["CustomVars"] == {"evt_\ufffd_str": {"\ufffd": "\ufffd"}}
+        with pytest.raises(AssertionError, match=r"NUL|0x00|u0000"):
+            schema.load(sandbox.config())
 
 
 def test_target_postgres_gets_a_column_for_a_variable_that_is_promoted(

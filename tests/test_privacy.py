@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hmac
 import json
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 from either_api import DATA_EXPORT, UNTIL, each_api, orders
 from interrupting import interrupted
-from running import Json, Run, discover, run_tap, selecting
+from running import Json, Run, discover, run_command, run_tap, selecting
 
+from tap_fullstory.catalog import discover as offered
 from tap_fullstory.sandbox import Bundle, Fault, Sandbox
 
 STOP = int(UNTIL.timestamp())
@@ -130,6 +132,80 @@ def test_excluded_and_hashed_values_are_nowhere(api, form, tmp_path):
         fields = set(order.get("fields", ()))
         assert fields
         assert {"UserEmail", "Email", "LastIp"} & fields == set()
+
+
+def test_batch_files_hold_no_more_than_records(tmp_path):
+    events = [{**EVENT, "EventType": ("custom", "click")[n % 2]} for n in range(50)]
+    batches = {
+        "encoding": {"format": "jsonl", "compression": "gzip"},
+        "storage": {"root": str(tmp_path)},
+        "batch_size": 20,
+    }
+    with DATA_EXPORT.sandbox([bundle(*events)]) as sandbox:
+        config = DATA_EXPORT.config(
+            sandbox, exclude_fields=EXCLUDED, hash_fields=HASHES, hash_key=KEY,
+            event_types="custom", batch_config=batches,
+        )  # fmt: skip
+        run = run_tap(config)
+    assert run.code == 0, run.log
+    files = sorted(tmp_path.glob("*.json.gz"))
+    assert len(files) == 3
+    text = b"".join(gzip.decompress(path.read_bytes()) for path in files)
+    assert text.count(b"\n") == 25
+    assert text.count(digest(HASHED).encode()) == 25 * 3
+    for mark in (MARK, HASHED, KEY, str(EVENT["UserId"])):
+        assert mark.encode() not in text + run.stdout + run.log.encode()
+
+
+def deselecting(*, schema: str = "", **choices: Any) -> Json:
+    """The catalog of events with choices in its metadata, and one in its schema."""
+    catalog = json.loads(json.dumps(offered()))  # breadcrumbs are lists in a file
+    (entry,) = (one for one in catalog["streams"] if one["stream"] == "events")
+    for name, selected in choices.items():
+        entry["metadata"] = [one for one in entry["metadata"] if one["breadcrumb"][1:] != [name]]
+        choice = {"breadcrumb": ["properties", name], "metadata": {"selected": selected}}
+        entry["metadata"].append(choice)
+    if schema:
+        entry["metadata"] = [one for one in entry["metadata"] if one["breadcrumb"][1:] != [schema]]
+        entry["schema"]["properties"][schema] = {"type": ["null", "string"], "selected": False}
+    return {"streams": [entry]}
+
+
+NO_EMAIL: dict[str, Any] = {"UserEmail": False, "evt_tomorrow": False, "evt_names_strs": "false"}
+WAYS: dict[str, tuple[Json | None, Json, dict[str, str]]] = {
+    "metadata": (deselecting(user_phone_str=False, **NO_EMAIL), {}, {}),
+    "metadata as text": (deselecting(user_phone_str="False", **NO_EMAIL), {}, {}),
+    "schema": (deselecting(schema="user_phone_str", **NO_EMAIL), {}, {}),
+    "a column by config": (
+        deselecting(user_phone_str=False, **NO_EMAIL), {"custom_columns": "user_phone_str"}, {},
+    ),
+    "no CustomVars": (deselecting(CustomVars=False, UserEmail=False), {}, {}),
+    "config alone": (None, {"exclude_fields": "*Email, user_ph*, evt_t*, evt_*s"}, {}),
+    "environment": (None, {}, {"TAP_FULLSTORY_EXCLUDE_FIELDS": '["*Email", "user_ph*", "evt_*"]'}),
+    "Meltano": (
+        deselecting(UserEmail=False), {},
+        {"MELTANO_EXTRACT__SELECT": '["events.*", "!events.user_*", "!events.evt_*s"]',
+         "MELTANO_EXTRACT__METADATA": '{"events.evt_tomorrow.selected": false}'},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_no_way_of_leaving_something_out_lets_it_through(way):
+    catalog, settings, environment = WAYS[way]
+    with DATA_EXPORT.sandbox([bundle(EVENT)]) as sandbox:
+        config = DATA_EXPORT.config(sandbox, **settings)
+        if way == "environment":
+            environment = environment | {
+                f"TAP_FULLSTORY_{name.upper()}": str(value) for name, value in config.items()
+            }
+            run = run_command("--config", "ENV", env=environment)
+        else:
+            run = run_tap(config, catalog=catalog, env=environment)
+    assert run.code == 0, run.log
+    assert MARK not in run.log
+    assert MARK.encode() not in run.stdout
+    assert HASHED.encode() in run.stdout
 
 
 @each_api
