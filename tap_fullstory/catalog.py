@@ -282,14 +282,14 @@ def _unmet_requests(stream: Stream, entry: Entry, keys: list[str]) -> list[str]:
     ]
 
 
-def _column(declared: ValueType, own: dict[str, Any] | None) -> ValueType:
+def _column(declared: ValueType, own: dict[str, Any] | None, takes_numbers: bool) -> ValueType:
     """Return what a column takes: one of our numbers or booleans that a catalog declares as string
     is one, since people do that to ids that are too long for their target.
     """
     if own is None or "string" not in declared.names or declared.date_time:
         return declared
     as_text = not value_type(own).names.isdisjoint(("number", "integer", "boolean"))
-    return replace(declared, as_text=as_text)
+    return replace(declared, as_text=as_text or takes_numbers)
 
 
 def _deselected(entry: Entry, meltano: MeltanoRules) -> tuple[Pattern, ...]:
@@ -338,7 +338,7 @@ def _selection(stream: Stream, entry: Entry, config: Config, meltano: MeltanoRul
         if name in (stream.overflow, *added) or (name == EVENT_DIGEST and stream is EVENTS):
             continue
         if choice or (choice is None and not undecided):
-            columns[name] = _column(value_type(schema), own.get(name))
+            columns[name] = _column(value_type(schema), own.get(name), name in stream.texts)
             properties[name] = {
                 key: value for key, value in schema.items() if key not in ("selected", "inclusion")
             }

@@ -27,7 +27,7 @@ class Stream:
 
     `level` is the lowest level of API key that may read it, `add_on` what the account needs too.
     `cost` says in words what a sync requests of FullStory. `overflow` is the property that holds
-    what fits no other property.
+    what fits no other property. `texts` are properties that take numbers as their text.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Stream:
     add_on: str = ""
     selected_by_default: bool = False
     overflow: str = CUSTOM_VARS
+    texts: frozenset[str] = frozenset()
 
     @property
     def replication_method(self) -> str:
@@ -163,6 +164,8 @@ INDIVIDUALS = Stream(
     # The newer of two records for one person has the later one.
     replication_key="LastEventStart",
     add_on="the Data Export add-on",
+    # Text to one program that reads these exports, a number to another; FullStory does not say.
+    texts=frozenset({"Uid"}),
 )
 
 USERS = RestStream(

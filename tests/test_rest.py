@@ -275,6 +275,33 @@ def test_sessions_of_nobody_are_no_users_who_have_gone(sandbox, offered):
     assert "HTTP 404" in run.critical
 
 
+# --- rules and subcategories ---
+
+
+def test_a_rule_that_two_scopes_list_comes_once_and_an_event_type_may_be_gone(sandbox, offered):
+    """FullStory says of PAGE and USER alike that they list property rules."""
+    of_user, of_page = ({"id": "a", "scope": scope} for scope in ("USER", "PAGE"))
+    strange = {"id": "a", "scope": "UNSPECIFIED"}
+    answers = [{"rules": [of_user, of_page]}, {"rules": [of_user]}, {"rules": [strange]}, {}]
+    for fault in answering("extraction_rules", *answers):
+        sandbox.fault(fault)
+    sandbox.fault("webhook_event_subcategories:404,skip=1")
+    names = ("extraction_rules", "webhook_event_subcategories")
+    run = run_tap(sandbox.config(), catalog=selecting(offered, *names))
+    assert run.code == 0, run.log
+    assert records(run, "extraction_rules") == [
+        of_user,
+        of_page,
+        {"id": "a", "scope": "ELEMENT", "extra": {"scope": "UNSPECIFIED"}},
+    ]
+    assert [call["scope"] for call in asked(sandbox, "/v2beta/extraction/rules")] == [
+        "PAGE", "USER", "ELEMENT", "REQUEST", "EVENT",
+    ]  # fmt: skip
+    assert {row["eventName"] for row in records(run, names[1])} == {"app/crash %2F & more"}
+    warnings = run.logged("WARNING")
+    assert any("1 of 3 webhook_event_types were gone" in line for line in warnings)
+
+
 # --- settings ---
 
 
