@@ -25,8 +25,8 @@ help: ## Print this list
 check: lint $(ENVS)/tap/.stamp ## Lint, and the quick tests: for every change
 	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
-demo: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file, ask two questions, draw a picture; API=segment_export for the newer export
-	@API=$(API) $(BIN)/python demo/demo.py
+demo: $(ENVS)/tap/.stamp $(ENVS)/duckdb/.stamp ## Run the tap against the sandbox into a DuckDB file, ask two questions, draw a picture; API=segment_export for the newer export
+	@API=$(API) $(ENVS)/tap/bin/python demo/demo.py
 
 test: $(TEST_ENVS) ## Run all tests, as many at a time as there are cores; ARGS="-k name" goes to pytest
 	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
@@ -48,9 +48,10 @@ bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS
 bench-load: $(TEST_ENVS) ## Measure how fast events become rows, through each tested target; ARGS="--events 200000"
 	@$(BIN)/python bench/load.py $(ARGS)
 
-fuzz: $(ENVS)/dev/.stamp ## Read damaged bundles, then chunks that libFuzzer makes, each for SECONDS=60 seconds
-	@$(BIN)/python tests/fuzz_bundles.py $(SECONDS)
-	@$(BIN)/python tests/fuzz_native.py $(SECONDS)
+fuzz: $(ENVS)/dev/.stamp ## Damaged configs, states, catalogs, answers and bundles, then what libFuzzer makes, SECONDS=60 seconds in all
+	@$(BIN)/python tests/fuzz_inputs.py $$(($(SECONDS) / 2))
+	@$(BIN)/python tests/fuzz_bundles.py $$(($(SECONDS) / 4))
+	@$(BIN)/python tests/fuzz_native.py $$(($(SECONDS) / 4))
 
 test-meltano: $(ENVS)/dev/.stamp $(ENVS)/meltano/.stamp ## Run the tests with a real Meltano, a minute or two
 	@TEST_MELTANO=1 $(BIN)/python -m pytest tests/test_meltano.py $(ARGS)
@@ -61,13 +62,14 @@ test-backfill: $(TEST_ENVS) $(ENVS)/airflow/.stamp ## Run the backfill example w
 test-dbt: $(TEST_ENVS) $(ENVS)/dbt/.stamp ## Run examples/dbt with a real dbt, on DuckDB and on PostgreSQL, a minute
 	@TEST_DBT=1 $(BIN)/python -m pytest tests/test_dbt.py $(ARGS)
 
-MKDOCS := $(ENVS)/mkdocs/bin/mkdocs build --strict --quiet
+# Without --quiet: with it, --strict sees no warnings.
+MKDOCS := $(ENVS)/mkdocs/bin/mkdocs build --strict
 
 lint: $(ENVS)/dev/.stamp $(ENVS)/mkdocs/.stamp ## Check rules, format, types, and links of the documents
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(MKDOCS) --site-dir $(ENVS)/mkdocs/site
+	@$(MKDOCS) --site-dir $(ENVS)/mkdocs/site 2> $(ENVS)/mkdocs/log || { cat $(ENVS)/mkdocs/log; exit 1; }
 
 site: $(ENVS)/mkdocs/.stamp ## Build the documents as a site into site/
 	@$(MKDOCS)
@@ -126,13 +128,14 @@ $(ENVS)/dev/.stamp: setup.py tap_fullstory/version.py tap_fullstory/records/_nat
 	@touch $@
 
 # What a user gets: the tap alone, installed again when a file of it changes. Order-only on the one
-# above, since both build in this folder. A build/ left over would put deleted modules into the wheel.
+# above, since both build in this folder; the demo alone does without that one, which takes minutes.
+# A build/ left over would put deleted modules into the wheel.
 $(ENVS)/tap/.made: setup.py $(ENVS)/.python
 	@rm -rf $(@D)
 	@$(PYTHON) -m venv $(@D)
 	@touch $@
 
-$(ENVS)/tap/.stamp: $(TAP_FILES) $(ENVS)/.tap-files $(ENVS)/tap/.made | $(ENVS)/dev/.stamp
+$(ENVS)/tap/.stamp: $(TAP_FILES) $(ENVS)/.tap-files $(ENVS)/tap/.made | $(if $(filter-out demo,$(MAKECMDGOALS)),$(ENVS)/dev/.stamp)
 	@echo "$(@D): the tap as users install it"
 	@rm -rf build
 	@$(@D)/bin/python $(PIP_INSTALL) .
@@ -158,5 +161,5 @@ native-warnings: $(ENVS)/dev/.stamp ## Compile the compiled part with gcc and cl
 test-sanitized: $(ENVS)/dev/.stamp ## Run the compiled part's tests with sanitizers and assertions
 	@$(BIN)/python tests/native_builds.py sanitized $(ARGS)
 
-fuzz-native: $(ENVS)/dev/.stamp ## Only the second half of fuzz, for SECONDS=60 seconds
+fuzz-native: $(ENVS)/dev/.stamp ## Only the last part of fuzz, for SECONDS=60 seconds
 	@$(BIN)/python tests/fuzz_native.py $(SECONDS)

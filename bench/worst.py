@@ -71,6 +71,14 @@ def cases(size: int) -> Iterator[tuple[str, bytes, dict[str, int]]]:
     yield "events 400 levels deep", _array([deep] * (size // len(deep))), {}
     one = b'{"evt_a":[%b]}' % b",".join([b"[]"] * (size // 3))
     yield "one event of brackets", _array([one]), {}
+    yield "one event of digits", _array([b'{"evt_a":%b}' % (b"1" * size)]), {}
+    fraction = b'{"PageId":1.%b1}' % (b"0" * size)
+    yield "one event, a decimal in an integer column", _array([fraction]), {}
+    yield "one event of escapes", _array([b'{"PageUrl":"%b"}' % (rb"\n" * (size // 2))]), {}
+    halves = b'{"PageUrl":"%b"}' % (rb"\ud83d" * (size // 6))
+    yield "one event of half surrogate pairs", _array([halves]), {}
+    values = b",".join(b'"evt_%d_str":"%b"' % (n, b"x" * (size // 90_000)) for n in range(90_000))
+    yield "one event of 90,000 keys", _array([b"{%b}" % values]), {}
     traps = b'{"EventTargetText":"},{\\"EventType\\":"}'
     yield "texts that look like the end of an event", _array([traps] * (size // len(traps))), {}
     misfit = b'{"PageId":"x","SessionId":"y","UserId":"z"}'
@@ -79,6 +87,11 @@ def cases(size: int) -> Iterator[tuple[str, bytes, dict[str, int]]]:
     yield "decimals of 1 MB in an integer column", _array([decimal] * (size // len(decimal))), {}
     half = b'{"EventTargetText":"\\ud83d %b"}' % (b"x" * 200)
     yield "half surrogate pairs in every event", _array([half] * (size // len(half))), {}
+    after = b'{"EventTargetText":"%b\\ud83d"}' % (rb"\\" * 50_000)
+    blotted = _array([after] * (size // len(after)))
+    yield "half surrogate pairs after 50,000 backslashes", blotted, {}
+    nul = b'{"EventTargetText":"\\u0000 %b"}' % (b"x" * 200)
+    yield "U+0000 in every event", _array([nul] * (size // len(nul))), {"replace_nul": True}
     odd = b'{ "EventType" : "\\u0063lick" , "EventType" : "click" }'
     yield "keys that come twice", _array([odd] * (size // len(odd))), {}
 

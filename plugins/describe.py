@@ -65,7 +65,9 @@ def kind(setting: Setting) -> str:
     schema = setting.type.schema
     if schema.get("format") == "date-time":
         return "date_iso8601"
-    return "options" if schema["type"] == "string" and setting.choices else str(schema["type"])
+    kinds = schema["type"]
+    first = kinds if isinstance(kinds, str) else kinds[0]
+    return "options" if first == "string" and setting.choices else str(first)
 
 
 def label(name: str) -> str:

@@ -18,8 +18,8 @@ from tap_fullstory.errors import (
     StreamsUnreadable,
     TapError,
 )
+from tap_fullstory.rest_pages import first_page
 from tap_fullstory.streams import EVENTS, LEVEL_OF_ROLE, LEVELS, STREAMS, RestStream, Stream
-from tap_fullstory.sync_rest import first_page
 
 LOGGER = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from singer import metadata
 
+from tap_fullstory.added_columns import added_columns, chosen_columns, with_segment
 from tap_fullstory.catalog_file import (
     MAX_SHOWN,
     Entry,
@@ -27,6 +28,7 @@ from tap_fullstory.custom_variables import CUSTOM_PREFIXES as CUSTOM_PREFIXES
 from tap_fullstory.custom_variables import is_custom as is_custom
 from tap_fullstory.custom_variables import kind_of
 from tap_fullstory.errors import UsageError
+from tap_fullstory.json_columns import formatted
 from tap_fullstory.meltano import NO_MELTANO, MeltanoRules
 from tap_fullstory.personal import PERSONAL_DATA, personal_data
 from tap_fullstory.privacy import NO_RULES, EventFilter, Fate, FieldRules, Pattern, field_patterns
@@ -50,7 +52,7 @@ class Selection:
     """One selected stream: what its records hold.
 
     `name` is the stream's name in messages. `columns` are the selected properties by name, in the
-    catalog's order, without EventDigest and the stream's overflow property (CustomVars, or extra);
+    catalog's order, without what the tap adds and the overflow property (CustomVars, or extra);
     `keeps_overflow` tells whether that is selected. `dropped` are the names that the catalog
     deselects or the config excludes. `schema` is what the SCHEMA message carries. `rules` are what
     the config makes of fields, whether the catalog lists them or not. `event_filter` tells which
@@ -189,8 +191,8 @@ def _rules(
 
 def _keys(stream: Stream, config: Config | None) -> list[str]:
     if stream is EVENTS and config is not None and config.event_digest:
-        return [EVENT_DIGEST]
-    return list(stream.key_properties)
+        return with_segment([EVENT_DIGEST], stream, config)
+    return with_segment(list(stream.key_properties), stream, config)
 
 
 def _schema(
@@ -198,15 +200,16 @@ def _schema(
 ) -> dict[str, Any]:
     text = files("tap_fullstory").joinpath(f"schemas/{stream.name}.json").read_text("utf-8")
     schema: dict[str, Any] = json.loads(text)
-    properties = schema["properties"]
+    properties = schema["properties"] = formatted(schema["properties"], stream, config)
     if config is not None and CUSTOM_VARS in properties:
-        properties[CUSTOM_VARS] = _custom_vars_schema(properties[CUSTOM_VARS], config)
+        properties[CUSTOM_VARS]["type"] = ["null", config.custom_vars_format]
     if CUSTOM_VARS in properties:
         custom_vars = properties.pop(CUSTOM_VARS)
         properties.update(_custom_columns(stream, config, meltano))
         properties[CUSTOM_VARS] = custom_vars
     if EVENT_DIGEST in _keys(stream, config):
         properties[EVENT_DIGEST] = dict(_EVENT_DIGEST_SCHEMA)
+    properties.update(added_columns(stream, config))
     return schema
 
 
@@ -224,10 +227,6 @@ def _custom_columns(stream: Stream, config: Config | None, meltano: MeltanoRules
         # Individuals have the variables of users alone.
         if stream is EVENTS or kind_of(name) == "user"
     }
-
-
-def _custom_vars_schema(listed: dict[str, Any], config: Config) -> dict[str, Any]:
-    return {**listed, "type": ["null", config.custom_vars_format]}
 
 
 def _selected(catalog: Any) -> list[tuple[Stream, Entry]]:
@@ -308,6 +307,7 @@ def _deselected(entry: Entry, meltano: MeltanoRules) -> tuple[Pattern, ...]:
 def _selection(stream: Stream, entry: Entry, config: Config, meltano: MeltanoRules) -> Selection:
     own = _schema(stream, config, meltano)["properties"]
     keys = _keys(stream, config)
+    added = added_columns(stream, config)
     rules = _rules(stream, entry.name, config, _deselected(entry, meltano))
     custom_columns = [name for name in own if is_custom(name)]
     listed = {name: own[name] for name in custom_columns} | (entry.properties or {})
@@ -315,13 +315,13 @@ def _selection(stream: Stream, entry: Entry, config: Config, meltano: MeltanoRul
     fixed = [*keys, *(name for name in custom_columns if name in config.custom_columns)]
     listed |= {name: own[name] for name in fixed}
     excluded = {name for name in (*own, *listed) if rules.fate(name) is Fate.EXCLUDED}
-    listed = rules.schema(listed)
+    listed = formatted(rules.schema(listed), stream, config)
     columns: dict[str, ValueType] = {}
     dropped = {
         breadcrumb[1]
         for breadcrumb in entry.choices
         if len(breadcrumb) == 2 and breadcrumb[0] == "properties"
-        and breadcrumb[1] not in listed and entry.choice(breadcrumb[1]) is False
+        and breadcrumb[1] not in listed and entry.choice(breadcrumb[1], by_default=False) is False
     }  # fmt: skip
     properties: dict[str, Any] = {}
     for name, schema in listed.items():
@@ -335,7 +335,7 @@ def _selection(stream: Stream, entry: Entry, config: Config, meltano: MeltanoRul
             and not (meltano.chooses(stream.name, name) or entry.is_automatic(name))
         ):
             choice = None
-        if name == stream.overflow or (name == EVENT_DIGEST and stream is EVENTS):
+        if name in (stream.overflow, *added) or (name == EVENT_DIGEST and stream is EVENTS):
             continue
         if choice or (choice is None and not undecided):
             columns[name] = _column(value_type(schema), own.get(name))
@@ -349,6 +349,7 @@ def _selection(stream: Stream, entry: Entry, config: Config, meltano: MeltanoRul
         properties[stream.overflow] = own[stream.overflow]
     if EVENT_DIGEST in keys:
         properties[EVENT_DIGEST] = own[EVENT_DIGEST]
+    properties.update(chosen_columns(added, keys, entry.choice, columns, rules))
     return Selection(
         name=entry.name,
         columns=columns,

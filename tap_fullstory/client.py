@@ -22,7 +22,7 @@ from tap_fullstory.config import Config
 from tap_fullstory.errors import SourceError
 from tap_fullstory.http.session import HttpSession
 from tap_fullstory.http.urls import redact_url
-from tap_fullstory.json_text import decode_members, repair_surrogates
+from tap_fullstory.json_text import decode_members, repair_surrogates, replace_nul
 from tap_fullstory.times import from_epoch
 
 LOGGER = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Client:
         self._http = http or HttpSession(config.api_key, config.user_agent, config.request_timeout)
         self._exports = f"{config.data_export_url}/api/v1/export"
         self._api = config.api_url
+        self._replaces_nul = config.replace_nul
 
     def __enter__(self) -> Client:
         self._http.__enter__()
@@ -151,14 +152,32 @@ class Client:
         """Raise AccessError if FullStory does not accept the key, and as HttpSession.get_json."""
         self._http.get_json(f"{self._api}/me", {}, "me")
 
+    def organization(self) -> str:
+        """Return the id of the account's organization (developer.fullstory.com, "Me").
+
+        Raises SourceError if the answer has none, and as HttpSession.get_json.
+        """
+        url = f"{self._api}/me"
+        return _text(self._http.get_json(url, {}, "me"), "orgId", url)
+
     def read(self, path: str, params: Mapping[str, str], endpoint: str) -> dict[str, Raw]:
         """Return the members of the JSON object that a GET of `path` answers with, as raw JSON.
 
-        Half surrogate pairs, left where FullStory has cut a text, become U+FFFD. The connection
-        stays open for the next call, until `close_idle`. Raises as HttpSession.get.
+        Half surrogate pairs, left where FullStory has cut a text, become U+FFFD, and U+0000 if the
+        config says so. The connection stays open for the next call, until `close_idle`. Raises as
+        HttpSession.get.
         """
         url = f"{self._api}{path}"
-        return self._http.get(url, params, endpoint, _decode_members, keep_alive=True)
+        return self._http.get(url, params, endpoint, self._decode_members, keep_alive=True)
+
+    def _decode_members(self, body: bytes) -> dict[str, Raw]:
+        if self._replaces_nul:
+            body, nuls = replace_nul(body)
+            if nuls:
+                LOGGER.warning(
+                    "%d characters U+0000 in an answer became U+FFFD (replace_nul)", nuls
+                )
+        return _decode_members(body)
 
     def close_idle(self) -> None:
         """Close the connections that `read` has kept open."""

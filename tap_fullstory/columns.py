@@ -41,12 +41,18 @@ _KINDS = {
 }
 
 
+# As OpenAPI has them: 64-bit integers that are sent as text, and now and then as numbers.
+_DIGITS = ("int64", "uint64")
+JSON_TEXT = "application/json"  # of a string's contentMediaType, as JSON Schema has it
+
+
 @dataclass(frozen=True)
 class ValueType:
     """A JSON schema's `type`, `format: date-time`, `items`, `properties` and
     `additionalProperties`; without names, a value of any type.
 
-    With `as_text`, numbers and booleans become strings of their JSON text.
+    With `as_text`, numbers and booleans become strings of their JSON text; with `as_json`, all
+    values but null do.
     """
 
     names: frozenset[str]
@@ -55,6 +61,7 @@ class ValueType:
     properties: Mapping[str, ValueType] | None = None
     additional: ValueType | None = None
     as_text: bool = False
+    as_json: bool = False
 
     @property
     def nullable(self) -> bool:
@@ -66,7 +73,7 @@ class ValueType:
         found = set()
         for first, kind in _KINDS.items():
             looked_into = (
-                (kind == "string" and self.date_time)
+                (kind == "string" and (self.date_time or self.as_json))
                 or (kind == "array" and self.items is not None)
                 or (kind == "object" and self._has_typed_members)
             )
@@ -85,6 +92,8 @@ class ValueType:
         """
         # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
         kind = _KINDS[value[0]]
+        if self.as_json and kind != "null":
+            return encode(without_line_breaks(value).decode())
         if self.names and kind not in self.names:
             coerced = None
             if kind == "number" and "integer" in self.names:
@@ -151,12 +160,15 @@ def value_type(schema: Mapping[str, Any]) -> ValueType:
     items, additional = inner_types
     if schema.get("additionalProperties") is False:
         additional = NO_TYPE
+    names = frozenset([given] if isinstance(given, str) else given or [])
     return ValueType(
-        frozenset([given] if isinstance(given, str) else given or []),
+        names,
         date_time=schema.get("format") == "date-time",
         items=items,
         properties=properties or None,
         additional=additional,
+        as_text="string" in names and schema.get("format") in _DIGITS,
+        as_json="string" in names and schema.get("contentMediaType") == JSON_TEXT,
     )
 
 

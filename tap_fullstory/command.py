@@ -17,6 +17,7 @@ from tap_fullstory.about import about
 from tap_fullstory.access import check_streams, discover_access
 from tap_fullstory.batch import check_folder
 from tap_fullstory.client import Client
+from tap_fullstory.column_names import warn_of_long_names
 from tap_fullstory.config import Config, config_from_environment, config_warnings, parse_config
 from tap_fullstory.discover import add_custom_variables
 from tap_fullstory.errors import AccessError, NetworkError, SourceError, TargetError, UsageError
@@ -97,6 +98,8 @@ def _selections(config: Config, options: Namespace, signals: Signals) -> list[ca
     selections = catalog.select(wanted, config, meltano_rules())
     for warning in catalog.catalog_warnings(wanted, config):
         LOGGER.warning("%s", warning)
+    for selection in selections:
+        warn_of_long_names(selection.name, selection.columns)
     return selections
 
 

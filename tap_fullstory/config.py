@@ -37,7 +37,9 @@ class Config:
     start_date: datetime
     end_date: datetime | None
     export_api: str
-    segment_id: str
+    segment_id: tuple[str, ...]
+    export_scope: str
+    segment_time_range: str
     export_window_hours: int
     export_timeout_minutes: int
     export_delay_hours: int
@@ -52,6 +54,7 @@ class Config:
     skip_bundles: frozenset[str]
     max_event_mb: int
     custom_vars_format: str
+    replace_nul: bool
     discover_custom_vars: bool
     discover_sample_events: int
     event_digest: bool
@@ -61,6 +64,7 @@ class Config:
     event_types: EventFilter | None
     custom_columns: Mapping[str, dict[str, Any]]
     batch_config: BatchConfig | None
+    replay_url: bool
     log_level: str
     log_format: str
 
@@ -132,6 +136,13 @@ def config_warnings(raw: Mapping[str, Any], config: Config, now: datetime) -> li
             f"start_date ({start}) is not before end_date ({format_rfc3339(end)}): a first run has "
             "nothing to sync."
         )
+    unusual = {"export_scope": "events", "segment_time_range": "window"}
+    without_effect = [name for name in unusual if getattr(config, name) != unusual[name]]
+    if without_effect and set(config.segment_id) == {"everyone"}:
+        warnings.append(
+            f"{' and '.join(without_effect)} in the config {_have(without_effect)} no effect on "
+            "everyone, which all events match. Set segment_id to another segment."
+        )
     if config.start_date > now:
         warnings.append(f"start_date ({start}) is in the future: a first run has nothing to sync.")
     expected = _API_URLS.get(config.api_key[:4])
@@ -142,6 +153,10 @@ def config_warnings(raw: Mapping[str, Any], config: Config, now: datetime) -> li
             f"belongs to {expected}. If FullStory refuses the key, take api_url out of the config."
         )
     return warnings
+
+
+def _have(names: list[str]) -> str:
+    return "has" if len(names) == 1 else "have"
 
 
 def _given(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from tap_fullstory.bundles.sources import ExportSource, open_source
 from tap_fullstory.bundles.unpack import TruncatedFile, unpack
 from tap_fullstory.catalog import select
 from tap_fullstory.client import Client
+from tap_fullstory.column_names import warn_of_long_names
 from tap_fullstory.config import Config
 from tap_fullstory.custom_variables import is_custom, kind_of, property_schema
 from tap_fullstory.http.download import SinkError
@@ -49,6 +50,13 @@ class Sample:
     events: int
     variables: Counter[str]
 
+    def without_nul(self) -> Sample:
+        """Return the same with U+0000 in names turned into U+FFFD, as replace_nul has it."""
+        variables: Counter[str] = Counter()
+        for name, count in self.variables.items():
+            variables[name.replace("\0", "\ufffd")] += count
+        return Sample(self.events, variables)
+
 
 def add_custom_variables(
     catalog: dict[str, Any], config: Config, client: Client, now: datetime
@@ -63,6 +71,8 @@ def add_custom_variables(
         sample = _sample(source, config, now)
     finally:
         source.close()
+    if config.replace_nul:  # by the names that a sync will give them
+        sample = sample.without_nul()
     (entry,) = (entry for entry in catalog["streams"] if entry["tap_stream_id"] == EVENTS.name)
     extend(entry, sample, selection.rules)
 
@@ -110,6 +120,7 @@ def extend(entry: dict[str, Any], sample: Sample, rules: FieldRules = NO_RULES) 
     if untyped:
         LOGGER.info("No type for these, which stay in CustomVars: %s", ", ".join(untyped))
     _warn_of_folding(properties)
+    warn_of_long_names(EVENTS.name, properties)
 
 
 def _look_into(source: ExportSource, bundle: Bundle, config: Config) -> Sample:

@@ -35,6 +35,8 @@ _SURROGATES = re.compile(
     rb"\\u[Dd](?:[89ABab][0-9A-Fa-f]{2}(\\u[Dd][C-Fc-f][0-9A-Fa-f]{2})|[89A-Fa-f][0-9A-Fa-f]{2})"
 )
 _PAIR_BYTES = 12
+_NUL_ESCAPE = rb"\u0000"
+_NUL = re.compile(re.escape(_NUL_ESCAPE))
 _REPLACEMENT = rb"\ufffd"
 _STEP = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
 _MARK = re.compile(rb'\\.|["{}\[\],]', re.DOTALL)
@@ -239,6 +241,20 @@ def repair_surrogates(json_text: bytes, check: Callable[[], None] = ignore) -> t
     FullStory cuts long texts, and cuts pairs with them. The length stays as it was. `check` is
     called all along, and may raise.
     """
+    return _replace_escapes(json_text, _SURROGATES, check)
+
+
+def replace_nul(json_text: bytes, check: Callable[[], None] = ignore) -> tuple[bytes, int]:
+    """Return JSON with every U+0000 turned into U+FFFD, and how many there were.
+
+    In JSON, U+0000 is always an escape. The rest is as repair_surrogates has it.
+    """
+    return _replace_escapes(json_text, _NUL, check) if _NUL_ESCAPE in json_text else (json_text, 0)
+
+
+def _replace_escapes(
+    json_text: bytes, pattern: re.Pattern[bytes], check: Callable[[], None]
+) -> tuple[bytes, int]:
     # Blotted out, so that every backslash that is left begins an escape, however many there are.
     escapes = json_text.replace(rb"\\", b"\0\0")
     repaired: bytearray | None = None
@@ -246,11 +262,11 @@ def repair_surrogates(json_text: bytes, check: Callable[[], None] = ignore) -> t
     while start < len(escapes):
         check()
         end = start + SLICE_BYTES
-        for match in _SURROGATES.finditer(escapes, start, end + _PAIR_BYTES):
+        for match in pattern.finditer(escapes, start, end + _PAIR_BYTES):
             if match.start() >= end:
                 break
             start = match.end()
-            if match[1] is None:
+            if not match.lastindex:  # a whole pair stays
                 if repaired is None:
                     repaired = bytearray(json_text)
                 repaired[match.start() : start] = _REPLACEMENT

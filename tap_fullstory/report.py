@@ -9,7 +9,7 @@ from tap_fullstory.bundle import Bundle
 from tap_fullstory.catalog import Selection, is_custom
 from tap_fullstory.counts import BoundedCounter, format_counts
 from tap_fullstory.privacy import unused_patterns
-from tap_fullstory.records.encoder import EncodingStats
+from tap_fullstory.records.stats import EncodingStats
 from tap_fullstory.streams import STREAMS
 
 LOGGER = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ def report_bundle(stats: EncodingStats, bundle: Bundle) -> None:
             "%s: %d half surrogate pairs, left where a text was cut, became U+FFFD",
             where, stats.repaired,
         )  # fmt: skip
+    if stats.nuls:
+        LOGGER.warning("%s: %d characters U+0000 became U+FFFD (replace_nul)", where, stats.nuls)
     if stats.dropped:
         LOGGER.info(
             "%s: %d values that do not fit their column, or of keys that the catalog does not "

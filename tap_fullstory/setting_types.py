@@ -5,6 +5,7 @@ Every value may arrive as a string, since Stitch sends `"300"` and `"true"`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -103,6 +104,16 @@ def _parse_ids(value: Any) -> frozenset[str]:
     if any(isinstance(item, bool) or not isinstance(item, (int, str)) for item in value):
         raise ValueError
     return frozenset(str(item) for item in value)
+
+
+def _parse_segment_ids(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = json.loads(value)
+    given = value if isinstance(value, list) else [value]
+    if not given:
+        raise ValueError
+    # Twice the same would be exported twice.
+    return tuple(dict.fromkeys(map(_parse_header_text, given)))
 
 
 def _parse_names(value: Any) -> tuple[str, ...]:
@@ -206,4 +217,9 @@ URL = SettingType(
 SECRET = SettingType(_parse_secret, "any text; space around it is dropped", {"type": "string"})
 IDS = SettingType(
     _parse_ids, "a list of bundle ids", {"type": "array", "items": {"type": "string"}}
+)
+SEGMENT_IDS = SettingType(
+    _parse_segment_ids,
+    "the id of a segment, such as everyone, or a list of such ids",
+    {"type": ["string", "array"], "items": {"type": "string"}},
 )

@@ -12,6 +12,7 @@ from tap_fullstory.setting_types import (
     BOOL,
     IDS,
     SECRET,
+    SEGMENT_IDS,
     TIMESTAMP,
     URL,
     SettingType,
@@ -89,10 +90,25 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "segment_id",
-        header_text("the id of a segment, such as everyone"),
-        "Whom the exports cover: the id of a segment, as its URL in FullStory shows it. "
-        "For `segment_export` and `individuals` only, as are the next three.",
+        SEGMENT_IDS,
+        "Whom the exports cover: the id of a segment, as its URL in FullStory shows it. With a "
+        "list of ids each segment is exported by itself, and its rows have its id in the column "
+        "`SegmentId`. For `segment_export` and `individuals` only, as are the next five.",
         default="everyone",
+    ),
+    Setting(
+        "export_scope",
+        choice("events", "pages", "sessions", "individuals"),
+        "Of a segment other than everyone: `events` exports the events that match it, the others "
+        "all events of the pages, sessions or people that have such an event.",
+        default="events",
+    ),
+    Setting(
+        "segment_time_range",
+        choice("window", "own", "all"),
+        "When somebody must match a segment other than everyone: within each `window` that is "
+        "exported, in the segment's `own` time range, or at any time (`all`).",
+        default="window",
     ),
     Setting(
         "export_window_hours",
@@ -179,9 +195,16 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "custom_vars_format",
         choice("object", "string"),
-        "How `CustomVars` is written: as an object, or as one JSON text for targets that do not "
-        "support objects.",
+        "How `CustomVars`, and each free-form object of other streams, is written: as an object, "
+        "or as one JSON text for targets that flatten objects or do not support them.",
         default="object",
+    ),
+    Setting(
+        "replace_nul",
+        BOOL,
+        "The character U+0000 becomes U+FFFD in texts and in the names of custom variables, in "
+        "every stream: PostgreSQL stores no U+0000, and refuses the row.",
+        default=False,
     ),
     Setting(
         "discover_custom_vars",
@@ -210,6 +233,13 @@ SETTINGS: tuple[Setting, ...] = (
         "that load files. `batch_size` then takes the place of `checkpoint_events`; its default "
         "is 10000.",
         default_text="none",
+    ),
+    Setting(
+        "replay_url",
+        BOOL,
+        "Adds the column `ReplayUrl` to the events: the address of the session's replay in the "
+        "FullStory app, computed from the organization, `UserId` and `SessionId`.",
+        default=False,
     ),
     Setting(
         "exclude_fields",

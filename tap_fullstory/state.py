@@ -6,11 +6,11 @@
 `bundle_end` is the end, exclusive, of the last bundle that was emitted whole. `partial` says how
 far the bundle after it has got. `export` beside them names the export that this bundle comes from,
 where the tap has created it. Both become null once done, not absent: Meltano can merge states, and
-what is absent stays. The histories of
-settings have the newest version's lastUpdated instead, by platform where there are platforms:
-`{"web": ..., "mobile": ...}`, or `{"lastUpdated": ...}`. While one of several streams is in
-progress, `currently_syncing` beside `bookmarks` names it. Nothing here changes the dictionary that
-it is given.
+what is absent stays. With several segments each has such a position: see positions.py. The
+histories of settings have the newest version's lastUpdated instead, by platform where there are
+platforms: `{"web": ..., "mobile": ...}`, or `{"lastUpdated": ...}`. While one of several streams is
+in progress, `currently_syncing` beside `bookmarks` names it. Nothing here changes the dictionary
+that it is given.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from datetime import datetime
 from typing import Any
 
 from tap_fullstory.errors import UsageError
+from tap_fullstory.positions import SEGMENTS
 from tap_fullstory.streams import LAST_UPDATED
 from tap_fullstory.times import format_rfc3339, parse_rfc3339
 
@@ -51,7 +52,8 @@ class Export:
     """An export that has been created: `id` is that of its operation.
 
     It covers the time from `start` (inclusive) to `end` (exclusive), in UTC. `fields` are those it
-    was restricted to, None if to none; `segment` is whom it covers.
+    was restricted to, None if to none; `segment` is whom it covers, `scope` and `time_range` are
+    what export_scope and segment_time_range were.
     """
 
     id: str
@@ -59,6 +61,8 @@ class Export:
     end: datetime
     fields: tuple[str, ...] | None
     segment: str
+    scope: str = "events"
+    time_range: str = "window"
 
 
 MAX_SHOWN = 200  # characters of the state's own keys that an error quotes
@@ -100,10 +104,28 @@ def parse_state(raw: Any) -> State:
                 f"object. {NEXT_STEP}"
             )
     for stream in ("events", "individuals"):
-        bundle_end(state, stream)
-        partial(state, stream)
-        export(state, stream)
+        _check_position(state, stream)
+        where = f"bookmarks.{stream}.segments"
+        segments = _bookmark(state, stream).get(SEGMENTS) or {}
+        if not isinstance(segments, dict):
+            raise UsageError(
+                f"{where} in the state is {_kind(segments)}, not an object. {NEXT_STEP}"
+            )
+        for segment, position in segments.items():
+            name = f"{stream}.segments.{segment[:MAX_SHOWN]}"
+            if not isinstance(position, dict):
+                raise UsageError(
+                    f"bookmarks.{name} in the state is {_kind(position)}, not an object. "
+                    f"{NEXT_STEP}"
+                )
+            _check_position({"bookmarks": {name: position}}, name)
     return state
+
+
+def _check_position(state: State, stream: str) -> None:
+    bundle_end(state, stream)
+    partial(state, stream)
+    export(state, stream)
 
 
 def bundle_end(state: State, stream: str) -> datetime | None:
@@ -162,7 +184,9 @@ def export(state: State, stream: str) -> Export | None:
             raise UsageError(f"{where}.fields in the state is not a list of names. {NEXT_STEP}")
         fields = tuple(fields)
     start = _timestamp(value.get("start"), f"{where}.start")
-    return Export(identity, start, _timestamp(value.get("end"), f"{where}.end"), fields, segment)
+    end = _timestamp(value.get("end"), f"{where}.end")
+    scope, time_range = value.get("scope", "events"), value.get("time_range", "window")
+    return Export(identity, start, end, fields, segment, str(scope), str(time_range))
 
 
 def with_bundle_end(state: State, stream: str, end: datetime) -> State:
@@ -251,13 +275,16 @@ def _with_bookmark(state: State, stream: str, bookmark: State) -> State:
 
 
 def _as_json(in_progress: Export) -> dict[str, Any]:
-    segment = {} if in_progress.segment == EVERYONE else {"segment": in_progress.segment}
+    usual = {"segment": EVERYONE, "scope": "events", "time_range": "window"}
+    unusual = {
+        name: value for name in usual if (value := getattr(in_progress, name)) != usual[name]
+    }
     return {
         "id": in_progress.id,
         "start": format_rfc3339(in_progress.start),
         "end": format_rfc3339(in_progress.end),
         "fields": None if in_progress.fields is None else list(in_progress.fields),
-        **segment,
+        **unusual,
     }
 
 

@@ -68,11 +68,13 @@ class RestStream(Stream):
 
     `records` names the member of an answer that lists the records; None: the answer is the only
     one. `beside` are members that an answer without records may have. `limit` is the page size to
-    request. With `platforms` the stream is read for each in turn, and each record gets the property
-    `platform`. `promoted` are members of a record's `metadata` that it gets at its top level.
-    `aliases` turns other names that the documentation uses into those of the schema. With
-    `per_user` the stream is read for each identified user in turn, and each record gets the
-    properties `user_id` and `uid`.
+    request, `params` are parameters of every call, and those in `params_for` are sent if one of the
+    properties is selected. `promoted` are members of a record's `metadata` that it gets at its top
+    level. `aliases` turns other names that the documentation uses into those of the schema.
+
+    With `parts` the stream is read for each value of the parameter `part_name` in turn, and each
+    record gets a property of that name. With `parent`, it is read for each record of that stream
+    that has any: see sync_rest.RestSync.
     """
 
     overflow: str = EXTRA
@@ -80,15 +82,18 @@ class RestStream(Stream):
     beside: tuple[str, ...] = ()
     paging: Paging | None = None
     limit: int | None = None
-    platforms: tuple[str, ...] = ()
+    params: Mapping[str, str] = field(default_factory=dict)
+    params_for: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    part_name: str = "platform"
+    parts: tuple[str, ...] = ()
     promoted: tuple[str, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
-    per_user: bool = False
+    parent: RestStream | None = None
 
     @property
     def bookmarks(self) -> tuple[str, ...]:
-        """The names of the stream's bookmarks in the state: it has one for each platform."""
-        return (self.platforms or (self.replication_key,)) if self.replication_key else ()
+        """The names of the stream's bookmarks in the state: it has one for each part."""
+        return (self.parts or (self.replication_key,)) if self.replication_key else ()
 
 
 # The schemas of the documentation have the one name of the token, its examples the other.
@@ -101,6 +106,9 @@ _LIMIT = 100  # the most that segments, histories, webhooks and operations allow
 # "List Sessions" documents the parameter and its default, 20, but no maximum.
 _NEWEST_SESSIONS = 100
 _PLATFORMS = ("web", "mobile")  # the default is web: mobile is only seen by those who ask for it
+_SUBCATEGORIES = 1000  # the default and the most that "List Event Subcategories" allows
+# What a rule writes to: "List Extraction Rules" requires one in each call.
+_SCOPES = ("PAGE", "USER", "ELEMENT", "REQUEST", "EVENT")
 # The schemas of the webhooks' documentation have the one, its examples the other.
 _WEBHOOK_ALIASES = {
     "event_types": "eventTypes",
@@ -108,6 +116,7 @@ _WEBHOOK_ALIASES = {
     "event_defs": "eventDefs",
     "display_name": "displayName",
     "has_subcategories": "hasSubcategories",
+    "subcategory_defs": "subcategoryDefs",
 }
 
 
@@ -117,7 +126,7 @@ def _settings(name: str, path: str, level: str = STANDARD, *platforms: str) -> l
     calls = "1 call a platform" if platforms else "1 call"
     of_platform = ("platform",) if platforms else ()
     current = RestStream(
-        name, path, level, calls, of_platform, platforms=platforms, promoted=(LAST_UPDATED,)
+        name, path, level, calls, of_platform, parts=platforms, promoted=(LAST_UPDATED,)
     )
     history = RestStream(
         f"{name}_history",
@@ -129,7 +138,7 @@ def _settings(name: str, path: str, level: str = STANDARD, *platforms: str) -> l
         records="versions",
         paging=_V1_PAGING,
         limit=_LIMIT,
-        platforms=platforms,
+        parts=platforms,
         promoted=(LAST_UPDATED,),
     )
     return [current, history]
@@ -165,6 +174,17 @@ USERS = RestStream(
     records="results",
     beside=("total_records", "app_url"),
     paging=_V2_PAGING,
+    params_for={"include_schema": ("schema", "type_conflicts")},
+)
+
+WEBHOOK_EVENT_TYPES = RestStream(
+    "webhook_event_types",
+    "/webhooks/v1/event-types",
+    ARCHITECT,
+    "1 call",
+    ("eventName",),
+    records="eventDefs",
+    aliases=_WEBHOOK_ALIASES,
 )
 
 STREAMS: tuple[Stream, ...] = (
@@ -198,14 +218,42 @@ STREAMS: tuple[Stream, ...] = (
         limit=_LIMIT,
         aliases=_WEBHOOK_ALIASES,
     ),
+    WEBHOOK_EVENT_TYPES,
     RestStream(
-        "webhook_event_types",
-        "/webhooks/v1/event-types",
+        "webhook_event_subcategories",
+        "/webhooks/v1/event-types/{eventName}/subcategories",
         ARCHITECT,
-        "1 call",
-        ("eventName",),
-        records="eventDefs",
+        f"1 call, and 1 for {_SUBCATEGORIES} subcategories of each event type that has them",
+        ("eventName", "subcategory"),
+        records="subcategoryDefs",
+        paging=_WEBHOOK_PAGING,
+        limit=_SUBCATEGORIES,
         aliases=_WEBHOOK_ALIASES,
+        parent=WEBHOOK_EVENT_TYPES,
+    ),
+    RestStream("organization_quotas", "/v2/organization/quotas", STANDARD, "1 call"),
+    RestStream(
+        "extraction_rules",
+        "/v2beta/extraction/rules",
+        STANDARD,
+        "1 call a scope",
+        ("scope", "id"),
+        records="rules",
+        beside=("total_records", "usage_by_scope"),
+        # Events keep the properties that a rule wrote before it was archived.
+        params={"include_archived": "true"},
+        part_name="scope",
+        parts=_SCOPES,
+    ),
+    RestStream(
+        "privacy_elements",
+        "/v2beta/privacy/elements",
+        ARCHITECT,
+        "1 call a page",
+        ("id",),
+        records="results",
+        beside=("total_records",),
+        paging=_V2_PAGING,
     ),
     RestStream(
         "operations",
@@ -226,7 +274,7 @@ STREAMS: tuple[Stream, ...] = (
         ("id",),
         records="results",
         limit=_NEWEST_SESSIONS,
-        per_user=True,
+        parent=USERS,
     ),
 )
 

@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
+from tap_fullstory.added_columns import segments_of
 from tap_fullstory.bundle import Bundle
 from tap_fullstory.config import Config
 from tap_fullstory.errors import Interrupted
 from tap_fullstory.messages import MessageWriter
+from tap_fullstory.positions import furthest_behind
 from tap_fullstory.state import bundle_end, partial
 from tap_fullstory.streams import EVENTS
 from tap_fullstory.times import duration, format_rfc3339
@@ -62,6 +64,7 @@ class RunSummary:
             self._log(how, config, writer.last_state or state, now)
 
     def _log(self, how: str, config: Config, state: dict[str, Any], now: datetime) -> None:
+        state = furthest_behind(state, EVENTS.name, segments_of(EVENTS, config))
         reached = bundle_end(state, EVENTS.name)
         ends = [end for end in (reached, self._newest) if end is not None and end <= now]
         newest = max(ends, default=None)

@@ -11,7 +11,6 @@ from datetime import datetime
 
 from tap_fullstory import state as states
 from tap_fullstory.batch import BatchFolder, BatchWriter, RecordWriter
-from tap_fullstory.bundles.sources import open_source
 from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config
@@ -31,8 +30,8 @@ from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import RestStream
 from tap_fullstory.summary import RunSummary
-from tap_fullstory.sync_export import ExportSync
 from tap_fullstory.sync_rest import RestSync, check_bookmarks
+from tap_fullstory.sync_segments import parts_of, sync_part
 
 LOGGER = logging.getLogger(__name__)
 
@@ -56,7 +55,8 @@ def sync(
     if not selections:
         LOGGER.warning("The catalog selects no stream, so there is nothing to do.")
     ordered = in_order(selections, states.currently_syncing(state))
-    several = len(ordered) > 1
+    parts = {one.stream.name: parts_of(one.stream, config) for one in ordered}
+    count = sum(map(len, parts.values()))
     state = states.with_currently_syncing(state, None)
     for selection in ordered:
         check_bookmarks(selection.stream, state)
@@ -69,41 +69,42 @@ def sync(
         writer.schema(
             selection.name, selection.schema, selection.key_properties, bookmark_properties
         )
-        if several:
+        if len(ordered) > 1:
             state = states.with_currently_syncing(state, stream.name)
             writer.state(state)
-        try:
-            with ExitStack() as opened:
-                opened.enter_context(log_members(stream=selection.name))
-                if isinstance(stream, RestStream):
-                    rest = RestSync(stream, selection, client, writer, signals, summary)
-                    state = rest.run(state)
-                    continue
-                source = open_source(config, selection, client, now)
-                opened.enter_context(closing(source))
-                output: RecordWriter = writer
-                if folder is not None:
-                    batches = BatchWriter(folder, stream.name, selection.name)
-                    output = opened.enter_context(closing(batches))
-                export = ExportSync(config, selection, source, output, signals, summary)
-                state = export.run(state, now)
-        except (AccessError, SourceError, NetworkError) as error:
-            status = error.status if isinstance(error, AccessError) else None
-            if not several or status == WRONG_KEY:
-                raise
-            LOGGER.warning(
-                "Stream %s failed; the others continue: %s",
-                stream.name, error, extra={**members_of(error)},
-            )  # fmt: skip
-            too_low = f"HTTP {status}, it needs {stream.needs}."
-            failures[stream.name] = too_low if status == LEVEL_TOO_LOW else str(error)
-            causes.append(error)
-            state = writer.last_state or state
+        for part in parts[stream.name]:
+            name = f"{stream.name} of segment {part}" if part else stream.name
+            try:
+                with ExitStack() as opened:
+                    opened.enter_context(log_members(stream=selection.name))
+                    if isinstance(stream, RestStream):
+                        rest = RestSync(stream, selection, client, writer, signals, summary)
+                        state = rest.run(state)
+                        continue
+                    output: RecordWriter = writer
+                    if folder is not None:
+                        batches = BatchWriter(folder, stream.name, selection.name)
+                        output = opened.enter_context(closing(batches))
+                    state = sync_part(
+                        config, selection, part, client, output, signals, summary, state, now
+                    )
+            except (AccessError, SourceError, NetworkError) as error:
+                status = error.status if isinstance(error, AccessError) else None
+                if count == 1 or status == WRONG_KEY:
+                    raise
+                LOGGER.warning(
+                    "Stream %s failed; the others continue: %s",
+                    name, error, extra={**members_of(error)},
+                )  # fmt: skip
+                too_low = f"HTTP {status}, it needs {stream.needs}."
+                failures[name] = too_low if status == LEVEL_TOO_LOW else str(error)
+                causes.append(error)
+                state = writer.last_state or state
     writer.state(states.with_currently_syncing(state, None))
     if summary.events or summary.records:
         report_unused(ordered)
     if failures:
-        raise StreamsFailed(failures, len(ordered), causes)
+        raise StreamsFailed(failures, count, causes)
 
 
 def in_order(selections: list[Selection], interrupted: str | None) -> list[Selection]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -29,9 +29,11 @@ from tap_fullstory.errors import BundleError, TargetError
 from tap_fullstory.logs import log_members
 from tap_fullstory.messages import record_envelope
 from tap_fullstory.progress import Progress
-from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
+from tap_fullstory.records.added import AddingEncoder, Encoder, MakeMember
+from tap_fullstory.records.encoder import Batch, RecordEncoder
 from tap_fullstory.records.native import is_available
 from tap_fullstory.records.reader import ChecksumMismatch, EventReader, Malformed, Position
+from tap_fullstory.records.stats import EncodingStats
 from tap_fullstory.report import report_bundle, report_undeclared
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import Partial, State
@@ -43,7 +45,10 @@ LOGGER = logging.getLogger(__name__)
 
 
 class ExportSync:
-    """One export stream, of events or of individuals, from listing to bookmark."""
+    """One export stream, of events or of individuals, from listing to bookmark.
+
+    `makers` make the members that the tap adds to each record.
+    """
 
     def __init__(
         self,
@@ -53,6 +58,7 @@ class ExportSync:
         writer: RecordWriter,
         signals: Signals,
         summary: RunSummary,
+        makers: Sequence[MakeMember] = (),
     ) -> None:
         self._config = config
         batches = config.batch_config
@@ -64,12 +70,15 @@ class ExportSync:
         self._source = source
         self._writer = writer
         self._signals = signals
-        self._encoder = RecordEncoder(
+        self._encoder: Encoder = RecordEncoder(
             selection,
             text_custom_vars=config.custom_vars_format == "string",
             digest=EVENT_DIGEST in selection.schema["properties"],
+            replaces_nul=config.replace_nul,
             check=signals.check,
         )
+        if makers:
+            self._encoder = AddingEncoder(self._encoder, makers)
         self._undeclared = BoundedCounter()
 
     def run(self, state: State, now: datetime) -> State:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
 from typing import TypeVar
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Raw
@@ -21,35 +22,33 @@ from tap_fullstory import state as states
 from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
 from tap_fullstory.counts import format_counts
-from tap_fullstory.errors import LEVEL_TOO_LOW, AccessError, SourceError
-from tap_fullstory.json_text import decode_string
+from tap_fullstory.errors import LEVEL_TOO_LOW, AccessError
 from tap_fullstory.messages import MessageWriter, record_envelope
-from tap_fullstory.records.rest import RestRecordBuilder, promoted, renamed
+from tap_fullstory.records.rest import RestRecordBuilder, promoted
+from tap_fullstory.rest_pages import Record, pages, text_of
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
-from tap_fullstory.streams import USERS, RestStream, Stream
+from tap_fullstory.streams import USERS, WEBHOOK_EVENT_TYPES, RestStream, Stream
 from tap_fullstory.summary import RunSummary
 from tap_fullstory.times import parse_rfc3339
 
 LOGGER = logging.getLogger(__name__)
 
-Record = Mapping[str, Raw]
 T = TypeVar("T")
 
 _NULL = Raw(b"null")
-_ZERO = Raw(b"0")
-_list_of_objects = msgspec.json.Decoder(list[dict[str, Raw]] | None).decode
 
 
 @dataclass(frozen=True)
 class _Request:
     """One listing of a stream: its filters, what its records get in addition to what FullStory
-    sends, and the name of its bookmark.
+    sends, the name of its bookmark, and its path if that is not the stream's.
     """
 
     params: Mapping[str, str] = field(default_factory=dict)
     added: Mapping[str, Raw] = field(default_factory=dict)
     bookmark: str | None = None
+    path: str | None = None
 
 
 def check_bookmarks(stream: Stream, state: State) -> None:
@@ -60,7 +59,11 @@ def check_bookmarks(stream: Stream, state: State) -> None:
 
 
 class RestSync:
-    """One REST stream, from the first page to the state after the last."""
+    """One REST stream, from the first page to the state after the last.
+
+    Sessions are read for each identified user, and get the properties `user_id` and `uid`;
+    subcategories for each event type that has them, and get its `eventName`.
+    """
 
     def __init__(
         self,
@@ -78,6 +81,11 @@ class RestSync:
         self._signals = signals
         self._summary = summary
         self._builder = RestRecordBuilder(selection)
+        self._params = dict(stream.params)
+        for name, properties in stream.params_for.items():
+            if not selection.columns.keys().isdisjoint(properties):
+                self._params[name] = "true"
+        self._listed: set[tuple[bytes, ...]] = set()  # keys of records that several parts may list
         self._unidentified = 0
         self._truncated = 0
 
@@ -107,15 +115,15 @@ class RestSync:
             try:
                 state = self._emit(request, state, counter)
             except AccessError as error:
-                if error.status != 404 or not self._stream.per_user:
+                if error.status != 404 or self._stream.parent is None:
                     raise
                 gone, last_gone = gone + 1, error
         if last_gone is not None:
-            if gone == requests:  # then it is not the users that are gone
+            if gone == requests:  # then it is not the parents that are gone
                 raise last_gone
             LOGGER.warning(
-                "%s: %d of %d users were gone when their records were requested",
-                self._name, gone, requests,
+                "%s: %d of %d %s were gone when their records were requested",
+                self._name, gone, requests, self._stream.parent and self._stream.parent.name,
             )  # fmt: skip
         return state
 
@@ -125,12 +133,18 @@ class RestSync:
         bookmark, newest = None, None
         if request.bookmark:
             bookmark = states.last_updated(state, stream.name, request.bookmark)
-        for page in self._interruptibly(pages(self._client, stream, request.params)):
+        listed = pages(self._client, stream, {**self._params, **request.params}, request.path)
+        for page in self._interruptibly(listed):
             lines: list[bytes | Raw] = []
+            older = False
             for record in page:
                 added = {**request.added, **promoted(record, stream.promoted)}
+                added.update(self._own_part(record))
+                if self._is_repeated(record, added):
+                    continue
                 version = _version(added, stream.replication_key) if request.bookmark else None
                 if version and bookmark and version[0] <= bookmark:
+                    older = True
                     continue
                 if version and (newest is None or version > newest):
                     newest = version
@@ -141,23 +155,49 @@ class RestSync:
             self._writer.flush_if_full()
             self._summary.records += len(lines)
             counter.increment(len(lines))
-            self._truncated += stream.per_user and len(page) == stream.limit
-            if len(lines) < len(page):
+            self._truncated += stream.parent is USERS and len(page) == stream.limit
+            if older:
                 break  # what follows is older still
         if newest and request.bookmark:
             state = states.with_last_updated(state, stream.name, request.bookmark, newest[1])
             self._writer.state(state)
         return state
 
+    def _own_part(self, record: Record) -> dict[str, Raw]:
+        """Return the part that an item of a list says it belongs to, which need not be the one
+        requested: PAGE and USER both "list property extraction rules", by "List Extraction Rules".
+        """
+        stream = self._stream
+        if (
+            not stream.replication_key
+            and stream.records
+            and text_of(record.get(stream.part_name)) in stream.parts
+        ):
+            return {stream.part_name: record[stream.part_name]}
+        return {}
+
+    def _is_repeated(self, record: Record, added: Record) -> bool:
+        """Return whether an item with this key has been emitted for another part already."""
+        stream = self._stream
+        if not stream.parts or not stream.records or stream.replication_key:
+            return False
+        members = {**record, **added}
+        key = tuple(bytes(members.get(name, _NULL)) for name in stream.key_properties)
+        repeated = key in self._listed
+        self._listed.add(key)
+        return repeated
+
     def _requests(self) -> Iterator[_Request]:
         stream = self._stream
-        if stream.per_user:
+        if stream.parent is USERS:
             yield from self._users()
-        elif stream.platforms:
-            for platform in stream.platforms:
-                added = {"platform": Raw(msgspec.json.encode(platform))}
-                bookmark = platform if stream.replication_key else None
-                yield _Request({"platform": platform}, added, bookmark)
+        elif stream.parent is WEBHOOK_EVENT_TYPES:
+            yield from self._event_types()
+        elif stream.parts:
+            for part in stream.parts:
+                added = {stream.part_name: Raw(msgspec.json.encode(part))}
+                bookmark = part if stream.replication_key else None
+                yield _Request({stream.part_name: part}, added, bookmark)
         else:
             yield _Request(bookmark=stream.replication_key)
 
@@ -166,12 +206,21 @@ class RestSync:
         for page in pages(self._client, USERS, {"is_identified": "true"}):
             for user in page:
                 for name in ("uid", "email"):
-                    if value := _text(user.get(name)):
+                    if value := text_of(user.get(name)):
                         ids = {"user_id": user.get("id", _NULL), "uid": user.get("uid", _NULL)}
                         yield _Request({name: value}, ids)
                         break
                 else:
                     self._unidentified += 1
+
+    def _event_types(self) -> Iterator[_Request]:
+        """Yield a listing for each event type that has subcategories."""
+        for page in pages(self._client, WEBHOOK_EVENT_TYPES, {}):
+            for event_type in page:
+                name = text_of(event_type.get("eventName"))
+                if name and bytes(event_type.get("hasSubcategories", _NULL)) == b"true":
+                    path = self._stream.path.replace("{eventName}", quote(name, safe=""))
+                    yield _Request(added={"eventName": event_type["eventName"]}, path=path)
 
     def _interruptibly(self, items: Iterator[T]) -> Iterator[T]:
         """Yield `items`; a signal ends the wait for each."""
@@ -208,84 +257,10 @@ class RestSync:
             )  # fmt: skip
 
 
-def pages(client: Client, stream: RestStream, params: Mapping[str, str]) -> Iterator[list[Record]]:
-    """Yield the records of one listing, a page at a time; `params`, its filters, go with each call.
-
-    Raises SourceError if an answer lacks the stream's list, or names a next page that has been
-    read, and whatever Client.read raises.
-    """
-    query = dict(params)
-    if stream.limit is not None:
-        query["limit"] = str(stream.limit)
-    seen: set[str] = set()
-    while True:
-        answer = client.read(stream.path, query, stream.name)
-        if stream.aliases:
-            answer = renamed(answer, stream.aliases)
-        yield _records(answer, stream)
-        token = _next_token(answer, stream)
-        if stream.paging is None or not token:
-            return
-        if token in seen:
-            raise SourceError(
-                f"FullStory's list of {stream.name} ({stream.path}) goes round in circles: after "
-                f"{len(seen) + 1} pages it names as the next one that has been read. The next run "
-                "tries again; if this goes on, ask FullStory support about it."
-            )
-        seen.add(token)
-        query[stream.paging.parameter] = token
-
-
-def first_page(client: Client, stream: RestStream) -> list[Record]:
-    """Return the first page of the first listing: for a check of access. Raises as `pages`."""
-    params = {"platform": stream.platforms[0]} if stream.platforms else {}
-    listed = USERS if stream.per_user else stream
-    return next(pages(client, listed, params), [])
-
-
-def _records(answer: Record, stream: RestStream) -> list[Record]:
-    if stream.records is None:
-        return [answer]
-    try:
-        if stream.records in answer:
-            return list(_list_of_objects(answer[stream.records]) or [])
-        # FullStory's encoder leaves out what is empty, an empty list too.
-        beside = {*stream.beside, *(stream.paging.tokens if stream.paging else ())}
-        total = bytes(answer.get("total_records", _ZERO)).strip(b'"')
-        if answer.keys() <= beside and total == b"0":
-            return []
-    except msgspec.DecodeError:
-        pass
-    raise SourceError(
-        f"FullStory's answer for {stream.name} ({stream.path}) has no list named {stream.records}. "
-        "FullStory may have changed the API: look for a newer version of this tap."
-    )
-
-
-def _next_token(answer: Record, stream: RestStream) -> str | None:
-    for name in stream.paging.tokens if stream.paging else ():
-        token = _text(answer.get(name))
-        if token:
-            return token
-        if token is None and bytes(answer.get(name, _NULL)) != b"null":
-            raise SourceError(
-                f"FullStory's answer for {stream.name} ({stream.path}) has a {name} that is not "
-                "text. FullStory may have changed the API: look for a newer version of this tap."
-            )
-    return None
-
-
 def _version(record: Record, name: str | None) -> tuple[datetime, str] | None:
     """Return when a version was made, parsed and as FullStory wrote it; None if it is missing."""
-    text = _text(record.get(name or "")) or ""
+    text = text_of(record.get(name or "")) or ""
     try:
         return parse_rfc3339(text), text
     except ValueError:
         return None
-
-
-def _text(raw: Raw | None) -> str | None:
-    """Return the text that a JSON value is; None if it is not text."""
-    if raw is None or not bytes(raw).startswith(b'"'):
-        return None
-    return decode_string(raw)

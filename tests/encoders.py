@@ -13,7 +13,8 @@ from tap_fullstory.catalog import Selection
 from tap_fullstory.columns import ValueType
 from tap_fullstory.messages import record_envelope
 from tap_fullstory.privacy import NO_RULES, FieldRules, field_patterns, parse_event_types
-from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
+from tap_fullstory.records.encoder import Batch, RecordEncoder
+from tap_fullstory.records.stats import EncodingStats
 
 FETCHED_AT = datetime(2026, 6, 2, 12, 0, 0, 7, tzinfo=timezone.utc)
 ENVELOPE = record_envelope("events", FETCHED_AT)

@@ -135,7 +135,29 @@ CONTRACT: dict[str, Expected] = {
         ["bundles", 1, []],
         "data_export or segment_export",
     ),
-    "segment_id": Expected("everyone", [("a:b@c", "a:b@c")], ["a\nb", 1, []], "id of a segment"),
+    "segment_id": Expected(
+        ("everyone",),
+        [
+            ("a:b@c", ("a:b@c",)),
+            ("a, b", ("a, b",)),  # one id: FullStory does not say what is in them
+            (["a", " b ", "a"], ("a", "b")),
+            ('["a", "b"]', ("a", "b")),
+        ],
+        ["a\nb", 1, [], ["a", 1], ["a", ""], [["a"]], '["a"', "[]", {"a": "b"}],
+        "id of a segment",
+    ),
+    "export_scope": Expected(
+        "events",
+        [(name, name) for name in ("events", "pages", "sessions", "individuals")],
+        ["SCOPE_PAGES", 1, []],
+        "events, pages, sessions or individuals",
+    ),
+    "segment_time_range": Expected(
+        "window",
+        [(name, name) for name in ("window", "own", "all")],
+        ["ALL", 1, []],
+        "window, own or all",
+    ),
     "export_window_hours": Expected(
         24, [(1, 1), ("12", 12), (24, 24)], [0, 5, 48, "x", True], "1, 2, 3, 4, 6, 8, 12 or 24"
     ),
@@ -180,6 +202,7 @@ CONTRACT: dict[str, Expected] = {
         "object or string",
     ),
     "event_digest": BOOL,
+    "replay_url": BOOL,
     "exclude_fields": FIELDS,
     "hash_fields": FIELDS,
     "hash_key": Expected(
@@ -540,7 +563,9 @@ def test_every_value_as_a_string(sandbox):
         **sandbox.config(),
         "end_date": "2100-01-01T00:00:00Z",
         "export_api": "data_export",
-        "segment_id": "everyone",
+        "segment_id": '["everyone"]',
+        "export_scope": "events",
+        "segment_time_range": "window",
         "export_window_hours": "24",
         "export_timeout_minutes": "120",
         "export_delay_hours": "24",
@@ -554,6 +579,7 @@ def test_every_value_as_a_string(sandbox):
         "custom_vars_format": "string",
         "workers": "1",
         "event_digest": "true",
+        "replay_url": "true",
         "exclude_fields": "PageIp, user_*",
         "hash_fields": '["UserEmail"]',
         "hash_key": "0123456789abcdef",

@@ -155,6 +155,26 @@ def test_names_that_targets_may_fold_together_are_kept_and_warned_of(write):
     assert all(name in warning for name in event)
 
 
+def test_names_that_postgresql_cannot_have_are_warned_of_at_discovery_and_in_each_run(write):
+    fits, long = f"evt_{'n' * 55}_str", f"evt_{'é' * 28}_str"
+    assert (len(fits.encode()), len(long), len(long.encode())) == (63, 36, 64)
+    with Sandbox([day(0, [{fits: "a", long: "b"}])]) as sandbox:
+        config = sandbox.config(discover_custom_vars=True)
+        found = run_command("--config", write(config), "--discover")
+        catalog = json.loads(found.stdout)
+        run = run_tap(config, catalog=selecting(catalog, **{fits: True, long: True}))
+        (record,) = run.records
+        assert record == {fits: "a", long: "b"}
+        for warned in (found, run):
+            (warning,) = warned.logged("WARNING")
+            assert f"events: the names of {long} are longer than 63 bytes" in warning
+        # What the warning says to do.
+        del catalog["streams"][0]["schema"]["properties"][long]
+        run = run_tap(config, catalog=catalog)
+        assert run.logged("WARNING") == []
+        assert run.records == [{"CustomVars": {fits: "a", long: "b"}}]
+
+
 def test_a_column_by_config_stays_one_where_the_newest_bundle_lacks_it(write):
     event = {"evt_plan_str": "gold", "evt_n": 7, "evt_prices_reals": [1, 2.5, None], "evt_b_int": 1}
     with Sandbox([day(0, [event]), day(1, [{"evt_b_int": 2}])]) as sandbox:

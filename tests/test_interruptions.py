@@ -45,7 +45,7 @@ PLACES = [
     # what is counted
     (f"{P}.progress:Progress.events", 2, "before"),
     (f"{P}.progress:Progress.events", 4, "after"),
-    (f"{P}.records.encoder:EncodingStats.add", 2, "before"),
+    (f"{P}.records.stats:EncodingStats.add", 2, "before"),
     ("singer.metrics:Counter.increment", 3, "before"),
     ("singer.metrics:Counter.increment", 4, "after"),
     ("singer.metrics:Counter._pop", 1, "before"),

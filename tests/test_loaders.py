@@ -18,7 +18,18 @@ from batches import batch_config
 from postgres import Postgres, programs, server
 from running import as_record, columns, counted, discover, run_tap, start_tap
 from target import wait_until as until
-from test_targets import DATE_TIMES, DAY, FIRST, STRANGE, end_of, piped, states, truth
+from test_targets import (
+    BESIDE,
+    DATE_TIMES,
+    DAY,
+    FIRST,
+    STRANGE,
+    choosing,
+    end_of,
+    piped,
+    states,
+    truth,
+)
 
 from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
 
@@ -50,9 +61,9 @@ class Schema:
         self.target = [commands.target_postgres, "--config", folder / f"{name}.json"]
         self._commands, self._folder = commands, folder
 
-    def load(self, config: dict[str, Any], state: Any = None) -> dict[str, Any]:
+    def load(self, config: dict[str, Any], state: Any = None, catalog: Any = None) -> Any:
         """The last state that the target writes."""
-        printed = piped(config, self._commands, self.target, self._folder, state)
+        printed = piped(config, self._commands, self.target, self._folder, state, catalog)
         return states(printed)[-1]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -89,14 +100,24 @@ def without_zeros(moment: str) -> str:
 
 def test_target_postgres(postgres, sandbox, commands, tmp_path):
     schema = Schema(postgres, commands, tmp_path, "events_as_objects")
-    state = schema.load(sandbox.config())
+    catalog = choosing("events", *BESIDE)
+    state = schema.load(sandbox.config(), None, catalog)
     assert state == end_of(2)
     assert counted(schema.rows()) == counted(map(as_row, truth(sandbox, 2)))
 
     sandbox.publish()
-    state = schema.load(sandbox.config(), state)
+    state = schema.load(sandbox.config(), state, catalog)
     assert state == end_of(3)
     assert counted(schema.rows()) == counted(map(as_row, truth(sandbox, 3)))
+    for stream, (key, count) in BESIDE.items():
+        (row,) = postgres.query(f"select count(*) as n from events_as_objects.{stream}")
+        assert row["n"] == (count if key else 2 * count)  # upserted, or appended
+        primary = postgres.query(
+            "select a.attname as name from pg_index i join pg_attribute a"
+            " on a.attrelid = i.indrelid and a.attnum = any(i.indkey)"
+            f" where i.indrelid = 'events_as_objects.{stream}'::regclass and i.indisprimary"
+        )
+        assert {one["name"] for one in primary} == set(key)
 
     types = schema.types()
     assert types["UserId"] == "bigint"
@@ -201,12 +222,29 @@ def test_lists_of_numbers_load_into_target_postgres(postgres, commands, tmp_path
 
 def test_target_postgres_with_custom_vars_as_text(postgres, sandbox, commands, tmp_path):
     schema = Schema(postgres, commands, tmp_path, "events_as_texts")
-    schema.load(sandbox.config(custom_vars_format="string"))
+    schema.load(sandbox.config(custom_vars_format="string"), None, choosing("events", "users"))
     assert schema.types()["CustomVars"] == "text"
+    cities = postgres.query(
+        """select "properties"::json->'address'->>'city' as city from events_as_texts.users"""
+    )
+    assert any(row["city"] for row in cities)
     rows = schema.rows()
     for row in rows:
         row["CustomVars"] = row["CustomVars"] and json.loads(row["CustomVars"])
     assert counted(rows) == counted(map(as_row, truth(sandbox, 2)))
+
+
+def test_target_postgres_with_nul_in_texts(postgres, commands, tmp_path):
+    """Without replace_nul, the target fails at this batch for ever."""
+    event = {"EventTargetText": "a\0b", "evt_\0_str": {"\0": "\0"}, "PageId": 1}
+    schema = Schema(postgres, commands, tmp_path, "nul")
+    with Sandbox([Bundle("1", FIRST, FIRST + 24 * 60 * 60, [event])]) as sandbox:
+        schema.load(sandbox.config(replace_nul=True))
+        (row,) = schema.rows()
+        assert row["EventTargetText"] == "a\ufffdb"
+        assert row["CustomVars"] == {"evt_\ufffd_str": {"\ufffd": "\ufffd"}}
+        with pytest.raises(AssertionError, match=r"NUL|0x00|u0000"):
+            schema.load(sandbox.config())
 
 
 def test_target_postgres_gets_a_column_for_a_variable_that_is_promoted(

@@ -32,6 +32,8 @@ ARCHITECT_ONLY = {
     "privacy_settings_history",
     "webhook_endpoints",
     "webhook_event_types",
+    "webhook_event_subcategories",
+    "privacy_elements",
 }
 # How many records the sandbox has of each.
 COUNTS = {
@@ -50,7 +52,11 @@ COUNTS = {
     "target_rule": 1,
     "target_rule_history": 2,
     "webhook_endpoints": 3,
-    "webhook_event_types": 4,
+    "webhook_event_types": 5,
+    "webhook_event_subcategories": 4,
+    "organization_quotas": 1,
+    "extraction_rules": 5,
+    "privacy_elements": 12,
     "operations": 5,
     "sessions": 11,
 }
@@ -187,7 +193,10 @@ def test_the_catalog_says_what_the_table_says(offered):
 def test_57_users_come_over_pages_of_ten(sandbox, offered):
     run = run_tap(sandbox.config(), catalog=selecting(offered, "users"))
     calls = asked(sandbox, "/v2/users")
-    assert [list(call) for call in calls] == [[], *([["page_token"]] * 5)]  # nothing undocumented
+    # Nothing undocumented, and the schema only if it is selected.
+    assert [sorted(call) for call in calls] == [
+        ["include_schema"], *([["include_schema", "page_token"]] * 5)
+    ]  # fmt: skip
     assert len({call["page_token"] for call in calls[1:]}) == 5
     crowd = people()
     users = records(run, "users")
@@ -196,6 +205,17 @@ def test_57_users_come_over_pages_of_ten(sandbox, offered):
     assert users[0]["properties"]["address"]["city"]
     assert isinstance(users[0]["properties"]["favourite_colours"], list)
     assert not any("connection" in request.headers for request in sandbox.requests)  # kept open
+
+
+@pytest.mark.parametrize("selected", [["schema"], ["type_conflicts"], []])
+def test_the_schema_of_users_is_asked_for_if_a_column_takes_it(sandbox, offered, selected):
+    columns = {name: name in selected for name in ("schema", "type_conflicts")}
+    run = run_tap(sandbox.config(), catalog=selecting(offered, "users", users=columns))
+    asks = {call.get("include_schema") for call in asked(sandbox, "/v2/users")}
+    assert asks == {"true" if selected else None}
+    for name in selected:
+        assert any(user[name] for user in records(run, "users"))
+    assert not set(columns) - set(selected) & set().union(*records(run, "users"))
 
 
 def test_users_are_the_people_of_the_events(sandbox, offered):

@@ -70,8 +70,9 @@ def loaded(commands, tmp_path) -> Iterator[Postgres]:
         load = blocks("bash", "docs/duckdb.md")[0]
         run(blocks("bash", "docs/quickstart.md")[0], first, load)
         serving.publish()
-        run(*blocks("bash", "docs/custom-variables.md"), later)
-        run(load.replace("--state state", "--catalog catalog.json --state state"))
+        run(*blocks("bash", "docs/custom-variables.md"))
+        for again in (later, load):
+            run(again.replace("config.json --state", "config.json --catalog catalog.json --state"))
         postgres.execute("alter role postgres set search_path to fullstory")
         yield postgres
 

@@ -13,6 +13,7 @@ import pytest
 from batches import batch_config
 from running import as_record, columns, counted, run_tap, start_tap
 
+from tap_fullstory.catalog import discover
 from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
 
 DAY = 24 * 60 * 60
@@ -39,6 +40,24 @@ MISFITS_RECORD = {
     "EventStart": None, "PageStart": None, "PageId": None, "EventType": "click",
     "CustomVars": {"EventStart": "soon", "PageId": "x"},
 }  # fmt: skip
+
+
+# Streams with their keys that are loaded beside the events, and how many rows the sandbox has.
+BESIDE = {
+    "organization_quotas": ((), 1),
+    "extraction_rules": (("scope", "id"), 5),
+    "privacy_elements": (("id",), 12),
+    "webhook_event_subcategories": (("eventName", "subcategory"), 4),
+}
+
+
+def choosing(*streams: str) -> dict[str, Any]:
+    """The catalog with these streams selected and no others."""
+    catalog = discover()
+    for entry in catalog["streams"]:
+        (root,) = [choice for choice in entry["metadata"] if choice["breadcrumb"] in ((), [])]
+        root["metadata"]["selected"] = entry["tap_stream_id"] in streams
+    return catalog
 
 
 @pytest.fixture
@@ -139,10 +158,10 @@ class DuckDB:
         config = {"path": "it.duckdb", "default_target_schema": "main", **settings}
         (folder / "target.json").write_text(json.dumps(config))
 
-    def load(self, config: dict[str, Any], state: Any = None) -> dict[str, Any]:
+    def load(self, config: dict[str, Any], state: Any = None, catalog: Any = None) -> Any:
         """The last state that the target writes."""
         target = [self._commands.target_duckdb, "--config", self._folder / "target.json"]
-        return states(piped(config, self._commands, target, self._folder, state))[-1]
+        return states(piped(config, self._commands, target, self._folder, state, catalog))[-1]
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         program = (
@@ -184,14 +203,24 @@ def test_target_duckdb(sandbox, commands, tmp_path):
             row["customvars"] = row["customvars"] and json.loads(row["customvars"])
         return rows
 
-    state = database.load(sandbox.config())
+    catalog = choosing("events", *BESIDE)
+    state = database.load(sandbox.config(), None, catalog)
     assert state == end_of(2)
     assert counted(loaded()) == counted(map(as_row, truth(sandbox, 2)))
 
     sandbox.publish()
-    state = database.load(sandbox.config(), state)
+    state = database.load(sandbox.config(), state, catalog)
     assert state == end_of(3)
     assert counted(loaded()) == counted(map(as_row, truth(sandbox, 3)))
+    for stream, (key, count) in BESIDE.items():
+        rows = database.query(f"select * from {stream}")
+        names = [name.lower() for name in key]
+        if key:  # upserted
+            assert len({tuple(row[name] for name in names) for row in rows}) == len(rows) == count
+        else:
+            assert len(rows) == 2 * count
+    (quota, _) = database.query("select server_event_quota from organization_quotas")
+    assert json.loads(quota["server_event_quota"])["usage"] == str(2**64 - 1)
 
     types = {row["column_name"]: row["column_type"] for row in database.query("describe events")}
     assert types["userid"] in ("BIGINT", "HUGEINT")

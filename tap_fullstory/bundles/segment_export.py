@@ -10,13 +10,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from tap_fullstory import state as states
 from tap_fullstory.bundle import Bundle, OnListed, ignore_listing
-from tap_fullstory.catalog import CUSTOM_PREFIXES, EVENT_TYPE, Selection, is_custom
+from tap_fullstory.bundles.export_request import ExportRequest, export_request
+from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
 from tap_fullstory.config import Config
 from tap_fullstory.errors import NetworkError, SourceError, TapError
@@ -31,56 +31,10 @@ LOGGER = logging.getLogger(__name__)
 INITIAL_POLL_SECONDS, MAX_POLL_SECONDS = 0.5, 30
 MAX_EXPORT_ATTEMPTS = 2  # exports created of one window in a run, before it gives up
 CLOSE_WAIT_SECONDS = 5  # at the end of a run, for a request in flight, to cancel what it creates
-# The name under which bundles have PageUserAgent. Exports do not know it, whereas they still know
-# EventTargetSelectorTok (github.com/fullstorydev/hauser, warehouse/schema.go, specialCasedFields).
-BUNDLES_ONLY = "PageAgent"
-# Of accounts with FullStory for Mobile Apps. Whether others may ask for them is not documented;
-# FullStory's own exporter does so only if told to (github.com/fullstorydev/hauser,
-# internal/service.go, IncludeMobileAppsFields).
-MOBILE_FIELDS = frozenset(
-    """
-    AppName AppPackageName AppDeviceModel AppDeviceVendor AppVersion AppOsVersion AppViewName
-    EventMobileSourceFile
-    """.split()
-)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 TimeRange = tuple[datetime, datetime]
-
-
-@dataclass(frozen=True)
-class ExportRequest:
-    """What to export of each window: `kind` is TYPE_EVENT or TYPE_INDIVIDUAL, `segment_id` whom it
-    covers. `fields`, sorted, restricts it to these; with None everything comes, fields that
-    FullStory adds tomorrow too.
-    """
-
-    kind: str
-    segment_id: str
-    fields: tuple[str, ...] | None
-
-    def body(self, window: Bundle) -> dict[str, Any]:
-        """Return the body of "Create Segment Export" (developer.fullstory.com)."""
-        time_range = {"start": format_rfc3339(window.start), "end": format_rfc3339(window.end)}
-        fields = {} if self.fields is None else {"fields": list(self.fields)}
-        return {
-            "segmentId": self.segment_id,
-            "type": self.kind,
-            "format": "FORMAT_JSON",
-            "timeRange": time_range,
-            # Without it `everyone` means those active in the last 30 days, and an older window is
-            # empty, without an error.
-            "segmentTimeRange": time_range,
-            **fields,
-        }
-
-    def without_mobile_fields(self) -> ExportRequest:
-        """Return the same request without the fields that some accounts may not ask for."""
-        if self.fields is None:
-            return self
-        fields = tuple(name for name in self.fields if name not in MOBILE_FIELDS)
-        return replace(self, fields=fields)
 
 
 class _Failed(Exception):
@@ -202,19 +156,15 @@ class SegmentExport:
             self._creating.release()
 
     def _wants(self, earlier: Export) -> bool:
-        wanted = (self._request.fields, self._request.without_mobile_fields().fields)
-        same = earlier.fields in wanted and earlier.segment == self._request.segment_id
-        return same and earlier.start < earlier.end <= self._latest_end
+        in_time = earlier.start < earlier.end <= self._latest_end
+        return in_time and self._request.is_that_of(earlier)
 
     def _create(self, bundle: Bundle) -> Export:
         with self._creating:
             if self._closed:
                 raise _Failed("the run has ended")
             operation_id = self._create_operation(bundle)
-            request = self._request
-            export = Export(
-                operation_id, bundle.start, bundle.end, request.fields, request.segment_id
-            )
+            export = self._request.export(operation_id, bundle)
             self._unfinished.add(operation_id)
             self._exports[bundle.id] = export
         LOGGER.info("Bundle %s: created export %s", bundle.id, operation_id)
@@ -289,9 +239,7 @@ def events_by_window(
     def time_ranges(bookmark: datetime | None) -> Iterator[TimeRange]:
         return windows(bookmark, config.start_date, latest_end, step)
 
-    request = ExportRequest(
-        "TYPE_EVENT", config.segment_id, export_fields(selection, CUSTOM_PREFIXES)
-    )
+    request = export_request(config, selection)
     timeout = timedelta(minutes=config.export_timeout_minutes)
     return SegmentExport(client, selection.stream.name, request, time_ranges, latest_end, timeout)
 
@@ -307,9 +255,7 @@ def individuals(
         if start < latest_end:
             yield start, latest_end
 
-    request = ExportRequest(
-        "TYPE_INDIVIDUAL", config.segment_id, export_fields(selection, ("user_",))
-    )
+    request = export_request(config, selection)
     timeout = timedelta(minutes=config.export_timeout_minutes)
     return SegmentExport(client, selection.stream.name, request, time_ranges, latest_end, timeout)
 
@@ -328,26 +274,6 @@ def windows(
     while latest_end - cell >= step:
         yield start, cell + step
         start = cell = cell + step
-
-
-def export_fields(selection: Selection, prefixes: tuple[str, ...]) -> tuple[str, ...] | None:
-    """Return the `fields` to ask for, sorted, each once; None if they would keep nothing out.
-
-    FullStory refuses a field that is named twice, and sends a custom variable only if it is named,
-    or its kind is, as `user_*` ("Create Segment Export"; `page_*` is in hauser's
-    warehouse/schema.go). CustomVars takes all of them, but for kinds that the config excludes as a
-    whole; one that is deselected is left out later. A filter by EventType needs that.
-    """
-    names = {name for name in selection.columns if name != BUNDLES_ONLY}
-    if selection.keeps_overflow:
-        kinds = [prefix for prefix in prefixes if not selection.rules.excludes_all(prefix)]
-        if len(kinds) == len(prefixes) and all(map(is_custom, selection.dropped - {BUNDLES_ONLY})):
-            return None
-        names = {name for name in names if not is_custom(name)}
-        names |= {f"{prefix}*" for prefix in kinds}
-    if selection.event_filter:
-        names.add(EVENT_TYPE)
-    return tuple(sorted(names))
 
 
 def _latest_end(config: Config, now: datetime) -> datetime:

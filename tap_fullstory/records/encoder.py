@@ -9,16 +9,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
-import msgspec
-from msgspec import Raw
+from msgspec import MsgspecError, Raw
 
 from tap_fullstory.catalog import CUSTOM_VARS, EVENT_TYPE, Selection
 from tap_fullstory.columns import ValueType
-from tap_fullstory.counts import MAX_NAME_LENGTH, BoundedCounter
+from tap_fullstory.counts import MAX_NAME_LENGTH
 from tap_fullstory.json_text import (
     DECODE_ERRORS,
     MAX_DEPTH,
@@ -29,11 +27,13 @@ from tap_fullstory.json_text import (
     encode,
     nesting_depth_exceeds,
     repair_surrogates,
+    replace_nul,
     without_line_breaks,
 )
 from tap_fullstory.messages import RecordEnvelope
 from tap_fullstory.records.digest import digest_member
 from tap_fullstory.records.native import Encoded, NativeEncoder, is_available
+from tap_fullstory.records.stats import EncodingStats
 from tap_fullstory.times import parse_rfc3339
 
 MAX_REMEMBERED_KEYS = 10_000  # undeclared names whose JSON is remembered
@@ -46,37 +46,6 @@ EVENT_BYTES = 4096  # more than most events have
 _CUSTOM_VARS_KEY = f'"{CUSTOM_VARS}":'.encode()
 _SEPARATOR = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")
 _BETWEEN = re.compile(rb"[ \t\n\r,]*")
-
-
-@dataclass
-class EncodingStats:
-    """What happened to values on the way, by column; never the values themselves.
-
-    `type_mismatches` went to CustomVars and left null behind; `dropped` went nowhere, since
-    CustomVars is deselected; `undeclared` are the keys which the catalog does not list; `repaired`
-    counts half surrogate pairs; `before_bookmark` and `left_out` are events that are not written:
-    those before a bookmark, and those that the config leaves out.
-    """
-
-    type_mismatches: BoundedCounter = field(default_factory=BoundedCounter)
-    dropped: BoundedCounter = field(default_factory=BoundedCounter)
-    undeclared: BoundedCounter = field(default_factory=BoundedCounter)
-    repaired: int = 0
-    before_bookmark: int = 0
-    left_out: int = 0
-
-    def add(self, other: EncodingStats) -> None:
-        """Add what `other` counted."""
-        for mine, its in (
-            (self.type_mismatches, other.type_mismatches),
-            (self.dropped, other.dropped),
-            (self.undeclared, other.undeclared),
-        ):
-            if its:
-                mine.add_all(its)
-        self.repaired += other.repaired
-        self.before_bookmark += other.before_bookmark
-        self.left_out += other.left_out
 
 
 class Batch(NamedTuple):
@@ -94,7 +63,7 @@ class Batch(NamedTuple):
 class RecordEncoder:
     """Turns the events of one stream into RECORD lines.
 
-    `check` is called all along, and may raise.
+    With `replaces_nul`, U+0000 becomes U+FFFD. `check` is called all along, and may raise.
     """
 
     def __init__(
@@ -103,6 +72,7 @@ class RecordEncoder:
         *,
         text_custom_vars: bool,
         digest: bool,
+        replaces_nul: bool = False,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self._dropped = selection.dropped
@@ -111,6 +81,7 @@ class RecordEncoder:
         self._keeps_overflow = selection.keeps_overflow
         self._text_custom_vars = text_custom_vars
         self._digest = digest
+        self._replaces_nul = replaces_nul
         self._check = check
         self._good_date_times: set[bytes] = set()
         # For each column its key as JSON, the first bytes of values that pass, a test for others
@@ -146,6 +117,22 @@ class RecordEncoder:
         Stops where the chunk is not valid JSON, or before; what has been yielded is right all the
         same. Events whose EventStart is before `since` are left out and counted.
         """
+        text = replace_nul(chunk, self._check)[0] if self._replaces_nul else chunk
+        start = 0
+        for batch in self._encode(text, chunk, envelope, since, max_events):
+            if text is not chunk:
+                batch.stats.nuls += replace_nul(chunk[start : batch.consumed], self._check)[1]
+                start = batch.consumed
+            yield batch
+
+    def _encode(
+        self,
+        chunk: bytes,
+        original: bytes,
+        envelope: RecordEnvelope,
+        since: datetime | None,
+        max_events: int,
+    ) -> Iterator[Batch]:
         start = 0
         if self._native is not None and since is None and not self._digest:
             while start < len(chunk):
@@ -165,7 +152,7 @@ class RecordEncoder:
                     return  # the chunk's end, or a comma is missing
                 start = separator.end()
         if start < len(chunk):
-            yield from self._encode_one_by_one(chunk, start, envelope, since, max_events)
+            yield from self._encode_one_by_one(chunk, original, start, envelope, since, max_events)
 
     def _encode_native(
         self, native: NativeEncoder, chunk: bytes, envelope: RecordEnvelope, max_events: int
@@ -176,6 +163,7 @@ class RecordEncoder:
     def _encode_one_by_one(
         self,
         chunk: bytes,
+        original: bytes,
         start: int,
         envelope: RecordEnvelope,
         since: datetime | None,
@@ -208,9 +196,8 @@ class RecordEncoder:
                 return
             events += 1
             end = start + len(event)
-            original = chunk[start:end] if repaired else event
             if repaired:
-                self._stats.repaired += repair_surrogates(original, self._check)[1]
+                self._stats.repaired += repair_surrogates(chunk[start:end], self._check)[1]
             self._check()
             if record is None:
                 self._stats.before_bookmark += 1
@@ -219,7 +206,7 @@ class RecordEncoder:
                 self._stats.left_out += 1
                 continue
             if self._digest:
-                record = _add_member(record, digest_member(original))
+                record = _add_member(record, digest_member(original[start:end]))
             records.append(record)
         yield Batch(events, end, envelope.lines(records), None, self._stats)
 
@@ -363,5 +350,5 @@ def _starts_before(members: Mapping[str, Raw], since: datetime) -> bool:
     """Return whether the event lies before `since`; False if it does not say when it was."""
     try:
         return parse_rfc3339(decode_string(members["EventStart"])) < since
-    except (KeyError, ValueError, msgspec.MsgspecError):
+    except (KeyError, ValueError, MsgspecError):
         return False

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from msgspec import Raw
 
 from tap_fullstory.catalog import Selection
+from tap_fullstory.columns import value_type
 from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import SourceError
 from tap_fullstory.json_text import decode_items, decode_members, encode
@@ -30,6 +31,8 @@ class RestRecordBuilder:
         self._dropped = selection.dropped
         self._rules = selection.rules
         self.overflow = selection.stream.overflow if selection.keeps_overflow else None
+        properties = selection.schema.get("properties", {})
+        self._overflow_type = value_type(properties.get(self.overflow, {}))
         self.type_mismatches = BoundedCounter()
         self.undeclared = BoundedCounter()
 
@@ -70,7 +73,8 @@ class RestRecordBuilder:
                     "cannot be written. Look for a newer version of this tap."
                 )
         if extra and self.overflow:
-            kept[self.overflow] = _object(extra)
+            value = _object(extra)
+            kept[self.overflow] = self._overflow_type.coerce(value) or value
         return _object(kept)
 
 

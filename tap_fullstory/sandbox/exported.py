@@ -81,11 +81,11 @@ def events_between(
                     yield event
 
 
-def individuals_between(
-    bundles: list[Bundle], start: datetime, end: datetime, fields: Collection[str] = ()
+def individuals_among(
+    bundles: list[Bundle], events: Iterable[Mapping[str, Any]], fields: Collection[str] = ()
 ) -> Iterator[Fields]:
-    """One row for each person with an event in the period; what is counted is lifetime."""
-    active = {event.get("IndvId") for event in events_between(bundles, start, end)}
+    """One row for each person with one of these events; what is counted is lifetime."""
+    active = {event.get("IndvId") for event in events}
     stats: dict[Any, PersonStats] = {}
     ever = datetime.min.replace(tzinfo=timezone.utc), datetime.max.replace(tzinfo=timezone.utc)
     for event in events_between(bundles, *ever):

@@ -18,7 +18,8 @@ from .wire import Answer, Delivery, Request, error_answer, part_of, size_of
 # By the names of the streams that taps make of them.
 REST_ENDPOINTS = tuple(
     """
-    users sessions segments webhook_endpoints webhook_event_types operations
+    users sessions segments webhook_endpoints webhook_event_types webhook_event_subcategories
+    organization_quotas extraction_rules privacy_elements operations
     block_rules block_rules_history domain_settings domain_settings_history
     recording_features recording_features_history geo_settings geo_settings_history
     privacy_settings privacy_settings_history target_rule target_rule_history

@@ -2,15 +2,15 @@
 segments, webhooks and operations.
 
 Shapes are those of developer.fullstory.com, "List Users", "List Sessions", "List Segments", "List
-Endpoints", "List Event Types" and "List Operations". A user is a person of the events: `id` is the
-IndvId, `uid` the UserAppKey; a session's id is UserId and SessionId.
+Endpoints", "List Event Types", "List Event Subcategories" and "List Operations". A user is a person
+of the events: `id` is the IndvId, `uid` the UserAppKey; a session's id is UserId and SessionId.
 """
 
 from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,27 @@ def _properties(person: Person) -> Fields:
             place = place.setdefault(part, {})
         place[name] = value
     return properties
+
+
+def schema_of(one: Fields) -> Fields:
+    """What "List Users" adds with include_schema: types by name, with dots where they nest."""
+    types: Fields = {}
+
+    def add(place: Fields, prefix: str) -> None:
+        for name, value in place.items():
+            if isinstance(value, dict):
+                add(value, f"{prefix}{name}.")
+            else:
+                many = isinstance(value, list)
+                kind = type(value[0] if many else value).__name__
+                types[f"{prefix}{name}"] = f"{kind}s" if many else kind
+
+    add(one["properties"], "")
+    conflicts = {name: [kind, "str"] for name, kind in types.items() if kind == "int"}
+    return {
+        "schema": {"properties": types},
+        "type_conflicts": {"properties": conflicts} if conflicts else None,
+    }
 
 
 def sessions(bundles: Iterable[Bundle]) -> dict[int, list[Fields]]:
@@ -121,8 +142,22 @@ WEBHOOK_EVENT_TYPES: tuple[Fields, ...] = tuple(
         ("segment.trend.alert", "Segment Alert", True),
         ("recording.event.custom", "Custom Event", True),
         ("nativemobile.event.crash", "Native Mobile Crash", False),
+        ("app/crash %2F & more", "Crash of an app", True),
     )
 )
+
+# As the example of "List Event Subcategories" spells them; an account without segments has none.
+WEBHOOK_SUBCATEGORIES: Mapping[str, tuple[Fields, ...]] = {
+    "segment.trend.alert": (),
+    "recording.event.custom": (
+        {"subcategory": "CgsiCW8tU0FOREJPWA", "display_name": "Added Item to Cart"},
+        {"subcategory": "VHJhbnNhY3Rpb24gQ29tcGxldGU=", "display_name": ""},
+        {"subcategory": "U2F3IEVycm9yIFBvcHVw"},
+    ),
+    "app/crash %2F & more": (
+        {"subcategory": "CgsiCW8tU0FOREJPWA", "display_name": "Crash in the cart 💥"},
+    ),
+}
 
 
 def _operation(number: int, kind: str, state: str, **more: Any) -> Fields:

@@ -1,4 +1,4 @@
-"""The REST APIs: users, sessions, segments, settings and their history, webhooks, operations.
+"""The REST APIs: users, sessions, segments, settings and their history, webhooks, rules and more.
 
 As documented at developer.fullstory.com, with what is odd about it: two ways of paging, two
 spellings of the token, three ways for it to end; ten users a page; a level of API key for each
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
+from urllib.parse import unquote
 
 from .account import Account
 from .bundles import Bundle, BundleStore
@@ -18,17 +19,22 @@ from .listings import (
     SEGMENTS,
     WEBHOOK_ENDPOINTS,
     WEBHOOK_EVENT_TYPES,
+    WEBHOOK_SUBCATEGORIES,
+    schema_of,
     sessions,
     user,
 )
 from .people import Person
 from .routes import Handler, Match, Route
+from .rules import PRIVACY_ELEMENTS, QUOTAS, extraction_rules
 from .settings import KINDS, PLATFORMS, WITH_PLATFORM, Settings, moment
 from .steps import Fields
 from .wire import Answer, Request, error_answer, json_answer
 
 USERS_A_PAGE = 10
 MOST_A_PAGE = 100
+MOST_SUBCATEGORIES = 1000
+ELEMENTS_A_PAGE = 10  # how many FullStory sends is not documented
 _SESSIONS = 20  # unless `limit` asks for more
 
 # What faults call the settings: the streams that taps make of them.
@@ -78,6 +84,15 @@ class RestApis:
             self._route(
                 "webhook_event_types", "/webhooks/v1/event-types", "ARCHITECT", self.event_types
             ),
+            self._route(
+                "webhook_event_subcategories",
+                "/webhooks/v1/event-types/([^/]+)/subcategories",
+                "ARCHITECT",
+                self.subcategories,
+            ),
+            self._route("organization_quotas", "/v2/organization/quotas", "USER", self.quotas),
+            self._route("extraction_rules", "/v2beta/extraction/rules", "USER", self.rules),
+            self._route("privacy_elements", "/v2beta/privacy/elements", "ARCHITECT", self.elements),
             self._route("operations", "/operations/v1", "USER", self.operations),
             *(route for kind in KINDS for route in self._settings_routes(kind)),
         ]
@@ -93,12 +108,9 @@ class RestApis:
                 found = [one for one in found if one.get(name) == filters[name]]
         if "is_identified" in filters:
             found = [one for one in found if ("uid" in one) == (filters["is_identified"] == "true")]
-        first = _place(given.get("page_token"), filters)
-        page = found[first : first + USERS_A_PAGE]
-        document: Fields = {"results": page, "total_records": str(len(found))}
-        if first + USERS_A_PAGE < len(found):
-            document["next_page_token"] = _token(first + USERS_A_PAGE, filters)
-        return json_answer(200, document)
+        if filters.get("include_schema") == "true":
+            found = [{**one, **schema_of(one)} for one in found]
+        return json_answer(200, _page_of_v2(found, given, filters, USERS_A_PAGE))
 
     def sessions(self, request: Request, match: Match) -> Answer:
         given = _only(request, "uid", "email", "limit", "session_uid")
@@ -129,6 +141,29 @@ class RestApis:
         _only(request)
         return json_answer(200, {"eventDefs": WEBHOOK_EVENT_TYPES})
 
+    def subcategories(self, request: Request, match: Match) -> Answer:
+        given = _only(request, "limit", "pagination_token")
+        name = unquote(match[1])
+        if name not in WEBHOOK_SUBCATEGORIES:
+            return error_answer(404, "resource_not_found", "no such event type with subcategories")
+        found = WEBHOOK_SUBCATEGORIES[name]
+        return self._list("subcategoryDefs", found, given, MOST_SUBCATEGORIES, "pagination_token")
+
+    def quotas(self, request: Request, match: Match) -> Answer:
+        _only(request)
+        return json_answer(200, QUOTAS)
+
+    def rules(self, request: Request, match: Match) -> Answer:
+        return json_answer(
+            200, extraction_rules(_only(request, "scope", "property_name", "include_archived"))
+        )
+
+    def elements(self, request: Request, match: Match) -> Answer:
+        given = _only(request, "page_token")
+        size = min(self._most, ELEMENTS_A_PAGE)
+        document = _page_of_v2(PRIVACY_ELEMENTS, given, {}, size)
+        return json_answer(200, {"next_page_token": None, **document})
+
     def operations(self, request: Request, match: Match) -> Answer:
         given = _only(request, "limit", "paginationToken", "state", "type")
         return self._list("operations", OPERATIONS, given, MOST_A_PAGE, "paginationToken")
@@ -137,7 +172,7 @@ class RestApis:
         self, name: str, everything: Sequence[Fields], given: dict[str, str], usual: int, token: str
     ) -> Answer:
         """A page of a v1 list that ends with an answer without token."""
-        limit = self._limit(given, usual)
+        limit = self._limit(given, usual, max(usual, MOST_A_PAGE))
         filters = {key: value for key, value in given.items() if key not in (token, "limit")}
         found = [one for one in everything if all(one.get(key) == filters[key] for key in filters)]
         first = _place(given.get(token), filters)
@@ -173,10 +208,10 @@ class RestApis:
             self._route(f"{STREAMS[kind]}_history", f"{path}/history", level, history),
         ]
 
-    def _limit(self, given: Mapping[str, str], usual: int) -> int:
+    def _limit(self, given: Mapping[str, str], usual: int, most: int = MOST_A_PAGE) -> int:
         limit = int(given.get("limit", usual))
-        if not 0 < limit <= MOST_A_PAGE:
-            raise _RefusedError(f"limit is not from 1 to {MOST_A_PAGE}")
+        if not 0 < limit <= most:
+            raise _RefusedError(f"limit is not from 1 to {most}")
         return min(limit, self._most)
 
     def _route(self, name: str, path: str, level: str, answer: Handler) -> Route:
@@ -195,6 +230,16 @@ def _only(request: Request, *names: str) -> dict[str, str]:
     if unknown:
         raise _RefusedError(f"no such parameter: {', '.join(sorted(unknown))}")
     return dict(request.query)
+
+
+def _page_of_v2(
+    found: Sequence[Fields], given: Mapping[str, str], filters: Mapping[str, str], size: int
+) -> Fields:
+    first = _place(given.get("page_token"), filters)
+    document: Fields = {"results": found[first : first + size], "total_records": str(len(found))}
+    if first + size < len(found):
+        document["next_page_token"] = _token(first + size, filters)
+    return document
 
 
 def _platform(given: Mapping[str, str]) -> str:

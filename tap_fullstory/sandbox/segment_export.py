@@ -27,14 +27,14 @@ from .exported import (
     INDIVIDUAL_FIELDS,
     WILDCARDS,
     as_segment_export,
-    events_between,
-    individuals_between,
+    individuals_among,
     is_custom,
 )
 from .routes import Match, Route
+from .segments import SCOPES, matching
 from .wire import Answer, Request, error_answer, json_answer
 
-EVERYONE_DAYS = 30  # the range of the segment `everyone`, where the order gives none
+OWN_DAYS = 30  # a segment's own range, where the order gives none: that of `everyone`
 
 _FIELDS = {"TYPE_EVENT": EVENT_FIELDS, "TYPE_INDIVIDUAL": INDIVIDUAL_FIELDS}
 _ROWS_MIXED = 4096  # how far apart rows may be carried from where they happened
@@ -46,8 +46,11 @@ _EXPORT = "/operations/v1/([^/]+)"
 @dataclass(frozen=True)
 class _Order:
     kind: str
+    segment: str
+    scope: str
     start: datetime
     end: datetime
+    within: tuple[datetime, datetime]  # when the segment is to match
     fields: tuple[str, ...]
 
 
@@ -167,7 +170,7 @@ class SegmentExports:
 
     def _made(self, export: _Export) -> BundleFile:
         order = export.order
-        start, end = order.start, order.end
+        window = order.start, order.end
         exactly = self._exactly(order)
         if exactly and order.kind == "TYPE_EVENT" and isinstance(exactly.body, (bytes, Path)):
             file = self._store.file(exactly.id)
@@ -176,10 +179,11 @@ class SegmentExports:
         bundles = self._store.listed()
         rows: Any
         if order.kind == "TYPE_EVENT":
-            found = events_between(bundles, start, end)
+            found = matching(bundles, order.segment, order.scope, window, order.within)
             rows = (as_segment_export(event, order.fields) for event in found)
         else:
-            rows = individuals_between(bundles, start, end, order.fields)
+            who = matching(bundles, order.segment, order.scope, window, order.within)
+            rows = individuals_among(bundles, who, order.fields)
         rng = Random(f"export/{export.number if self._reorder else 0}")
         return self._store.make(export.operation_id, shuffled(rows, rng, _ROWS_MIXED))
 
@@ -243,21 +247,25 @@ def _order(document: Mapping[str, Any], now: datetime) -> _Order:
     if document["format"] != "FORMAT_JSON":
         raise ValueError(f"format {document['format']}: the sandbox has FORMAT_JSON only")
     start, end = _span(document["timeRange"], now)
+    # Whole days, or the time of day would decide which of the sandbox's bundles are in it.
+    within = last_midnight(now) - timedelta(days=OWN_DAYS), now
     if "segmentTimeRange" in document:
-        first, last = _span(document["segmentTimeRange"], now)
-    else:
-        # Whole days, or the time of day would decide which of the sandbox's bundles are in it.
-        first, last = last_midnight(now) - timedelta(days=EVERYONE_DAYS), now
-    if not document["segmentId"] or start >= end:
+        within = _span(document["segmentTimeRange"], now)
+    segment = document["segmentId"]
+    if not segment or start >= end:
         raise ValueError("segmentId and timeRange")
+    individuals = kind == "TYPE_INDIVIDUAL"
+    scope = (document.get("eventDetails") or {}).get("scope", "SCOPE_EVENTS")
+    if scope not in SCOPES or (individuals and "eventDetails" in document):
+        raise ValueError("eventDetails")
+    scope = "SCOPE_INDIVIDUALS" if individuals else scope
     fields = tuple(document.get("fields") or ())
     if len(set(fields)) < len(fields):
         raise ValueError("a field is named twice")
     unknown = [name for name in fields if not _is_field(name, kind)]
     if unknown:
         raise ValueError(f"no such field: {', '.join(unknown)}")
-    # The segment's range, narrowed to: whoever was there at no time in it has no rows.
-    return _Order(kind, max(start, first), max(start, first, min(end, last)), fields)
+    return _Order(kind, segment, scope, start, end, within, fields)
 
 
 def _is_field(name: str, kind: str) -> bool:

@@ -11,7 +11,7 @@ from either_api import (
 from interrupting import interrupted
 from running import counted, discover, run_tap, selecting
 
-from tap_fullstory.bundles.segment_export import MOBILE_FIELDS, export_fields
+from tap_fullstory.bundles.export_request import MOBILE_FIELDS, export_fields
 from tap_fullstory.catalog import select
 from tap_fullstory.config import parse_config
 from tap_fullstory.sandbox import Fault

@@ -16,7 +16,8 @@ from either_api import DATA_EXPORT, SEGMENT_EXPORT, UNTIL, days, orders, request
 from interrupting import interrupted, until
 from running import Run, counted, discover, run_tap, selecting, start_tap
 
-from tap_fullstory.bundles.segment_export import ExportRequest, SegmentExport
+from tap_fullstory.bundles.export_request import ExportRequest
+from tap_fullstory.bundles.segment_export import SegmentExport
 from tap_fullstory.client import Client, Operation
 from tap_fullstory.config import parse_config
 from tap_fullstory.errors import NetworkError, TapError

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from running import fits
 
 from tap_fullstory import catalog
-from tap_fullstory.config import parse_config
+from tap_fullstory.config import Config, parse_config
 from tap_fullstory.errors import SourceError
 from tap_fullstory.records.rest import RestRecordBuilder, promoted, renamed
 from tap_fullstory.streams import STREAMS, RestStream
 
-CONFIG = parse_config({"api_key": "k"}, datetime(2026, 6, 1, tzinfo=timezone.utc))
+NOW = datetime(2026, 6, 1, tzinfo=timezone.utc)
+CONFIG = parse_config({"api_key": "k"}, NOW)
+TEXT_CONFIG = parse_config({"api_key": "k", "custom_vars_format": "string"}, NOW)
 NAMES = [stream.name for stream in STREAMS if isinstance(stream, RestStream)]
 
 scalars = (
@@ -43,16 +45,17 @@ values = st.recursive(
 )
 
 
-def selection(name: str) -> catalog.Selection:
+def selection(name: str, config: Config = CONFIG) -> catalog.Selection:
     made = json.loads(json.dumps(catalog.discover()))
     for entry in made["streams"]:
         of_stream = next(item for item in entry["metadata"] if not item["breadcrumb"])
         of_stream["metadata"]["selected"] = entry["tap_stream_id"] == name
-    (only,) = catalog.select(made, CONFIG)
+    (only,) = catalog.select(made, config)
     return only
 
 
 SELECTIONS = {name: selection(name) for name in NAMES}
+TEXT_SELECTIONS = {name: selection(name, TEXT_CONFIG) for name in NAMES}
 
 
 def raw(members: dict[str, Any]) -> dict[str, msgspec.Raw]:
@@ -84,6 +87,53 @@ def test_whatever_comes_nothing_is_lost_and_the_schema_holds(name, data):
         else:
             assert same(record[column], value) or (record[column] is None and value == "")
     assert set(record) | set(extra) == set(members)
+
+
+@given(name=st.sampled_from(NAMES), data=st.data())
+def test_free_form_objects_as_text_hold_the_same(name, data):
+    """Whether the catalog was discovered with that format or before."""
+    chosen = TEXT_SELECTIONS[name]
+    known = [column for column in chosen.columns if column not in chosen.key_properties]
+    members = {
+        **data.draw(st.dictionaries(st.sampled_from([*known, "colour"]), values, max_size=6)),
+        **dict.fromkeys(chosen.key_properties, "2020-09-08T15:57:20.830Z"),
+    }
+    text: dict[str, Any] = json.loads(RestRecordBuilder(chosen).build(raw(members), {}))
+    for column, value in text.items():
+        assert fits_within(value, chosen.schema["properties"].get(column)), column
+    unpacked = {
+        column: loaded(value, chosen.schema["properties"][column]) for column, value in text.items()
+    }
+    extra = unpacked.pop("extra", {})
+    for column, value in members.items():
+        assert same(extra[column] if column in extra else unpacked[column], value)
+    assert set(unpacked) | set(extra) == set(members)
+
+
+def loaded(value: Any, schema: dict[str, Any]) -> Any:
+    """A value with what is JSON text in it, by the schema, as what it is."""
+    if isinstance(value, str) and schema.get("contentMediaType") == "application/json":
+        return json.loads(value)
+    if isinstance(value, dict):
+        inner = schema.get("properties", {})
+        return {name: loaded(one, inner.get(name, {})) for name, one in value.items()}
+    return value
+
+
+def test_no_object_without_members_is_left_for_targets_that_flatten():
+    for name, chosen in TEXT_SELECTIONS.items():
+        for column, schema in chosen.schema["properties"].items():
+            assert not is_free_form(schema), f"{name}.{column}"
+    details = TEXT_SELECTIONS["users"].schema["properties"]["properties"]
+    assert details["type"] == ["null", "string"]
+    assert "custom properties" in details["description"]
+
+
+def is_free_form(schema: dict[str, Any]) -> bool:
+    inner = schema.get("properties", {})
+    if "object" in schema["type"] and not inner:
+        return True
+    return any(is_free_form(one) for one in inner.values())
 
 
 def fits_within(value: Any, schema: dict[str, Any] | None) -> bool:

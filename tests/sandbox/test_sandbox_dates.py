@@ -92,15 +92,16 @@ class Account:
         return self._events(requests.get(results["location"], timeout=5))
 
     def listed(self, stream: RestStream) -> list[Any]:
-        """The pages of a REST list, in all its variants: by platform, or by user."""
+        """The pages of a REST list, in all its variants: by platform or scope, or by user."""
         variants: list[dict[str, str]] = [{}]
         if stream.name == "sessions":
             users = self.pages("/v2/users", {})
             found = [user for page in users for user in page["results"]]
             variants = [{"uid": user["uid"]} for user in found if "uid" in user]
-        elif stream.platforms:
-            variants = [{"platform": platform} for platform in stream.platforms]
-        return [self.pages(stream.path, variant) for variant in variants]
+        elif stream.parts:
+            variants = [{stream.part_name: part} for part in stream.parts]
+        path = stream.path.replace("{eventName}", "recording.event.custom")
+        return [self.pages(path, variant) for variant in variants]
 
     def pages(self, path: str, parameters: dict[str, str]) -> list[Any]:
         pages = [self._json(path, **parameters)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -124,6 +125,44 @@ def test_lists_of_v1_end_without_a_token(small):
         ids = [one["id"] for answer in answers for one in answer[name]]
         assert len(set(ids)) == len(ids) > 2
     assert "created" not in get(small, "/segments/v1").json()["segments"][0]
+
+
+def test_rules_want_a_scope_and_hide_the_archived_unless_asked(sandbox):
+    path = "/v2beta/extraction/rules"
+    assert get(sandbox, path).status_code == 400
+    page = get(sandbox, path, scope="PAGE").json()
+    assert [rule["archived"] for rule in page["rules"]] == [False]
+    assert page["total_records"] == 1
+    everything = get(sandbox, path, scope="PAGE", include_archived="true").json()
+    assert [rule["archived"] for rule in everything["rules"]] == [False, True]
+    assert "rules" not in get(sandbox, path, scope="REQUEST").json()  # none
+
+
+def test_privacy_elements_come_in_pages(small):
+    answers = pages(small, "/v2beta/privacy/elements", "next_page_token", "page_token")
+    assert [len(answer["results"]) for answer in answers] == [2] * 6
+    assert answers[-1]["next_page_token"] is None
+    assert get(small, "/v2beta/privacy/elements", limit=5).status_code == 400
+
+
+def test_subcategories_are_those_of_an_event_type_that_has_them(small):
+    path = "/webhooks/v1/event-types/{}/subcategories"
+    for kind in get(small, "/webhooks/v1/event-types").json()["eventDefs"]:
+        answer = get(small, path.format(quote(kind["eventName"], safe="")), limit=1000)
+        assert answer.status_code == (200 if kind["hasSubcategories"] else 404)
+    custom = pages(small, path.format("recording.event.custom"), "nextPaginationToken",
+                   "pagination_token")  # fmt: skip
+    assert [len(answer["subcategoryDefs"]) for answer in custom] == [2, 1]
+
+
+def test_users_have_their_schema_only_if_asked(sandbox):
+    (plain,) = get(sandbox, "/v2/users", uid="customer-1001").json()["results"]
+    (full,) = get(sandbox, "/v2/users", uid="customer-1001", include_schema="true").json()[
+        "results"
+    ]
+    assert plain["schema"] is plain["type_conflicts"] is None
+    assert full["schema"]["properties"]
+    assert {**full, "schema": None, "type_conflicts": None} == plain
 
 
 def test_roles():
