@@ -219,6 +219,8 @@ CONFIG = {
     "export_window_hours": 24, "user_agent": "x", "request_timeout": "30", "checkpoint_events": 2,
     "prefetch_bundles": 1, "skip_bundles": ["1"], "max_event_mb": 1, "custom_vars_format": "string",
     "event_digest": True, "replace_nul": "true", "log_level": "INFO", "workers": 1,
+    "exclude_fields": ["PageIp", "users.*"], "hash_fields": "UserEmail, user_*",
+    "hash_key": "k" * 16, "event_types": ["!load"], "custom_columns": ["user_x_str", "evt_x:reals"],
 }  # fmt: skip
 LISTING = {
     "exports": [{"Id": bundle.id, "Start": bundle.start, "Stop": bundle.stop} for bundle in BUNDLES]
