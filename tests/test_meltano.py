@@ -142,3 +142,36 @@ def test_what_is_deselected_is_nowhere_and_a_variable_is_a_column_by_its_name(
     first, second = (one["record"] for one in messages if one["type"] == "RECORD")
     assert first["user_plan_str"] == "gold"
     assert first["CustomVars"] == second["CustomVars"] == {"evt_p_reals": [1, 2.5]}
+
+
+def test_a_project_of_ones_own_works_as_written(sandbox: Sandbox, tmp_path: Path) -> None:
+    """With a variable as a column, and an environment whose `select` replaces the plugin's list."""
+    page = (ROOT / "docs/meltano.md").read_text("utf-8")
+    written = page.partition("```yaml\ndefault_environment")[2].partition("```")[0]
+    more = ", ".join(f"{{name: {name}}}" for name in ("data_export_url", "api_url"))
+    custom = "{name: custom_columns, kind: array, value: [page_category_str]}"
+    prod = "config: {plugins: {extractors: [{name: tap-fullstory, select: ['!events.PageIp']}]}}"
+    project = (
+        f"default_environment{written}".replace("/path/to/tap-fullstory", str(ROOT))
+        .replace("{name: end_date}", f"{{name: end_date}}, {more}, {custom}")
+        .replace("{name: prod}", f"{{name: prod, {prod}}}")
+    )
+    (tmp_path / "meltano.yml").write_text(project, encoding="utf-8")
+    (tmp_path / "output").mkdir()
+    settings = {f"TAP_FULLSTORY_{name.upper()}": value for name, value in sandbox.config().items()}
+
+    def run(*arguments: str) -> str:
+        return subprocess.run(
+            [ENVIRONMENTS / "meltano/bin/meltano", *arguments], cwd=tmp_path, text=True,
+            env={**os.environ, **settings, "NO_COLOR": "1", "no_proxy": "127.0.0.1"},
+            stdout=subprocess.PIPE, timeout=TIMEOUT, check=True,
+        ).stdout  # fmt: skip
+
+    run("install")
+    run("run", "tap-fullstory", "target-jsonl")
+    (file,) = (tmp_path / "output").glob("events-*.jsonl")
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    assert len(rows) >= 48
+    assert any("page_category_str" in row for row in rows)
+    assert any("user_plan_str" in row.get("CustomVars", {}) for row in rows)
+    assert "[selected" not in run("--environment=prod", "select", "tap-fullstory", "--list")
