@@ -247,13 +247,13 @@ def test_a_tap_that_is_ended_at_any_moment(folder, number):
                 run = target.end()
             deaths += run.code != 0
             state = load(bytes(target.received), rows, state)
-            if number == signal.SIGTERM or run.code == 0:
-                assert run.code == (0 if is_done else run.code and 143)
-                assert number == signal.SIGKILL or not list(folder.iterdir())
+            # As a shell tells it: Python, as it ends, gives the signals back to the system.
+            code = run.code if run.code >= 0 else 128 - run.code
+            assert code in ((0,) if is_done else (0, 128 + number))
+            assert number == signal.SIGKILL or not list(folder.iterdir())
     assert rows == [record(event) for event in many]
-    assert (
-        len(list(folder.iterdir())) <= 6
-    )  # what SIGKILL leaves: a part, or what it had no time to announce
+    # SIGKILL leaves a part, or a file that it gave no time to announce.
+    assert len(list(folder.iterdir())) <= KILLS
 
 
 SECOND_SIGNAL = """
