@@ -17,14 +17,14 @@ from pathlib import Path
 import dictionary
 
 from tap_fullstory import _parser as tap_parser
-from tap_fullstory import columns as columns_module
 from tap_fullstory import counts, errors, json_text
 from tap_fullstory.about import about
 from tap_fullstory.bundles import data_export, unpack
 from tap_fullstory.catalog import discover
+from tap_fullstory.columns import types as columns_module
+from tap_fullstory.columns.personal import personal_data
 from tap_fullstory.errors import Interrupted, TapError
 from tap_fullstory.http import body, retry, session
-from tap_fullstory.personal import personal_data
 from tap_fullstory.sandbox.__main__ import _parser as sandbox_parser
 from tap_fullstory.streams import STREAMS, Stream
 

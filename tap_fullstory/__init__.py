@@ -20,8 +20,8 @@ from tap_fullstory.errors import (
     local_resource_error,
     out_of_memory,
 )
-from tap_fullstory.logs import configure_logs, members_of
-from tap_fullstory.redact import redact_logs
+from tap_fullstory.logs.lines import configure_logs, members_of
+from tap_fullstory.logs.redact import redact_logs
 from tap_fullstory.signals import THREAD_NAME_PREFIX, Signals
 from tap_fullstory.version import __version__
 

@@ -19,9 +19,9 @@ from uuid import uuid4
 
 from isal import isal_zlib
 
-from tap_fullstory.batch_config import BatchConfig
 from tap_fullstory.errors import LocalResourceError, UsageError
 from tap_fullstory.messages import MessageWriter, RecordEnvelope
+from tap_fullstory.settings.batch import BatchConfig
 from tap_fullstory.signals import Signals
 
 LOGGER = logging.getLogger(__name__)

@@ -17,17 +17,17 @@ from tap_fullstory.about import about
 from tap_fullstory.access import check_streams, discover_access
 from tap_fullstory.batch import check_folder
 from tap_fullstory.client import Client
-from tap_fullstory.column_names import warn_of_long_names
+from tap_fullstory.columns.names import warn_of_long_names
 from tap_fullstory.config import Config, config_from_environment, config_warnings, parse_config
 from tap_fullstory.discover import add_custom_variables
 from tap_fullstory.errors import AccessError, NetworkError, SourceError, TargetError, UsageError
 from tap_fullstory.json_file import read_json
-from tap_fullstory.logs import configure_logs
+from tap_fullstory.logs.lines import configure_logs
+from tap_fullstory.logs.redact import redact_logs
+from tap_fullstory.logs.summary import RunSummary
 from tap_fullstory.meltano import meltano_rules
 from tap_fullstory.messages import MessageWriter, write_all
-from tap_fullstory.redact import redact_logs
 from tap_fullstory.signals import Signals
-from tap_fullstory.summary import RunSummary
 from tap_fullstory.sync import sync
 
 LOGGER = logging.getLogger(__name__)

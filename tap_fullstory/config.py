@@ -12,11 +12,11 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
-from tap_fullstory.batch_config import BatchConfig
+from tap_fullstory.columns.privacy import EventFilter
 from tap_fullstory.errors import UsageError
-from tap_fullstory.privacy import EventFilter
-from tap_fullstory.setting_types import NotAllowed
-from tap_fullstory.settings import API_KEY_VARIABLE, HASH_KEY_VARIABLE, SETTINGS, Setting
+from tap_fullstory.settings.batch import BatchConfig
+from tap_fullstory.settings.table import API_KEY_VARIABLE, HASH_KEY_VARIABLE, SETTINGS, Setting
+from tap_fullstory.settings.types import NotAllowed
 from tap_fullstory.times import format_rfc3339
 
 VARIABLE_PREFIX = "TAP_FULLSTORY_"

@@ -23,13 +23,13 @@ from tap_fullstory.bundles.sources import ExportSource, open_source
 from tap_fullstory.bundles.unpack import TruncatedFile, unpack
 from tap_fullstory.catalog import select
 from tap_fullstory.client import Client
-from tap_fullstory.column_names import warn_of_long_names
+from tap_fullstory.columns.custom import is_custom, kind_of, property_schema
+from tap_fullstory.columns.names import warn_of_long_names
+from tap_fullstory.columns.personal import PERSONAL_DATA
+from tap_fullstory.columns.privacy import NO_RULES, Fate, FieldRules
 from tap_fullstory.config import Config
-from tap_fullstory.custom_variables import is_custom, kind_of, property_schema
 from tap_fullstory.http.download import SinkError
 from tap_fullstory.json_text import DECODE_ERRORS, check_depth
-from tap_fullstory.personal import PERSONAL_DATA
-from tap_fullstory.privacy import NO_RULES, Fate, FieldRules
 from tap_fullstory.records.reader import EventReader, Malformed
 from tap_fullstory.state import with_bundle_end
 from tap_fullstory.streams import CUSTOM_VARS, EVENTS

@@ -17,9 +17,9 @@ from typing import Any
 
 import msgspec
 
-from tap_fullstory.custom_variables import is_custom, property_schema
+from tap_fullstory.columns.custom import is_custom, property_schema
+from tap_fullstory.columns.privacy import MELTANO_SELECT, Fate, Pattern
 from tap_fullstory.errors import UsageError
-from tap_fullstory.privacy import MELTANO_SELECT, Fate, Pattern
 
 SELECT = "MELTANO_EXTRACT__SELECT"
 METADATA, SCHEMA = "MELTANO_EXTRACT__METADATA", "MELTANO_EXTRACT__SCHEMA"

@@ -23,13 +23,13 @@ from tap_fullstory.errors import (
     StreamsFailed,
     TapError,
 )
-from tap_fullstory.logs import log_members, members_of
+from tap_fullstory.logs.lines import log_members, members_of
+from tap_fullstory.logs.report import report_unused
+from tap_fullstory.logs.summary import RunSummary
 from tap_fullstory.messages import MessageWriter
-from tap_fullstory.report import report_unused
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import RestStream
-from tap_fullstory.summary import RunSummary
 from tap_fullstory.sync_rest import RestSync, check_bookmarks
 from tap_fullstory.sync_segments import parts_of, sync_part
 

@@ -26,19 +26,19 @@ from tap_fullstory.catalog import EVENT_DIGEST, Selection
 from tap_fullstory.config import Config
 from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import BundleError, TargetError
-from tap_fullstory.logs import log_members
+from tap_fullstory.logs.lines import log_members
+from tap_fullstory.logs.progress import Progress
+from tap_fullstory.logs.report import report_bundle, report_undeclared
+from tap_fullstory.logs.summary import RunSummary
 from tap_fullstory.messages import record_envelope
-from tap_fullstory.progress import Progress
 from tap_fullstory.records.added import AddingEncoder, Encoder, MakeMember
 from tap_fullstory.records.encoder import Batch, RecordEncoder
 from tap_fullstory.records.native import is_available
 from tap_fullstory.records.reader import ChecksumMismatch, EventReader, Malformed, Position
 from tap_fullstory.records.stats import EncodingStats
-from tap_fullstory.report import report_bundle, report_undeclared
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import Partial, State
 from tap_fullstory.streams import EVENTS
-from tap_fullstory.summary import RunSummary
 from tap_fullstory.times import format_rfc3339
 
 LOGGER = logging.getLogger(__name__)

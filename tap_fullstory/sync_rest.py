@@ -23,13 +23,13 @@ from tap_fullstory.catalog import Selection
 from tap_fullstory.client import Client
 from tap_fullstory.counts import format_counts
 from tap_fullstory.errors import LEVEL_TOO_LOW, AccessError
+from tap_fullstory.logs.summary import RunSummary
 from tap_fullstory.messages import MessageWriter, record_envelope
 from tap_fullstory.records.rest import RestRecordBuilder, promoted
 from tap_fullstory.rest_pages import Record, pages, text_of
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import USERS, WEBHOOK_EVENT_TYPES, RestStream, Stream
-from tap_fullstory.summary import RunSummary
 from tap_fullstory.times import parse_rfc3339
 
 LOGGER = logging.getLogger(__name__)

@@ -7,31 +7,31 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 
-from tap_fullstory.added_columns import (
+from tap_fullstory.batch import RecordWriter
+from tap_fullstory.bundles.sources import open_source
+from tap_fullstory.catalog import Selection
+from tap_fullstory.client import Client
+from tap_fullstory.columns.added import (
     REPLAY_URL,
     SEGMENT_ID,
     added_columns,
     replays,
     segments_of,
 )
-from tap_fullstory.batch import RecordWriter
-from tap_fullstory.bundles.sources import open_source
-from tap_fullstory.catalog import Selection
-from tap_fullstory.client import Client
+from tap_fullstory.columns.privacy import Fate
 from tap_fullstory.config import Config
 from tap_fullstory.json_text import encode
+from tap_fullstory.logs.summary import RunSummary
 from tap_fullstory.positions import (
     has_own_position,
     merged,
     segment_positions,
     view,
 )
-from tap_fullstory.privacy import Fate
 from tap_fullstory.records.added import MakeMember, replay_url_maker, segment_maker
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import State
 from tap_fullstory.streams import Stream
-from tap_fullstory.summary import RunSummary
 from tap_fullstory.sync_export import ExportSync
 
 LOGGER = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ import oracle
 from strategies import COLUMNS, UNKNOWN, spelt
 
 from tap_fullstory.catalog import Selection
-from tap_fullstory.columns import ValueType
+from tap_fullstory.columns.privacy import NO_RULES, FieldRules, field_patterns, parse_event_types
+from tap_fullstory.columns.types import ValueType
 from tap_fullstory.messages import record_envelope
-from tap_fullstory.privacy import NO_RULES, FieldRules, field_patterns, parse_event_types
 from tap_fullstory.records.encoder import Batch, RecordEncoder
 from tap_fullstory.records.stats import EncodingStats
 

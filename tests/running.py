@@ -26,10 +26,10 @@ from forked import can_fork, run_forked
 from tap_fullstory.catalog import select
 from tap_fullstory.client import Client
 from tap_fullstory.config import parse_config
+from tap_fullstory.logs.summary import RunSummary
 from tap_fullstory.messages import MessageWriter
 from tap_fullstory.signals import Signals
 from tap_fullstory.state import parse_state
-from tap_fullstory.summary import RunSummary
 from tap_fullstory.sync import sync
 
 TAP = (sys.executable, "-m", "tap_fullstory")

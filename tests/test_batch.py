@@ -24,10 +24,10 @@ from test_individuals import choosing
 
 from tap_fullstory import batch
 from tap_fullstory.batch import BatchFolder, BatchWriter, check_folder
-from tap_fullstory.batch_config import BatchConfig
 from tap_fullstory.errors import TargetError, UsageError
 from tap_fullstory.messages import MessageWriter
 from tap_fullstory.sandbox import Bundle, Sandbox
+from tap_fullstory.settings.batch import BatchConfig
 from tap_fullstory.signals import Signals
 
 EVENTS = events(330)
@@ -194,7 +194,7 @@ PLACES = [
     (f"{P}.messages:MessageWriter.state", 2, "before"),
     (f"{P}.messages:MessageWriter.flush", 2, "after"),
     (f"{P}.messages:_write", 2, "before"),
-    (f"{P}.progress:Progress.events", 2, "before"),
+    (f"{P}.logs.progress:Progress.events", 2, "before"),
     (f"{P}.state:with_partial", 2, "before"),
 ]
 
@@ -259,7 +259,7 @@ def test_a_tap_that_is_ended_at_any_moment(folder, number):
 SECOND_SIGNAL = """
 import os, signal, sys
 from tap_fullstory.batch import BatchFolder, BatchWriter
-from tap_fullstory.batch_config import BatchConfig
+from tap_fullstory.settings.batch import BatchConfig
 from tap_fullstory.messages import MessageWriter
 from tap_fullstory.signals import Signals
 signals = Signals()

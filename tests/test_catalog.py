@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from running import columns
 
-from tap_fullstory import catalog, personal
+from tap_fullstory import catalog
+from tap_fullstory.columns import personal
+from tap_fullstory.columns.personal import personal_data
 from tap_fullstory.config import parse_config
 from tap_fullstory.errors import UsageError
-from tap_fullstory.personal import personal_data
 from tap_fullstory.streams import STREAMS, stream_named
 
 NOW = datetime(2026, 6, 2, tzinfo=timezone.utc)

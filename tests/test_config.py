@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from running import run_command, run_tap, start_tap
 
-from tap_fullstory.batch_config import BatchConfig
+from tap_fullstory.columns.privacy import EventFilter
 from tap_fullstory.config import config_from_environment, config_warnings, parse_config
 from tap_fullstory.errors import UsageError
-from tap_fullstory.privacy import EventFilter
 from tap_fullstory.sandbox import Sandbox
-from tap_fullstory.settings import SETTINGS
+from tap_fullstory.settings.batch import BatchConfig
+from tap_fullstory.settings.table import SETTINGS
 from tap_fullstory.version import __version__
 
 NOW = datetime(2026, 6, 2, 12, 30, tzinfo=timezone.utc)

@@ -28,7 +28,7 @@ import texts
 from tap_fullstory.catalog import discover
 from tap_fullstory.config import parse_config
 from tap_fullstory.sandbox import Sandbox, generated_bundles
-from tap_fullstory.settings import SETTINGS
+from tap_fullstory.settings.table import SETTINGS
 from tap_fullstory.state import parse_state
 
 ROOT = Path(__file__).parent.parent

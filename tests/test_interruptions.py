@@ -25,10 +25,10 @@ PLACES = [
     (f"{P}.client:Client.download_bundle", 2, "after"),
     (f"{P}.bundles.spool:verify_complete", 2, "before"),
     (f"{P}.sync_export:fetch", 3, "before"),
-    (f"{P}.progress:Progress.listed", 1, "after"),
+    (f"{P}.logs.progress:Progress.listed", 1, "after"),
     # one bundle, from spool to lines
     (f"{P}.sync_export:record_envelope", 2, "before"),
-    (f"{P}.progress:Progress.begin", 2, "before"),
+    (f"{P}.logs.progress:Progress.begin", 2, "before"),
     (f"{P}.bundles.spool:unpack", 4, "before"),
     (f"{P}.records.reader:crc32", 3, "before"),
     (f"{P}.records.reader:crc32", 12, "after"),
@@ -43,8 +43,8 @@ PLACES = [
     (f"{P}.messages:_write", 2, "before"),
     (f"{P}.messages:islice", 3, "before"),
     # what is counted
-    (f"{P}.progress:Progress.events", 2, "before"),
-    (f"{P}.progress:Progress.events", 4, "after"),
+    (f"{P}.logs.progress:Progress.events", 2, "before"),
+    (f"{P}.logs.progress:Progress.events", 4, "after"),
     (f"{P}.records.stats:EncodingStats.add", 2, "before"),
     ("singer.metrics:Counter.increment", 3, "before"),
     ("singer.metrics:Counter.increment", 4, "after"),
@@ -53,8 +53,8 @@ PLACES = [
     # the end of a bundle
     (f"{P}.sync_export:report_bundle", 2, "before"),
     (f"{P}.counts:BoundedCounter.add_all", 1, "after"),
-    (f"{P}.progress:Progress.end", 1, "before"),
-    (f"{P}.progress:Progress.end", 2, "after"),
+    (f"{P}.logs.progress:Progress.end", 1, "before"),
+    (f"{P}.logs.progress:Progress.end", 2, "after"),
     (f"{P}.bundles.data_export:DataExport.release", 1, "before"),
     (f"{P}.bundles.data_export:DataExport.in_progress", 2, "before"),
     # the state
@@ -69,7 +69,7 @@ PLACES = [
     # the end of the run
     (f"{P}.sync_export:report_undeclared", 1, "before"),
     (f"{P}.bundles.data_export:DataExport.close", 1, "before"),
-    (f"{P}.summary:RunSummary._log", 1, "before"),
+    (f"{P}.logs.summary:RunSummary._log", 1, "before"),
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from running import run_command, run_tap
 import tap_fullstory
 from tap_fullstory.config import parse_config
 from tap_fullstory.sandbox import Sandbox
-from tap_fullstory.settings import SETTINGS
+from tap_fullstory.settings.table import SETTINGS
 from tap_fullstory.version import __version__
 
 ROOT = Path(__file__).parent.parent

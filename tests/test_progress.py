@@ -14,7 +14,7 @@ import pytest
 from running import run_tap, start_tap
 
 from tap_fullstory.bundle import Bundle
-from tap_fullstory.progress import Progress, duration
+from tap_fullstory.logs.progress import Progress, duration
 from tap_fullstory.sandbox import Sandbox, generated_bundles
 
 JUNE = datetime(2026, 6, 1, tzinfo=timezone.utc)
@@ -66,7 +66,7 @@ def test_durations(seconds, words):
 def test_the_estimate_is_by_number_where_all_is_listed_and_by_time_where_not(caplog, monkeypatch):
     caplog.set_level("INFO")
     clock = [0.0]
-    monkeypatch.setattr("tap_fullstory.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("tap_fullstory.logs.progress.time.monotonic", lambda: clock[0])
     progress = Progress(until=JUNE + timedelta(days=40))
     progress.listed([bundle(day) for day in range(20)], True)
     clock[0] = 60.0

@@ -25,10 +25,10 @@ from tap_fullstory.bundle import Bundle
 from tap_fullstory.bundles.spool import SpooledBundle
 from tap_fullstory.config import parse_config
 from tap_fullstory.errors import Interrupted
+from tap_fullstory.logs.summary import RunSummary
 from tap_fullstory.messages import MessageWriter
 from tap_fullstory.sandbox import Fault, Sandbox
 from tap_fullstory.signals import Signals
-from tap_fullstory.summary import RunSummary
 from tap_fullstory.sync import sync
 
 CODES: dict[int, int] = {signal.SIGINT: 130, signal.SIGTERM: 143}

@@ -17,7 +17,7 @@ from tap_fullstory import catalog, state
 from tap_fullstory.config import Config, config_warnings, parse_config
 from tap_fullstory.errors import UsageError
 from tap_fullstory.json_file import MAX_DIGITS, MAX_LEVELS, parse_json
-from tap_fullstory.settings import SETTINGS
+from tap_fullstory.settings.table import SETTINGS
 from tap_fullstory.streams import STREAMS, RestStream
 from tap_fullstory.sync import in_order
 from tap_fullstory.sync_rest import check_bookmarks

@@ -35,7 +35,7 @@ from tap_fullstory.http.retry import (
 from tap_fullstory.http.status import REDIRECTS, BadRequest, ResourceGone, raise_for_status
 from tap_fullstory.http.urls import origin_of, redact_url, require_https, resolve_redirect
 from tap_fullstory.json_text import NestedTooDeeply, check_depth
-from tap_fullstory.redact import redactor
+from tap_fullstory.logs.redact import redactor
 
 LOGGER = logging.getLogger(__name__)
 

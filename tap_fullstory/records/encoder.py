@@ -15,7 +15,7 @@ from typing import NamedTuple
 from msgspec import MsgspecError, Raw
 
 from tap_fullstory.catalog import CUSTOM_VARS, EVENT_TYPE, Selection
-from tap_fullstory.columns import ValueType
+from tap_fullstory.columns.types import ValueType
 from tap_fullstory.counts import MAX_NAME_LENGTH
 from tap_fullstory.json_text import (
     DECODE_ERRORS,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from msgspec import Raw
 
 from tap_fullstory.catalog import Selection
-from tap_fullstory.columns import value_type
+from tap_fullstory.columns.types import value_type
 from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import SourceError
 from tap_fullstory.json_text import decode_items, decode_members, encode

@@ -10,7 +10,7 @@ from faults import FIRST_DAY, array, bundle, events, lines
 from raw_server import raw_server, response
 from running import run_command, run_tap
 
-from tap_fullstory.redact import escape_controls
+from tap_fullstory.logs.redact import escape_controls
 from tap_fullstory.sandbox import Bundle, Fault, Sandbox
 
 # A line of its own, the end of the colour, a title for the window, text from right to left, C1.

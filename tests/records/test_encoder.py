@@ -39,7 +39,7 @@ from strategies import (
 )
 
 from tap_fullstory.catalog import discover, select
-from tap_fullstory.columns import ValueType
+from tap_fullstory.columns.types import ValueType
 from tap_fullstory.config import parse_config
 from tap_fullstory.counts import MAX_NAMES
 from tap_fullstory.json_text import decode_items, repair_surrogates

@@ -27,7 +27,7 @@ from json_cases import LONE_SURROGATES, NOT_VALID, VALID
 from running import run_tap
 from strategies import bundles, exhaustive
 
-from tap_fullstory.columns import ValueType
+from tap_fullstory.columns.types import ValueType
 from tap_fullstory.records import native
 from tap_fullstory.records.encoder import Batch
 from tap_fullstory.records.native import Encoded

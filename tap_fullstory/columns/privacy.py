@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from tap_fullstory.columns import as_integer
+from tap_fullstory.columns.types import as_integer
 from tap_fullstory.json_text import decode_items, decode_members, decode_string, encode
 
 HASH_DIGITS = 32  # hexadecimal, of 64

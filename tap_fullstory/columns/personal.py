@@ -6,7 +6,7 @@ addresses, and so whatever an application puts there.
 
 from __future__ import annotations
 
-from tap_fullstory.custom_variables import is_custom
+from tap_fullstory.columns.custom import is_custom
 from tap_fullstory.streams import Stream
 
 PERSONAL_DATA = "tap-fullstory.personal-data"  # a metadata key of this tap's own

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tap_fullstory.batch_config import BATCH_CONFIG
-from tap_fullstory.custom_variables import parse_custom_columns
-from tap_fullstory.privacy import parse_event_types
-from tap_fullstory.setting_types import (
+from tap_fullstory.columns.custom import parse_custom_columns
+from tap_fullstory.columns.privacy import parse_event_types
+from tap_fullstory.settings.batch import BATCH_CONFIG
+from tap_fullstory.settings.types import (
     BOOL,
     IDS,
     SECRET,

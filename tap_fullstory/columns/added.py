@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from tap_fullstory.columns.privacy import Fate, FieldRules
 from tap_fullstory.config import Config
-from tap_fullstory.privacy import Fate, FieldRules
 from tap_fullstory.streams import EVENTS, INDIVIDUALS, Stream
 
 REPLAY_URL, SEGMENT_ID = "ReplayUrl", "SegmentId"

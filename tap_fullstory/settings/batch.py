@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from tap_fullstory.json_file import MAX_LEVELS
 from tap_fullstory.json_text import nesting_depth_exceeds
-from tap_fullstory.setting_types import NotAllowed, SettingType, choice, int_range
+from tap_fullstory.settings.types import NotAllowed, SettingType, choice, int_range
 
 DEFAULT_BATCH_SIZE = 10_000  # the SDK's, in singer_sdk/helpers/_batch.py
 MAX_PREFIX = 100  # characters; file systems allow 255 for the whole name

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from tap_fullstory.added_columns import segments_of
 from tap_fullstory.bundle import Bundle
+from tap_fullstory.columns.added import segments_of
 from tap_fullstory.config import Config
 from tap_fullstory.errors import Interrupted
 from tap_fullstory.messages import MessageWriter

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from tap_fullstory.bundle import Bundle
-from tap_fullstory.summary import RunSummary
+from tap_fullstory.logs.summary import RunSummary
 from tap_fullstory.times import duration as duration
 
 LOGGER = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tap_fullstory.columns import JSON_TEXT
+from tap_fullstory.columns.types import JSON_TEXT
 from tap_fullstory.config import Config
 from tap_fullstory.streams import CUSTOM_VARS, Stream
 

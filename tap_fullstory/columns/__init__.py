@@ -1,0 +1,1 @@
+"""Columns: their types and names, those that settings add, and what never leaves in them."""

@@ -1,0 +1,1 @@
+"""The settings: the table of them, and what each may be."""
