@@ -31,6 +31,7 @@ from tap_fullstory.sandbox import Bundle, Sandbox
 from tap_fullstory.signals import Signals
 
 EVENTS = events(330)
+KILLS = int(os.environ.get("KILLS", "4"))
 NAME = r"tap-fullstory--{}-[0-9a-f]{{8}}-[0-9a-f-]{{27}}-[1-9][0-9]*\.json"
 
 
@@ -239,7 +240,7 @@ def test_a_tap_that_is_ended_at_any_moment(folder, number):
         config = sandbox.config(**batch_config(folder, 150))  # fewer than it would wait for
         while not is_done:
             with read_by_target(config, state=state) as target:
-                is_done = deaths == 4
+                is_done = deaths == KILLS
                 if not is_done:
                     target.read(random.randrange(1, 9000) if random.random() < 0.9 else 1)
                     target.process.send_signal(number)

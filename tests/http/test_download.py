@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from faults import WIRE_BODY, bundle
+from raw_server import raw_server
 
 from tap_fullstory.errors import SourceError
 from tap_fullstory.http.session import HttpSession
@@ -125,3 +126,15 @@ def test_a_body_shorter_than_its_length_is_downloaded_again(http, requests_mock,
     http.download(URL, {"id": "7"}, sink, "get")
     assert sink.getvalue() == b"[1,2]"
     assert len(waits) == 1
+
+
+def test_chunked_overrides_a_length_that_comes_with_it(http, monkeypatch):
+    """RFC 9112, 6.3."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nTransfer-Encoding: chunked\r\n\r\n"
+    body = b"[%b]" % (b" " * 30_870)
+    sink = io.BytesIO()
+    with raw_server(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)) as server:
+        http.download(f"{server.url}/get", {}, sink, "get")
+        assert len(server.requests) == 1
+    assert sink.getvalue() == body

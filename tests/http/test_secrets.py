@@ -99,7 +99,9 @@ def test_the_key_is_not_sent_to_the_storage_host():
 # --- what a server may say ---
 
 
-@pytest.mark.parametrize("spelling", [KEY, quote(KEY), quote(KEY, safe="")])
+@pytest.mark.parametrize(
+    "spelling", [KEY, quote(KEY), quote(KEY, safe=""), KEY.replace("/", r"\/")]
+)
 @pytest.mark.parametrize("endpoint", ["list", "get"])
 def test_a_key_that_a_server_repeats_is_hidden(endpoint, spelling):
     """In the place that it redirects to, and in the answer from there."""
