@@ -2,13 +2,14 @@
 #   docker build -t tap-fullstory .
 #   docker run --rm -v "$PWD:/work:ro" tap-fullstory --config config.json --state state.json | target
 # Bundles are spooled in /tmp: give it room, or mount a volume and name it as spool_dir.
-FROM python:3.13 AS build
+FROM python:3.13.9-bookworm AS build
 COPY . /src
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels /src
 
-FROM python:3.13-slim
+FROM python:3.13.9-slim-bookworm
 COPY --from=build /wheels /wheels
 RUN pip install --no-cache-dir /wheels/*.whl && rm -rf /wheels
-USER nobody
+# nobody, as a number: Kubernetes cannot tell under runAsNonRoot who a name is.
+USER 65534:65534
 WORKDIR /work
 ENTRYPOINT ["tap-fullstory"]

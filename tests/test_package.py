@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -151,3 +152,12 @@ def test_no_module_of_the_tap_names_the_sandbox():
             elif isinstance(node, ast.ImportFrom):
                 names = [f"{node.module}.{alias.name}" for alias in node.names]
             assert not any("sandbox" in name for name in names), path.name
+
+
+@pytest.mark.parametrize("path", ["Dockerfile", "examples/kubernetes/Dockerfile"])
+def test_images_run_as_a_number_and_from_a_pinned_base(path):
+    """Under runAsNonRoot, Kubernetes refuses a user that is a name."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    assert re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1] == "65534:65534"
+    for base in re.findall(r"^FROM (\S+)", text, re.MULTILINE):
+        assert base == "tap-fullstory" or re.fullmatch(r"python:3\.\d+\.\d+-[a-z-]+", base)
