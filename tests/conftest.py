@@ -15,13 +15,17 @@ from single_answers import KEY
 from tap_fullstory.http.session import HttpSession
 from tap_fullstory.records.native import is_available
 
+pytest_plugins = ["rest_runs", "sandbox_client"]
+
 # Most of their tests start the tap, or a target, or build something. `make check` leaves them out.
 SLOW_FILES = {
-    "test_backfill", "test_dbt", "test_dist", "test_failures", "test_faults_file",
-    "test_faults_wire", "test_individuals", "test_kills", "test_limits", "test_loaders",
-    "test_log_safety", "test_machine", "test_malformed", "test_meltano", "test_odd_listings",
-    "test_rest", "test_sandbox", "test_secrets", "test_segment_export", "test_segment_fields",
-    "test_segment_resume", "test_selection", "test_signals", "test_sql", "test_sync",
+    "test_backfill", "test_batch", "test_contract", "test_dbt", "test_dist", "test_failures",
+    "test_faults_file", "test_faults_wire", "test_fuzz", "test_individuals", "test_kills",
+    "test_limits", "test_loaders", "test_log_safety", "test_machine", "test_malformed",
+    "test_meltano", "test_odd_listings", "test_privacy", "test_rest", "test_rest_answers",
+    "test_rest_settings", "test_sandbox", "test_sandbox_files", "test_sandbox_wire", "test_secrets",
+    "test_segment_export", "test_segment_fields", "test_segment_resume", "test_segments",
+    "test_selection", "test_several_streams", "test_signals", "test_sql", "test_sync",
     "test_targets", "test_values",
 }  # fmt: skip
 

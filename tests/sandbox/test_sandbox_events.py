@@ -1,0 +1,184 @@
+"""The events that the sandbox makes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+import pytest
+from sandbox_client import DAY, UNTIL
+
+from tap_fullstory.sandbox import (
+    EXAMPLE_SESSION_ID,
+    EXAMPLE_USER_ID,
+    GeneratedEvents,
+    generate_events,
+    generated_bundles,
+)
+
+# FullStory's dictionary of export fields: developer.fullstory.com/server/v1/segments/export-fields/
+DOCUMENTED_FIELDS = set(
+    """
+    IndvId UserId SessionId PageId UserCreated UserAppKey UserDisplayName UserEmail SessionStart
+    EventStart EventType EventSubType EventCustomName EventTargetText EventTargetSelector
+    EventDuration EventSecondaryDuration EventPageOffset EventSessionOffset EventModFrustrated
+    EventModDead EventModError EventModSuspicious EventVarErrorKind EventVarFields
+    EventWebSourceFileUrl EventMobileSourceFile EventFirstInputDelay EventCumulativeLayoutShift
+    PageName PageStart PageDuration PageActiveDuration PageUrl PageRefererUrl PageIp PageLatLong
+    PageUserAgent PageBrowser PageBrowserVersion PageDevice PagePlatform PageOperatingSystem
+    PageScreenWidth PageScreenHeight PageViewportWidth PageViewportHeight PageNumEvents
+    PageNumDerivedEvents PageNumInfos PageNumWarnings PageNumErrors PageClusterId
+    PageMaxScrollDepthPercent
+    LoadDomContentTime LoadEventTime LoadFirstPaintTime LoadLargestPaintTime
+    ReqUrl ReqMethod ReqStatus
+    AppName AppPackageName AppDeviceModel AppDeviceVendor AppVersion AppOsVersion AppViewName
+    """.split()
+)
+LEGACY_FIELDS = {"PageAgent", "EventTargetSelectorTok"}
+EVENT_TYPES = set(
+    """
+    abandon backgrounded change click click_error console_message copy crashed
+    cumulative_layout_shift custom custom_error exception first_input_delay highlight keyboard_open
+    keyboard_close load low_memory navigate pageview paste pinch_gesture request seen seen_error
+    thrash uservar
+    """.split()
+)
+
+
+# --- generated events ---
+
+
+@pytest.fixture(scope="module")
+def events() -> list[dict[str, Any]]:
+    return [event for bundle in generated_bundles(until=UNTIL) for event in bundle.events]
+
+
+def test_144_events_of_every_type_with_every_field(events):
+    assert len(events) == 144
+    assert {event["EventType"] for event in events} == EVENT_TYPES
+    fields = {name for event in events for name in event if name[0].isupper()}
+    assert fields == DOCUMENTED_FIELDS | LEGACY_FIELDS
+
+
+@pytest.mark.parametrize("seed", [1, 6, 20])  # with the last two, few browsers turn up
+def test_every_seed_shows_every_field(seed):
+    events = [
+        event for bundle in generated_bundles(seed=seed, until=UNTIL) for event in bundle.body
+    ]
+    assert {name for event in events for name in event} >= DOCUMENTED_FIELDS | LEGACY_FIELDS
+
+
+def test_absent_values_are_absent_keys_and_some_are_empty(events):
+    assert all(value is not None for event in events for value in event.values())
+    for name in ("UserAppKey", "UserEmail", "PageIp"):
+        values = {event[name] for event in events}
+        assert "" in values
+        assert len(values) > 1
+    dead = [event["EventModDead"] for event in events if "EventModDead" in event]
+    assert dead
+    assert len(dead) < 10
+
+
+def test_ids_are_integers_mostly_beyond_doubles(events):
+    ids = [event[name] for event in events for name in ("IndvId", "UserId", "SessionId", "PageId")]
+    assert all(type(number) is int and 10**15 <= number < 2**63 for number in ids)
+    assert sum(number > 2**53 for number in ids) > len(ids) / 2
+
+
+def test_times_are_utc_within_the_bundle_and_not_sorted():
+    for bundle in generated_bundles(until=UNTIL):
+        starts = [event["EventStart"] for event in bundle.events]
+        assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text) for text in starts)
+        times = [datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() for text in starts]
+        assert all(bundle.start <= moment < bundle.stop for moment in times)
+        assert starts != sorted(starts)
+
+
+def test_a_third_of_events_has_custom_variables(events):
+    custom = [event for event in events if any(name[0].islower() for name in event)]
+    assert 0.25 < len(custom) / len(events) < 0.42
+    names = {name for event in events for name in event if name[0].islower()}
+    assert {name.split("_")[0] for name in names} == {"user", "evt", "page"}
+    suffixes = {name.rpartition("_")[2] for name in names}
+    assert suffixes == {
+        "str",
+        "int",
+        "real",
+        "bool",
+        "date",
+        "strs",
+        "ints",
+        "reals",
+        "bools",
+        "dates",
+    }
+    assert {"evt_order.order_id_str", "evt_order_id_str"} <= names
+    totals = {
+        type(event["evt_order.total_real"]) for event in events if "evt_order.total_real" in event
+    }
+    assert totals == {int, float}
+
+
+def test_rows_are_distinct_though_sessions_share_milliseconds(events):
+    assert len({json.dumps(event, sort_keys=True) for event in events}) == len(events)
+    moments = Counter((event["SessionId"], event["EventStart"]) for event in events)
+    assert max(moments.values()) > 1
+
+
+def test_text_is_not_just_ascii(events):
+    text = json.dumps(events, ensure_ascii=False)
+    assert any(ord(character) > 0xFFFF for character in text)
+    assert any(0x7F < ord(character) < 0xFFFF for character in text)
+
+
+def test_the_example_session(events):
+    oldest = generated_bundles(until=UNTIL)[0].events
+    steps = [event for event in events if event["SessionId"] == EXAMPLE_SESSION_ID]
+    assert all(event in oldest for event in steps)
+    assert [event for event in events if event["UserId"] == EXAMPLE_USER_ID] == steps
+    steps.sort(key=lambda event: event["EventStart"])
+    assert len({event["EventStart"] for event in steps}) == 4
+    shown = [(event["EventType"], event["EventTargetText"], event["PageUrl"]) for event in steps]
+    assert shown == [
+        ("click", "Update Address", "https://example.com/my-account"),
+        ("click", "Street address", "https://example.com/update-address"),
+        ("change", "1339 Chestnut Street", "https://example.com/update-address"),
+        ("click", "Save Changes", "https://example.com/update-address"),
+    ]
+    assert steps[2]["EventTargetSelector"].endswith(' input[aria-label="Street address"]')
+    assert steps[2]["EventTargetSelectorTok"].endswith(" input =aria%2Dlabel=Street%20address")
+    assert len({event["PageId"] for event in steps[1:]}) == 1
+
+
+def test_sessions_hang_together(events):
+    for session in {event["SessionId"] for event in events}:
+        rows = [event for event in events if event["SessionId"] == session]
+        assert (
+            len({(event["UserId"], event["SessionStart"], event["PagePlatform"]) for event in rows})
+            == 1
+        )
+        rows.sort(key=lambda event: event["EventSessionOffset"])
+        assert [row["EventStart"] for row in rows] == sorted(row["EventStart"] for row in rows)
+        durations = {(event["PageId"], event["PageDuration"]) for event in rows}
+        assert len(durations) == len({event["PageId"] for event in rows})
+
+
+def test_the_same_seed_and_end_give_the_same_bytes(open_client):
+    def files(**options: Any) -> list[bytes]:
+        bundles = generated_bundles(2, 30, until=UNTIL, **options)
+        client = open_client(*bundles)
+        return [client.get(bundle.id).content for bundle in bundles]
+
+    assert files() == files()
+    assert files()[0][:10] == b"\x1f\x8b\x08\x00" + bytes(4) + files()[0][8:10]  # no time in it
+    assert files()[0] != files(seed=1)[0]
+
+
+def test_events_are_made_one_by_one():
+    events = generate_events(0, DAY, 10**9)
+    assert next(events)["EventStart"].startswith("1970-01-01T")
+    assert len(list(GeneratedEvents(0, DAY, 1001))) == 1001
+    assert len(list(GeneratedEvents(0, 60, 50))) == 50  # a period shorter than a session
