@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from contextlib import ExitStack, closing
 from datetime import datetime
+from functools import partial
 
 from tap_fullstory import state as states
 from tap_fullstory.batch import BatchFolder, BatchWriter, RecordWriter
@@ -61,6 +62,7 @@ def sync(
     for selection in ordered:
         check_bookmarks(selection.stream, state)
     folder = BatchFolder(config.batch_config, writer, signals) if config.batch_config else None
+    emit = partial(_emit, config, client, writer, folder, signals, summary, now)
     failures: dict[str, str] = {}
     causes: list[TapError] = []
     for selection in ordered:
@@ -75,19 +77,8 @@ def sync(
         for part in parts[stream.name]:
             name = f"{stream.name} of segment {part}" if part else stream.name
             try:
-                with ExitStack() as opened:
-                    opened.enter_context(log_members(stream=selection.name))
-                    if isinstance(stream, RestStream):
-                        rest = RestSync(stream, selection, client, writer, signals, summary)
-                        state = rest.run(state)
-                        continue
-                    output: RecordWriter = writer
-                    if folder is not None:
-                        batches = BatchWriter(folder, stream.name, selection.name)
-                        output = opened.enter_context(closing(batches))
-                    state = sync_part(
-                        config, selection, part, client, output, signals, summary, state, now
-                    )
+                with log_members(stream=selection.name):
+                    state = emit(selection, part, state)
             except (AccessError, SourceError, NetworkError) as error:
                 status = error.status if isinstance(error, AccessError) else None
                 if count == 1 or status == WRONG_KEY:
@@ -105,6 +96,30 @@ def sync(
         report_unused(ordered)
     if failures:
         raise StreamsFailed(failures, count, causes)
+
+
+def _emit(
+    config: Config,
+    client: Client,
+    writer: MessageWriter,
+    folder: BatchFolder | None,
+    signals: Signals,
+    summary: RunSummary,
+    now: datetime,
+    selection: Selection,
+    part: str,
+    state: State,
+) -> State:
+    """Emit what is new of a stream, or of one part of it; return the state after it."""
+    stream = selection.stream
+    if isinstance(stream, RestStream):
+        return RestSync(stream, selection, client, writer, signals, summary).run(state)
+    with ExitStack() as opened:
+        output: RecordWriter = writer
+        if folder is not None:
+            batches = BatchWriter(folder, stream.name, selection.name)
+            output = opened.enter_context(closing(batches))
+        return sync_part(config, selection, part, client, output, signals, summary, state, now)
 
 
 def in_order(selections: list[Selection], interrupted: str | None) -> list[Selection]:
