@@ -140,19 +140,6 @@ def test_what_cannot_be_used_ends_the_run_with_2(sandbox, folder, tmp_path, monk
         check_folder(BatchConfig(str(tmp_path), "", "gzip", 1))
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("no right to mount a file system here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_is_named_and_the_state_covers_what_was_announced(sandbox, small_disk):
     run = run_tap(sandbox.config(**batch_config(small_disk, 40, "none")))
     assert run.code == 1

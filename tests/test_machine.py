@@ -11,7 +11,6 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -208,20 +207,6 @@ def test_a_spool_folder_that_cannot_be_one(folder, reason, tmp_path):
     assert f"The spool folder {shown} cannot hold a bundle: {reason}" in run.critical
     assert "name another one as spool_dir" in run.critical
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
-
-
-@pytest.fixture
-def small_disk(tmp_path) -> Iterator[Path]:
-    """A file system of 128 kB, where the tests may mount one."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)], capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("no right to mount a file system here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize(
