@@ -435,7 +435,7 @@ def test_the_script_loses_and_doubles_nothing_when_it_is_stopped(
         while stopped.poll() is None and not rows(tmp_path):
             time.sleep(0.05)
         os.killpg(stopped.pid, number)
-        assert stopped.wait(TIMEOUT) == 128 + number
+        assert stopped.wait(TIMEOUT) == 128 + number, log(tmp_path)
         assert 0 < len(rows(tmp_path)) < 6000
 
         serving.publish()
