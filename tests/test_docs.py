@@ -415,18 +415,37 @@ def test_the_script_continues_from_the_quickstart(shell, sandbox, tmp_path, scri
     assert len(rows(tmp_path)) == len(set(rows(tmp_path))) == 144
 
 
+# It ends at a signal, and reads no further than its beginning before the file `go` is there.
+HELD_TARGET = """\
+import io, os, runpy, signal, sys, time
+
+class Held(io.RawIOBase):
+    left = 100_000
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        while self.left <= 0 and not os.path.exists("go"):
+            time.sleep(0.01)
+        count = sys.__stdin__.buffer.raw.readinto(buffer)
+        self.left -= count
+        return count
+
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda *_: sys.exit(0))
+sys.stdin = io.TextIOWrapper(io.BufferedReader(Held()), encoding="utf-8")
+"""
+
+
 @needs_flock
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_script_loses_and_doubles_nothing_when_it_is_stopped(
     shell, commands, tmp_path, script, number
 ):
     """With a target that ends at a signal, whatever it is started with: as the Meltano SDK's do."""
-    (tmp_path / "target.py").write_text(
-        "import runpy, signal, sys\n"
-        "for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):\n"
-        "    signal.signal(number, lambda *_: sys.exit(0))\n"
-        f"runpy.run_path({str(commands.target_jsonl)!r}, run_name='__main__')\n"
-    )
+    program = f"runpy.run_path({str(commands.target_jsonl)!r}, run_name='__main__')\n"
+    (tmp_path / "target.py").write_text(HELD_TARGET + program)
     target = f"{commands.target_jsonl.with_name('python')} target.py"
     with Sandbox(generated_bundles(2, 6000), unpublished=1) as serving:
         write_config(tmp_path, serving)
@@ -435,6 +454,7 @@ def test_the_script_loses_and_doubles_nothing_when_it_is_stopped(
         while stopped.poll() is None and not rows(tmp_path):
             time.sleep(0.05)
         os.killpg(stopped.pid, number)
+        (tmp_path / "go").touch()
         assert stopped.wait(TIMEOUT) == 128 + number, log(tmp_path)
         assert 0 < len(rows(tmp_path)) < 6000
 
