@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,8 @@ def test_little_memory(sandbox, tmp_path, megabytes):
     run = run_limited(sandbox, tmp_path, limit)
     if "tap_fullstory" not in run.log and not run.logged("CRITICAL") and not run.log.count("INFO"):
         pytest.skip("Python itself does not start with so little")
+    if run.code == -signal.SIGABRT and "Fatal Python error" in run.log and not run.stdout:
+        pytest.skip("Python 3.10 gives up by itself, while it imports")
     assert "Defect" not in run.log
     assert "Traceback" not in run.log
     assert run.code == 0 or "limit" in run.critical
