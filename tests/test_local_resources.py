@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +73,8 @@ def test_no_more_threads_than_the_limit(sandbox, tmp_path):
 @pytest.mark.parametrize("megabytes", range(30, 61, 5))
 def test_little_memory(sandbox, tmp_path, megabytes):
     """Whether the interpreter, a library or a thread finds no room depends on the system."""
+    if sys.version_info < (3, 11) and megabytes < 40:
+        pytest.skip("Python 3.10 itself crashes, at random, while it imports with so little")
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (megabytes * 2**20, megabytes * 2**20))
@@ -81,8 +82,6 @@ def test_little_memory(sandbox, tmp_path, megabytes):
     run = run_limited(sandbox, tmp_path, limit)
     if "tap_fullstory" not in run.log and not run.logged("CRITICAL") and not run.log.count("INFO"):
         pytest.skip("Python itself does not start with so little")
-    if run.code == -signal.SIGABRT and "Fatal Python error" in run.log and not run.stdout:
-        pytest.skip("Python 3.10 gives up by itself, while it imports")
     assert "Defect" not in run.log
     assert "Traceback" not in run.log
     assert run.code == 0 or "limit" in run.critical
