@@ -20,6 +20,7 @@ import msgspec
 from tap_fullstory.columns.custom import is_custom, property_schema
 from tap_fullstory.columns.privacy import MELTANO_SELECT, Fate, Pattern
 from tap_fullstory.errors import UsageError
+from tap_fullstory.json_text import DECODE_ERRORS, check_depth
 
 SELECT = "MELTANO_EXTRACT__SELECT"
 METADATA, SCHEMA = "MELTANO_EXTRACT__METADATA", "MELTANO_EXTRACT__SCHEMA"
@@ -110,8 +111,10 @@ def _of_schema(environment: Mapping[str, str]) -> Iterator[tuple[bool, str, str]
 def _decoded(environment: Mapping[str, str], variable: str, kind: Any) -> Any:
     text = environment.get(variable) or ("[]" if variable == SELECT else "{}")
     try:
-        return msgspec.json.decode(text, type=kind)
-    except msgspec.MsgspecError:
+        json_text = text.encode()
+        check_depth(json_text)
+        return msgspec.json.decode(json_text, type=kind)
+    except (*DECODE_ERRORS, UnicodeEncodeError):
         raise UsageError(
             f"{variable} in the environment, by which Meltano tells what is selected, cannot be "
             "read. Run the tap by Meltano, or unset the variable."

@@ -119,8 +119,19 @@ def test_a_key_that_is_deselected_is_written_as_ever() -> None:
     assert selection(made, event_digest=True).schema["properties"]["EventDigest"]
 
 
+def nested(levels: int) -> Any:
+    value: Any = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
 @pytest.mark.parametrize(
-    "extras", [{"SELECT": "x"}, {"SELECT": [1]}, {"METADATA": [1]}, {"SCHEMA": {"events": 1}}]
+    "extras",
+    [
+        *[{"SELECT": "x"}, {"SELECT": [1]}, {"METADATA": [1]}, {"SCHEMA": {"events": 1}}],
+        {"METADATA": nested(600)},
+    ],
 )
 def test_rules_that_cannot_be_read(extras: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="MELTANO_EXTRACT__"):

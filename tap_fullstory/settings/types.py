@@ -5,7 +5,6 @@ Every value may arrive as a string, since Stitch sends `"300"` and `"true"`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -108,7 +107,7 @@ def _parse_ids(value: Any) -> frozenset[str]:
 
 def _parse_segment_ids(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) and value.lstrip().startswith("["):
-        value = json.loads(value)
+        value = _json_list(value)
     given = value if isinstance(value, list) else [value]
     if not given:
         raise ValueError
@@ -119,10 +118,7 @@ def _parse_segment_ids(value: Any) -> tuple[str, ...]:
 def _parse_names(value: Any) -> tuple[str, ...]:
     """Names may come as a list, or in one text: a JSON list, or with commas between them."""
     if isinstance(value, str) and _JSON_LIST.match(value):
-        try:
-            value = msgspec.json.decode(value, type=list[str])
-        except msgspec.MsgspecError:
-            raise ValueError from None
+        value = _json_list(value)
     elif isinstance(value, str):
         value = [part for part in re.split(r"\s*[,\n]\s*", value.strip()) if part]
     if not isinstance(value, list):
@@ -133,6 +129,13 @@ def _parse_names(value: Any) -> tuple[str, ...]:
         if not name:
             raise ValueError
     return tuple(dict.fromkeys(names))
+
+
+def _json_list(text: str) -> list[str]:
+    try:
+        return msgspec.json.decode(text, type=list[str])
+    except msgspec.MsgspecError:
+        raise ValueError from None
 
 
 def _parse_secret(value: Any) -> str:
