@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -31,7 +31,7 @@ from tap_fullstory.logs.progress import Progress
 from tap_fullstory.logs.report import report_bundle, report_undeclared
 from tap_fullstory.logs.summary import RunSummary
 from tap_fullstory.messages import record_envelope
-from tap_fullstory.records.added import AddingEncoder, Encoder, MakeMember
+from tap_fullstory.records.added import MakeMember, adding_members
 from tap_fullstory.records.encoder import Batch, RecordEncoder
 from tap_fullstory.records.native import is_available
 from tap_fullstory.records.reader import ChecksumMismatch, EventReader, Malformed, Position
@@ -70,15 +70,14 @@ class ExportSync:
         self._source = source
         self._writer = writer
         self._signals = signals
-        self._encoder: Encoder = RecordEncoder(
+        self._encoder = RecordEncoder(
             selection,
             text_custom_vars=config.custom_vars_format == "string",
             digest=EVENT_DIGEST in selection.schema["properties"],
             replaces_nul=config.replace_nul,
             check=signals.check,
         )
-        if makers:
-            self._encoder = AddingEncoder(self._encoder, makers)
+        self._makers = makers
         self._undeclared = BoundedCounter()
 
     def run(self, state: State, now: datetime) -> State:
@@ -169,12 +168,14 @@ class ExportSync:
         envelope = record_envelope(self._stream, spooled.fetched_at)
         if self._config.batch_config is not None:
             envelope = BARE_RECORD
-        parse = partial(
+        parse: Callable[[bytes], Iterator[Batch]] = partial(
             self._encoder.encode,
             envelope=envelope,
             since=bundle.emitted_before,
             max_events=self._checkpoint_events,
         )
+        if self._makers:
+            parse = adding_members(parse, self._makers, envelope)
         progress = states.partial(state, self._name)
         reader, position = self._reader(spooled, parse, progress, bookmark)
         boundary = bookmark or bundle.boundary

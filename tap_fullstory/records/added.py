@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
-from typing import Protocol
 
 import msgspec
 from msgspec import Raw
@@ -20,47 +17,31 @@ MAX_ID_BYTES = 20  # digits of the largest unsigned 64-bit integer
 MakeMember = Callable[[bytes], bytes | None]
 
 
-class Encoder(Protocol):
-    """What turns chunks of events into RECORD lines: records.encoder.RecordEncoder."""
-
-    def encode(
-        self,
-        chunk: bytes,
-        envelope: RecordEnvelope,
-        since: datetime | None = None,
-        max_events: int = sys.maxsize,
-    ) -> Iterator[Batch]:
-        """As RecordEncoder.encode."""
+Parse = Callable[[bytes], Iterator[Batch]]
 
 
-class AddingEncoder:
-    """An encoder whose records get the members that `makers` make of them."""
+def adding_members(parse: Parse, makers: Sequence[MakeMember], envelope: RecordEnvelope) -> Parse:
+    """Return what parses a chunk as `parse` does, whose lines are in `envelope`, and gives each
+    record the members that `makers` make of it.
+    """
 
-    def __init__(self, encoder: Encoder, makers: Sequence[MakeMember]) -> None:
-        self._encoder = encoder
-        self._makers = makers
+    def parse_and_add(chunk: bytes) -> Iterator[Batch]:
+        for batch in parse(chunk):
+            yield batch._replace(lines=_with_members(batch.lines, makers, envelope))
 
-    def encode(
-        self,
-        chunk: bytes,
-        envelope: RecordEnvelope,
-        since: datetime | None = None,
-        max_events: int = sys.maxsize,
-    ) -> Iterator[Batch]:
-        """As RecordEncoder.encode."""
-        for batch in self._encoder.encode(chunk, envelope, since, max_events):
-            yield batch._replace(lines=self._with_members(batch.lines, envelope))
+    return parse_and_add
 
-    def _with_members(self, lines: bytes, envelope: RecordEnvelope) -> bytes:
-        start, after = len(envelope.prefix), len(envelope.suffix)
-        found = []
-        for line in lines.splitlines(keepends=True):
-            record = line[start:-after]
-            members = [member for make in self._makers if (member := make(record)) is not None]
-            if members and record[1:].lstrip() != b"}":
-                members.append(b"")
-            found += [line[: start + 1], b",".join(members), line[start + 1 :]]
-        return b"".join(found)
+
+def _with_members(lines: bytes, makers: Sequence[MakeMember], envelope: RecordEnvelope) -> bytes:
+    start, after = len(envelope.prefix), len(envelope.suffix)
+    found = []
+    for line in lines.splitlines(keepends=True):
+        record = line[start:-after]
+        members = [member for make in makers if (member := make(record)) is not None]
+        if members and record[1:].lstrip() != b"}":
+            members.append(b"")
+        found += [line[: start + 1], b",".join(members), line[start + 1 :]]
+    return b"".join(found)
 
 
 class _Ids(msgspec.Struct):

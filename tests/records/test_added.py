@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tap_fullstory.catalog import Selection
 from tap_fullstory.columns.types import value_type
 from tap_fullstory.json_text import MAX_DEPTH
 from tap_fullstory.messages import RecordEnvelope
-from tap_fullstory.records.added import AddingEncoder, MakeMember, replay_url_maker
+from tap_fullstory.records.added import MakeMember, adding_members, replay_url_maker
 
 INTEGER = value_type({"type": ["null", "integer"]})
 WITH_IDS = selection({"UserId": INTEGER, "SessionId": INTEGER})
@@ -22,8 +23,8 @@ BEGINNING = 'https://app.example.com/ui/o-"A-na1/session/'
 
 def added(chunk: str, *makers: MakeMember, chosen: Selection = ALL_COLUMNS) -> list[dict[str, Any]]:
     """The records of a chunk with what `makers` add to them."""
-    adding = AddingEncoder(encoder(chosen), makers)
-    return [row for b in adding.encode(chunk.encode(), ENVELOPE) for row in records_of(b)]
+    parse = adding_members(partial(encoder(chosen).encode, envelope=ENVELOPE), makers, ENVELOPE)
+    return [row for batch in parse(chunk.encode()) for row in records_of(batch)]
 
 
 @exhaustive(200)
@@ -67,6 +68,6 @@ def test_an_id_that_a_catalog_has_as_text_is_one_too():
 
 def test_lines_without_an_envelope_are_records_alone():
     bare = RecordEnvelope(b"", b"\n")
-    adding = AddingEncoder(encoder(WITH_IDS), [lambda _: b'"A":1'])
-    (batch,) = adding.encode(b'{} , {"UserId":5}', bare)
+    encode = partial(encoder(WITH_IDS).encode, envelope=bare)
+    (batch,) = adding_members(encode, [lambda _: b'"A":1'], bare)(b'{} , {"UserId":5}')
     assert batch.lines.splitlines() == [b'{"A":1}', b'{"A":1,"UserId":5}']
