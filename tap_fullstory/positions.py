@@ -9,22 +9,19 @@ of one segment is the stream's. Nothing here changes the dictionary that it is g
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-State = dict[str, Any]
-
-SEGMENTS = "segments"
+from tap_fullstory.state import SEGMENTS, State, bookmark_of
 
 
 def segment_positions(state: State, stream: str) -> dict[str, State]:
     """Return the positions by segment, empty if the stream has none."""
-    found: dict[str, State] = _bookmark(state, stream).get(SEGMENTS) or {}
+    found: dict[str, State] = bookmark_of(state, stream).get(SEGMENTS) or {}
     return found
 
 
 def has_own_position(state: State, stream: str) -> bool:
     """Return whether the stream has a position that is of no segment of several."""
-    return _bookmark(state, stream).get("bundle_end") is not None
+    return bookmark_of(state, stream).get("bundle_end") is not None
 
 
 def view(state: State, stream: str, segment: str, *, several: bool) -> State:
@@ -35,7 +32,7 @@ def view(state: State, stream: str, segment: str, *, several: bool) -> State:
     """
     position = segment_positions(state, stream).get(segment, {})
     if not several and has_own_position(state, stream):
-        position = {k: v for k, v in _bookmark(state, stream).items() if k != SEGMENTS}
+        position = {k: v for k, v in bookmark_of(state, stream).items() if k != SEGMENTS}
     bookmarks = {**state.get("bookmarks", {}), stream: position}
     if not position:
         del bookmarks[stream]
@@ -44,7 +41,7 @@ def view(state: State, stream: str, segment: str, *, several: bool) -> State:
 
 def merged(whole: State, seen: State, stream: str, segment: str, *, several: bool) -> State:
     """Return the state `whole` with what has become of its view, `seen`."""
-    position, before = _bookmark(seen, stream), _bookmark(whole, stream)
+    position, before = bookmark_of(seen, stream), bookmark_of(whole, stream)
     segments = segment_positions(whole, stream)
     if several:
         bookmark = {**before, SEGMENTS: {**segments, segment: position}}
@@ -62,8 +59,3 @@ def furthest_behind(state: State, stream: str, segments: Sequence[str]) -> State
     found = segment_positions(state, stream)
     ends = {segment: found.get(segment, {}).get("bundle_end") or "" for segment in segments}
     return view(state, stream, min(ends, key=lambda one: ends[one]), several=True)
-
-
-def _bookmark(state: State, stream: str) -> State:
-    bookmark: State = state.get("bookmarks", {}).get(stream) or {}
-    return bookmark

@@ -21,7 +21,6 @@ from datetime import datetime
 from typing import Any
 
 from tap_fullstory.errors import UsageError
-from tap_fullstory.positions import SEGMENTS
 from tap_fullstory.streams import LAST_UPDATED
 from tap_fullstory.times import format_rfc3339, parse_rfc3339
 
@@ -66,7 +65,10 @@ class Export:
 
 
 MAX_SHOWN = 200  # characters of the state's own keys that an error quotes
-EVERYONE = "everyone"  # FullStory's segment of all people; the state does not name it
+EVERYONE = "everyone"  # FullStory's segment of all people
+SEGMENTS = "segments"  # holds the positions of several segments: see positions.py
+# What the state does not say of an export.
+_USUAL = {"segment": EVERYONE, "scope": "events", "time_range": "window"}
 
 
 def parse_state(raw: Any) -> State:
@@ -106,7 +108,7 @@ def parse_state(raw: Any) -> State:
     for stream in ("events", "individuals"):
         _check_position(state, stream)
         where = f"bookmarks.{stream}.segments"
-        segments = _bookmark(state, stream).get(SEGMENTS) or {}
+        segments = bookmark_of(state, stream).get(SEGMENTS) or {}
         if not isinstance(segments, dict):
             raise UsageError(
                 f"{where} in the state is {_kind(segments)}, not an object. {NEXT_STEP}"
@@ -133,7 +135,7 @@ def bundle_end(state: State, stream: str) -> datetime | None:
 
     Raises UsageError if it cannot be read.
     """
-    value = _bookmark(state, stream).get("bundle_end")
+    value = bookmark_of(state, stream).get("bundle_end")
     return None if value is None else _timestamp(value, f"bookmarks.{stream}.bundle_end")
 
 
@@ -142,13 +144,13 @@ def partial(state: State, stream: str) -> Partial | None:
 
     Raises UsageError if it cannot be read.
     """
-    value = _bookmark(state, stream).get("partial")
+    value = bookmark_of(state, stream).get("partial")
     if value is None:
         return None
     where = f"bookmarks.{stream}.partial"
     if not isinstance(value, dict):
         raise UsageError(f"{where} in the state is {_kind(value)}, not an object. {NEXT_STEP}")
-    if _bookmark(state, stream).get("bundle_end") is None:
+    if bookmark_of(state, stream).get("bundle_end") is None:
         raise UsageError(f"{where} in the state is incomplete: bundle_end is missing. {NEXT_STEP}")
     counts: dict[str, int] = {}
     for name in ("events", "bytes", "crc32"):
@@ -167,13 +169,14 @@ def export(state: State, stream: str) -> Export | None:
 
     Raises UsageError if it cannot be read.
     """
-    value = _bookmark(state, stream).get("export")
+    value = bookmark_of(state, stream).get("export")
     if value is None:
         return None
     where = f"bookmarks.{stream}.export"
     if not isinstance(value, dict):
         raise UsageError(f"{where} in the state is {_kind(value)}, not an object. {NEXT_STEP}")
-    identity, segment = value.get("id"), value.get("segment", EVERYONE)
+    value = {**_USUAL, **value}
+    identity, segment = value.get("id"), value["segment"]
     if not isinstance(identity, str) or not identity or not isinstance(segment, str):
         raise UsageError(
             f"{where} in the state has no id, or a segment that is not text. {NEXT_STEP}"
@@ -185,20 +188,22 @@ def export(state: State, stream: str) -> Export | None:
         fields = tuple(fields)
     start = _timestamp(value.get("start"), f"{where}.start")
     end = _timestamp(value.get("end"), f"{where}.end")
-    scope, time_range = value.get("scope", "events"), value.get("time_range", "window")
-    return Export(identity, start, end, fields, segment, str(scope), str(time_range))
+    scope, time_range = str(value["scope"]), str(value["time_range"])
+    return Export(identity, start, end, fields, segment, scope, time_range)
 
 
 def with_bundle_end(state: State, stream: str, end: datetime) -> State:
     """Return the state once everything before `end` is emitted."""
-    done: State = {name: None for name in ("partial", "export") if name in _bookmark(state, stream)}
+    done: State = {
+        name: None for name in ("partial", "export") if name in bookmark_of(state, stream)
+    }
     return _with_bookmark(state, stream, {"bundle_end": format_rfc3339(end), **done})
 
 
 def with_partial(state: State, stream: str, boundary: datetime, progress: Partial) -> State:
     """Return the state in the middle of the bundle that follows `boundary`."""
     after = format_rfc3339(boundary)
-    done: State = {name: None for name in ("export",) if name in _bookmark(state, stream)}
+    done: State = {name: None for name in ("export",) if name in bookmark_of(state, stream)}
     amid = _with_bookmark(state, stream, {"bundle_end": after, "partial": None, **done})
     return with_progress(amid, stream, progress)
 
@@ -225,7 +230,7 @@ def with_export(state: State, stream: str, in_progress: Export | None) -> State:
     Before the first bundle the export's start becomes the bookmark, so that it stays known what
     follows what.
     """
-    bookmark = dict(_bookmark(state, stream))
+    bookmark = dict(bookmark_of(state, stream))
     if in_progress is not None:
         bookmark.setdefault("bundle_end", format_rfc3339(in_progress.start))
         bookmark["export"] = _as_json(in_progress)
@@ -243,7 +248,7 @@ def last_updated(state: State, stream: str, part: str) -> datetime | None:
     if it cannot be read.
     """
     for name in (part, LAST_UPDATED):
-        value = _bookmark(state, stream).get(name)
+        value = bookmark_of(state, stream).get(name)
         if value is not None:
             return _timestamp(value, f"bookmarks.{stream}.{name}")
     return None
@@ -253,7 +258,7 @@ def with_last_updated(state: State, stream: str, part: str, newest: str) -> Stat
     """Return the state once all versions up to `newest`, a lastUpdated as FullStory sent it, are
     emitted; the other parts stay.
     """
-    return _with_bookmark(state, stream, {**_bookmark(state, stream), part: newest})
+    return _with_bookmark(state, stream, {**bookmark_of(state, stream), part: newest})
 
 
 def currently_syncing(state: State) -> str | None:
@@ -275,9 +280,10 @@ def _with_bookmark(state: State, stream: str, bookmark: State) -> State:
 
 
 def _as_json(in_progress: Export) -> dict[str, Any]:
-    usual = {"segment": EVERYONE, "scope": "events", "time_range": "window"}
     unusual = {
-        name: value for name in usual if (value := getattr(in_progress, name)) != usual[name]
+        name: value
+        for name, usual in _USUAL.items()
+        if (value := getattr(in_progress, name)) != usual
     }
     return {
         "id": in_progress.id,
@@ -288,7 +294,8 @@ def _as_json(in_progress: Export) -> dict[str, Any]:
     }
 
 
-def _bookmark(state: State, stream: str) -> State:
+def bookmark_of(state: State, stream: str) -> State:
+    """Return what the state holds of a stream, empty if that is nothing."""
     bookmark: State = state.get("bookmarks", {}).get(stream) or {}
     return bookmark
 
