@@ -85,7 +85,9 @@ class RestSync:
         for name, properties in stream.params_for.items():
             if not selection.columns.keys().isdisjoint(properties):
                 self._params[name] = "true"
-        self._listed: set[tuple[bytes, ...]] = set()  # keys of records that several parts may list
+        # Whether several parts may list one record, and the keys of those that have been emitted.
+        self._parts_overlap = bool(stream.parts and stream.records and not stream.replication_key)
+        self._listed: set[tuple[bytes, ...]] = set()
         self._unidentified = 0
         self._truncated = 0
 
@@ -167,22 +169,17 @@ class RestSync:
         """Return the part that an item of a list says it belongs to, which need not be the one
         requested: PAGE and USER both "list property extraction rules", by "List Extraction Rules".
         """
-        stream = self._stream
-        if (
-            not stream.replication_key
-            and stream.records
-            and text_of(record.get(stream.part_name)) in stream.parts
-        ):
-            return {stream.part_name: record[stream.part_name]}
+        name, parts = self._stream.part_name, self._stream.parts
+        if self._parts_overlap and text_of(record.get(name)) in parts:
+            return {name: record[name]}
         return {}
 
     def _is_repeated(self, record: Record, added: Record) -> bool:
         """Return whether an item with this key has been emitted for another part already."""
-        stream = self._stream
-        if not stream.parts or not stream.records or stream.replication_key:
+        if not self._parts_overlap:
             return False
         members = {**record, **added}
-        key = tuple(bytes(members.get(name, _NULL)) for name in stream.key_properties)
+        key = tuple(bytes(members.get(name, _NULL)) for name in self._stream.key_properties)
         repeated = key in self._listed
         self._listed.add(key)
         return repeated
