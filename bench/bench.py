@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,7 +32,7 @@ from cases import (
     of_the_tap,
     tap_command,
 )
-from measure import ENVIRONMENT, RECORD, Failed, cost, seconds_until
+from measure import RECORD, Failed, cost, seconds_until, served
 from tables import goals_table, growth_table, main_table, noise
 
 LAYOUTS = ("lines", "oneline", "indented")
@@ -144,17 +143,8 @@ def _served(options: argparse.Namespace) -> Iterator[dict[tuple[int, str], Bundl
     sizes = {options.small, options.target_events, *_growth_sizes(options)}
     wanted += [(size, "lines") for size in sorted(sizes - {options.events})]
     arguments = [f"{events}:{layout}:{options.seed}" for events, layout in wanted]
-    program = Path(__file__).with_name("bundles.py")
-    with subprocess.Popen(
-        [sys.executable, str(program), *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=ENVIRONMENT,
-    ) as server:
-        printed = server.stdout.readline() if server.stdout else b""
-        if not printed:
-            raise Failed("the sandbox did not start")
-        yield dict(zip(wanted, json.loads(printed), strict=True))
+    with served(*arguments) as told:
+        yield dict(zip(wanted, told, strict=True))
 
 
 def _growth_sizes(options: argparse.Namespace) -> list[int]:

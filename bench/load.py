@@ -15,14 +15,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from csv import DictReader
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from measure import ENVIRONMENT, Cost, Failed, cost
+from measure import ENVIRONMENT, Cost, Failed, cost, served
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -69,7 +69,7 @@ def main() -> None:
     with ExitStack() as stack:
         shutil.rmtree(OUT, ignore_errors=True)
         BATCHES.mkdir(parents=True)
-        bundle = stack.enter_context(_served(options.events))
+        (bundle,) = stack.enter_context(served(f"{options.events}:lines:0"))
         database = None
         if found := programs():
             database = stack.enter_context(server(found))
@@ -263,22 +263,6 @@ def _goals(pipelines: list[Pipeline]) -> str:
 
 def _cpu(pipeline: Pipeline, side: int) -> float:
     return median(cost.cpu[side] for cost in pipeline.costs)
-
-
-@contextmanager
-def _served(events: int) -> Iterator[Json]:
-    """What bundles.py tells of one bundle, which it serves meanwhile."""
-    program = str(Path(__file__).with_name("bundles.py"))
-    with subprocess.Popen(
-        [sys.executable, program, f"{events}:lines:0"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=ENVIRONMENT,
-    ) as sandbox:
-        printed = sandbox.stdout.readline() if sandbox.stdout else b""
-        if not printed:
-            raise Failed("the sandbox did not start")
-        yield json.loads(printed)[0]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import resource
@@ -14,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 LOG = Path(__file__).parent / "out/stderr.log"
 SAMPLE_SECONDS = 0.01  # between two looks at the memory
@@ -28,6 +30,24 @@ Process = subprocess.Popen[bytes]
 
 class Failed(Exception):
     """A program that has not done what it was started for."""
+
+
+@contextmanager
+def served(*bundles: str) -> Iterator[list[dict[str, Any]]]:
+    """What bundles.py, with these arguments, tells of the bundles that it serves meanwhile.
+
+    Raises Failed if it does not start.
+    """
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("bundles.py")), *bundles],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=ENVIRONMENT,
+    ) as sandbox:
+        printed = sandbox.stdout.readline() if sandbox.stdout else b""
+        if not printed:
+            raise Failed("the sandbox did not start")
+        yield json.loads(printed)
 
 
 @dataclass(frozen=True)
