@@ -15,6 +15,7 @@ from single_answers import KEY
 
 from tap_fullstory.http.session import HttpSession
 from tap_fullstory.records.native import is_available
+from tap_fullstory.sandbox import Sandbox
 
 pytest_plugins = ["rest_runs", "sandbox_client"]
 
@@ -117,6 +118,13 @@ def either_encoder(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     with mock.patch.dict(os.environ, TAP_FULLSTORY_PURE_PYTHON="1"):
         yield
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """A FullStory with its usual account; many modules have one with bundles of their own."""
+    with Sandbox() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture

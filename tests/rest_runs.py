@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -55,12 +54,6 @@ COUNTS = {
 @pytest.fixture(scope="module")
 def offered() -> Json:
     return discover()
-
-
-@pytest.fixture
-def sandbox() -> Iterator[Sandbox]:
-    with Sandbox() as sandbox:
-        yield sandbox
 
 
 def selecting(catalog: Json, *names: str, **properties: dict[str, bool]) -> Json:
