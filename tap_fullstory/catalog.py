@@ -117,7 +117,7 @@ def catalog_warnings(catalog: Any, config: Config) -> list[str]:
         warnings.append(
             "The catalog selects or deselects what is not a property of its stream: "
             f"{', '.join(nothing[:MAX_NAMED])}{more}. Names must be spelled as --discover prints "
-            "them, and members only be named of an object."
+            "them, and only an object or a list has members."
         )
     return warnings
 
@@ -176,7 +176,7 @@ def _rules(
         for pattern in rules.matching(name):
             if pattern in deselected:
                 continue
-            # A hash identifies a row as well as the value does; it is no date, nor a digest.
+            # A hash identifies a row as well as the value does, but is neither a date nor a digest.
             if pattern.fate is Fate.EXCLUDED or name in (stream.replication_key, EVENT_DIGEST):
                 raise UsageError(
                     f"Config key {pattern.setting}: {pattern.text!r} matches {name} of "
@@ -222,15 +222,13 @@ def _schema(
 
 def _custom_columns(stream: Stream, config: Config | None, meltano: MeltanoRules) -> dict[str, Any]:
     """Return the properties of the custom variables that are columns in every run."""
-    chosen = dict.fromkeys(meltano.columns(stream.name), "select of the Meltano project")
-    chosen |= dict.fromkeys(config.custom_columns if config else (), "custom_columns in the config")
-    types = {**meltano.columns(stream.name), **(config.custom_columns if config else {})}
+    sources = [("select of the Meltano project", meltano.columns(stream.name))]
+    if config is not None:
+        sources.append(("custom_columns in the config", dict(config.custom_columns)))
     return {
-        name: {
-            **types[name],
-            "description": f"Custom {kind_of(name)} variable, a column by {where}.",
-        }
-        for name, where in chosen.items()
+        name: {**schema, "description": f"Custom {kind_of(name)} variable, a column by {where}."}
+        for where, columns in sources
+        for name, schema in columns.items()
         # Individuals have the variables of users alone.
         if stream is EVENTS or kind_of(name) == "user"
     }

@@ -136,8 +136,8 @@ def config_warnings(raw: Mapping[str, Any], config: Config, now: datetime) -> li
             f"start_date ({start}) is not before end_date ({format_rfc3339(end)}): a first run has "
             "nothing to sync."
         )
-    unusual = {"export_scope": "events", "segment_time_range": "window"}
-    without_effect = [name for name in unusual if getattr(config, name) != unusual[name]]
+    of_segments = [one for one in SETTINGS if one.name in ("export_scope", "segment_time_range")]
+    without_effect = [one.name for one in of_segments if getattr(config, one.name) != one.default]
     if without_effect and set(config.segment_id) == {"everyone"}:
         warnings.append(
             f"{' and '.join(without_effect)} in the config {_have(without_effect)} no effect on "

@@ -85,7 +85,7 @@ def sync(
                     raise
                 LOGGER.warning(
                     "Stream %s failed; the others continue: %s",
-                    name, error, extra={**members_of(error)},
+                    name, error, extra=members_of(error),
                 )  # fmt: skip
                 too_low = f"HTTP {status}, it needs {stream.needs}."
                 failures[name] = too_low if status == LEVEL_TOO_LOW else str(error)

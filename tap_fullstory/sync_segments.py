@@ -38,8 +38,8 @@ LOGGER = logging.getLogger(__name__)
 
 
 def parts_of(stream: Stream, config: Config) -> tuple[str, ...]:
-    """Return the segments of which each is synced by itself; an empty text if there is no need to
-    tell any apart.
+    """Return the segments that are synced one by one; a single empty text if they need not be told
+    apart.
     """
     segments = segments_of(stream, config)
     return segments if len(segments) > 1 else ("",)

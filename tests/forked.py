@@ -1,4 +1,4 @@
-"""Runs of the tap that need not import it anew, which takes as long as all the rest of most runs.
+"""Runs of the tap without importing it again, which takes as long as the rest of most runs.
 
 For each environment that Python itself reads, one process has imported the tap and waits; it forks
 a process for every run, with the run's arguments, environment, folder, stdin, stdout and stderr.

@@ -5,7 +5,7 @@
 Targets: config, state, catalog, listing, rest; fuzz_bundles.py has the bundles. Each gets its share
 of the time, and first everything that was found before, which is in tests/fuzz/corpus/TARGET.
 
-Whatever comes, the tap has to end with 0, 1 or 2, a failure in one CRITICAL line that is no defect;
+Whatever comes, the tap has to end with 0, 1 or 2, and a failure with one CRITICAL line, no defect;
 2 before anything is written. Every line of its output is a Singer message, its records fit their
 schema, its bookmarks never move back or beyond what is listed, and nothing of the input can
 forge a line of the log or reach a terminal as a control character.

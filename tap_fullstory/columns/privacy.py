@@ -16,7 +16,7 @@ from typing import Any
 
 from msgspec import Raw
 
-from tap_fullstory.columns.types import as_integer
+from tap_fullstory.columns.types import as_integer, value_type
 from tap_fullstory.json_text import decode_items, decode_members, decode_string, encode
 
 HASH_DIGITS = 32  # hexadecimal, of 64
@@ -245,8 +245,7 @@ def _canonical(value: bytes) -> bytes:
 
 
 def _hashed_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    types = schema.get("type") or ["null"]
-    nullable = "null" in ([types] if isinstance(types, str) else types)
+    nullable = value_type(schema).nullable
     # A catalog that was made with the same config says so already.
     description = str(schema.get("description") or "").removesuffix(_HASHED).strip()
     description = f"{description} {_HASHED}".strip()

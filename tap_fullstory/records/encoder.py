@@ -25,6 +25,7 @@ from tap_fullstory.json_text import (
     decode_items,
     decode_string,
     encode,
+    ignore,
     nesting_depth_exceeds,
     repair_surrogates,
     replace_nul,
@@ -73,7 +74,7 @@ class RecordEncoder:
         text_custom_vars: bool,
         digest: bool,
         replaces_nul: bool = False,
-        check: Callable[[], None] = lambda: None,
+        check: Callable[[], None] = ignore,
     ) -> None:
         self._dropped = selection.dropped
         self._rules = selection.rules

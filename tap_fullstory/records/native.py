@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from tap_fullstory.columns.privacy import NO_RULES, EventFilter, Fate, FieldRules
 from tap_fullstory.columns.types import ValueType
-from tap_fullstory.json_text import NestedTooDeeply, needs_no_escape
+from tap_fullstory.json_text import NestedTooDeeply, ignore, needs_no_escape
 
 try:
     from tap_fullstory.records import _native
@@ -49,7 +49,7 @@ class NativeEncoder:
         as_text: bool,
         rules: FieldRules = NO_RULES,
         event_filter: EventFilter | None = None,
-        check: Callable[[], None] = lambda: None,
+        check: Callable[[], None] = ignore,
     ) -> None:
         declared = {name: (_native.KEPT, *_types(column)) for name, column in columns.items()}
         hashed = [name for name in columns if rules.fate(name) is Fate.HASHED]
@@ -88,7 +88,7 @@ class NativeEncoder:
         return self._scanner.encode(chunk, prefix, suffix, self._fallback, max_events, self._check)
 
 
-def object_end(text: bytes, start: int, check: Callable[[], None] = lambda: None) -> int | None:
+def object_end(text: bytes, start: int, check: Callable[[], None] = ignore) -> int | None:
     """Return where the object or array ends that begins at `start`; None if it has not ended yet.
 
     `check` is called for each megabyte. Raises NestedTooDeeply if it exceeds the limit.

@@ -16,7 +16,14 @@ from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 from isal.isal_zlib import crc32
 
 from tap_fullstory.bundle import CHUNK_BYTES
-from tap_fullstory.json_text import MAX_DEPTH, MAX_KEYS, WHITESPACE, NestedTooDeeply, NestingScanner
+from tap_fullstory.json_text import (
+    MAX_DEPTH,
+    MAX_KEYS,
+    WHITESPACE,
+    NestedTooDeeply,
+    NestingScanner,
+    ignore,
+)
 from tap_fullstory.records import native
 
 # An event begins with a key. In text that holds JSON itself, logged by somebody's page, the quotes
@@ -97,7 +104,7 @@ class EventReader(Generic[P]):
         blocks: Iterator[bytes],
         parse: Callable[[bytes], Iterable[P]],
         max_event_bytes: int,
-        check: Callable[[], None] = lambda: None,
+        check: Callable[[], None] = ignore,
     ) -> None:
         self._blocks = blocks
         self._parse = parse

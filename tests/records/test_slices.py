@@ -147,7 +147,7 @@ def test_the_limit_of_keys(compiled):
 
 
 def test_many_backslashes_before_half_a_pair_take_linear_time():
-    """A search that began anew at each of them would not end."""
+    """A search that started over at each of them would not end."""
     text = b'"%b%b"' % (rb"\\" * SIZE, rb"\ud83d")
     assert repair_surrogates(text) == (b'"%b%b"' % (rb"\\" * SIZE, rb"\ufffd"), 1)
 
