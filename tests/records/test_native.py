@@ -27,6 +27,8 @@ from json_cases import LONE_SURROGATES, NOT_VALID, VALID
 from running import run_tap
 from strategies import bundles, exhaustive
 
+from tap_fullstory import json_text
+from tap_fullstory.columns import types
 from tap_fullstory.columns.types import ValueType
 from tap_fullstory.records import native
 from tap_fullstory.records.encoder import Batch
@@ -65,6 +67,11 @@ def test_the_build_under_test_is_the_one_that_is_loaded() -> None:
     if wanted is None:
         pytest.skip("no other build is under test")
     assert Path(_native.__file__).is_relative_to(wanted)
+
+
+def test_the_limits_are_those_of_the_reference() -> None:
+    assert _native.MAX_DEPTH == json_text.MAX_DEPTH
+    assert _native.MAX_DATE_TIME_BYTES == types.MAX_DATE_TIME_BYTES
 
 
 # --- values of every kind, in every place ---
