@@ -45,6 +45,7 @@ TARGET_CONFIG = {
 }
 FIGURES = OUT / "figures.json"  # of the last run, for chart.py
 STARTS = 15  # how often the start-up is timed
+FIRST_RECORDS = 3  # how often the time to a first record is taken
 SLOW_ROUNDS = 3  # at most, of what takes long
 
 
@@ -109,7 +110,7 @@ def _measured(options: argparse.Namespace, bundles: dict[tuple[int, str], Bundle
     return Results(
         cases,
         growth,
-        {case.events: seconds_until(RECORD, *case.commands) for case in growth if case.name == TAP},
+        {case.events: _first_records(tap, case.bundle) for case in growth if case.name == TAP},
         _share_before_target(tap, bundles[options.target_events, "lines"], options.rounds),
         starts,
         python_starts,
@@ -122,6 +123,15 @@ def _time(cases: Sequence[Case], rounds: int) -> None:
         _say(f"round {number} of {rounds}, {len(cases)} runs")
         for case in cases:
             case.costs.append(cost(*case.commands, ["cat"]))
+
+
+def _first_records(tap: str, bundle: Bundle) -> tuple[float, float]:
+    """Seconds to the first record: over loopback, and at 25 MB/s."""
+    far = {**bundle, "config": bundle["far_config"]}
+    return tuple(
+        median(seconds_until(RECORD, tap_command(tap, served)) for _ in range(FIRST_RECORDS))
+        for served in (bundle, far)
+    )
 
 
 def _share_before_target(tap: str, bundle: Bundle, rounds: int) -> list[float]:

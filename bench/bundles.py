@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from tap_fullstory import sandbox
-from tap_fullstory.sandbox import Bundle, GeneratedEvents, Sandbox
+from tap_fullstory.sandbox import Bundle, Fault, GeneratedEvents, Sandbox
 from tap_fullstory.sandbox.bundles import write_events
 
 OUT = Path(__file__).parent / "out"
 START = 1_780_272_000  # 2026-06-01T00:00:00Z
 STOP = START + 24 * 60 * 60
+NETWORK = Fault("slow", endpoint="get", rate=25e6, times=None)  # 200 Mbit/s
 
 
 class _Counted:
@@ -77,7 +78,7 @@ def _generator_version() -> str:
 
 def main() -> None:
     """Takes `EVENTS:LAYOUT:SEED` for each bundle, and prints a JSON list of their facts, each with
-    the config of a tap that finds this bundle alone.
+    the config of a tap that finds this bundle alone, and another one's over a slower network.
     """
     OUT.mkdir(exist_ok=True)
     with ExitStack() as stack:
@@ -86,8 +87,9 @@ def main() -> None:
             events, layout, seed = wanted.split(":")
             facts = bundle(int(events), layout, int(seed))
             body = Bundle(f"{START}48", START, STOP, Path(facts["path"]))
-            config = stack.enter_context(Sandbox([body])).config()
-            served.append({**facts, "config": config})
+            near, far = (stack.enter_context(Sandbox([body])) for _ in range(2))
+            far.fault(NETWORK)
+            served.append({**facts, "config": near.config(), "far_config": far.config()})
         print(json.dumps(served), flush=True)
         sys.stdin.read()
 

@@ -84,13 +84,14 @@ class Case:
 
 @dataclass(frozen=True)
 class Results:
-    """All that was measured. `first_records` are seconds by number of events, `share` the tap's of
-    the CPU of `tap | target`, run by run; `starts` and `python_starts` are seconds.
+    """All that was measured. `first_records` are seconds by number of events, over loopback and at
+    25 MB/s; `share` the tap's of the CPU of `tap | target`, run by run; `starts` and
+    `python_starts` are seconds.
     """
 
     cases: list[Case]
     growth: list[Case]
-    first_records: dict[int, float]
+    first_records: dict[int, tuple[float, float]]
     share: list[float]
     starts: list[float]
     python_starts: list[float]

@@ -44,7 +44,7 @@ from strategies import (
     spelt,
 )
 
-from tap_fullstory.bundles.unpack import TruncatedFile, unpack, verify_complete
+from tap_fullstory.bundles.unpack import TruncatedFile, Verifier, unpack
 from tap_fullstory.catalog import Selection
 from tap_fullstory.messages import record_envelope
 from tap_fullstory.records.encoder import Batch, RecordEncoder
@@ -52,6 +52,7 @@ from tap_fullstory.records.reader import EventReader, Malformed, Position
 
 ENVELOPE = record_envelope("events", datetime(2026, 6, 2, tzinfo=timezone.utc))
 LARGE = 10**9
+SIZES = [[1], [3, 17], [100], [4096, 1], [LARGE]]  # of blocks, in turn
 STUCK = 60  # seconds beyond those given after which the last input counts as one without end
 INPUTS_PER_TAP = 300
 NAMES = [*COLUMNS, *UNKNOWN]
@@ -139,7 +140,7 @@ def some_limits(source: random.Random, text: bytes) -> Limits:
     large_events = source.choice([LARGE, LARGE, LARGE, 20, 60, 200])
     if len(text) > 5000:  # no time for the small ones
         return Limits([LARGE], large_events, source.choice([500, LARGE]))
-    sizes = source.choice([[1], [3, 17], [100], [4096, 1], [LARGE]])
+    sizes = source.choice(SIZES)
     return Limits(sizes, large_events, source.choice([1, 2, 3, LARGE]))
 
 
@@ -202,8 +203,11 @@ def try_one(source: random.Random, file: bytes, tap: Tap) -> str:
 
     Raises Wrong, or whatever the tap raises, if it does not do right by it.
     """
+    verifier = Verifier()
     try:
-        verify_complete(unpack(io.BytesIO(file)))
+        for piece in in_pieces(iter([file]), source.choice(SIZES)):
+            verifier.feed(piece)
+        verifier.end()
     except TruncatedFile:
         plain = unpacked_by_zlib(file)
         if plain is not None and oracle.truth(plain).whole:

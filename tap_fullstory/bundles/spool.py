@@ -1,5 +1,7 @@
 """Bundles on disk: each downloaded, and verified to be complete before anything reads it.
 
+A bundle is verified while it is downloaded, so that its first record has to wait for nothing else.
+
 A spooled bundle has no name in its folder: the file is opened for its owner alone and unlinked at
 once, so that the system frees it with the process, however that ends. There is nothing to clean up
 after a crash, and nothing that two taps sharing a folder could take from each other.
@@ -8,7 +10,9 @@ after a crash, and nothing that two taps sharing a folder could take from each o
 from __future__ import annotations
 
 import errno
+import io
 import logging
+import os
 import queue
 import tempfile
 import threading
@@ -18,10 +22,10 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tap_fullstory.bundle import Bundle
-from tap_fullstory.bundles.unpack import TruncatedFile, unpack, verify_complete
+from tap_fullstory.bundles.unpack import TruncatedFile, Verifier, unpack
 from tap_fullstory.errors import BundleError, LocalResourceError
 from tap_fullstory.http.download import SinkError
 from tap_fullstory.signals import THREAD_NAME_PREFIX
@@ -153,21 +157,53 @@ def _fetch_once(
         except SinkError as error:
             size = f"{error.needed} bytes" if error.needed else f"more than {error.taken} bytes"
             raise _disk_error(error.cause, folder, f"bundle {bundle.id} ({size})") from error
-        fetched_at = datetime.now(timezone.utc)
-        spooled = SpooledBundle(bundle, file, folder, fetched_at)
-        verify_complete(spooled.chunks())
-        return spooled
+        file.verify()
+        return SpooledBundle(bundle, file, folder, datetime.now(timezone.utc))
     except BaseException:
         file.close()
         raise
 
 
-def _open(folder: str) -> BinaryIO:
+class _VerifiedFile(io.FileIO):
+    """The file of a download, which is unpacked and checked as it is written."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "r+")
+        self._begin()
+
+    def _begin(self) -> None:
+        self._verifier = Verifier()
+        self._damage: TruncatedFile | None = None
+
+    def write(self, piece: Any) -> int:
+        written = super().write(piece)
+        if self._damage is None:
+            try:
+                self._verifier.feed(bytes(piece[:written]))
+            except TruncatedFile as damage:
+                # The rest may break off, and the download begin anew with another file.
+                self._damage = damage
+        return written
+
+    def truncate(self, size: int | None = None) -> int:
+        """Begin anew, as a download does that cannot be resumed."""
+        self._begin()
+        return super().truncate(size)
+
+    def verify(self) -> None:
+        """Raise TruncatedFile if what has been written is not complete."""
+        if self._damage is not None:
+            raise self._damage
+        self._verifier.end()
+
+
+def _open(folder: str) -> _VerifiedFile:
     try:
         # 0600 and unlinked: bundles hold personal data.
-        return tempfile.TemporaryFile(
+        with tempfile.TemporaryFile(
             buffering=0, dir=Path(folder).expanduser(), prefix="tap-fullstory-"
-        )
+        ) as file:
+            return _VerifiedFile(os.dup(file.fileno()))
     # A folder of a user that does not exist is a RuntimeError, one with a NUL a ValueError.
     except (OSError, RuntimeError, ValueError) as error:
         raise _disk_error(error, folder, "a bundle") from error

@@ -101,6 +101,43 @@ def test_a_bundle_that_is_twice_not_whole_is_named(tmp_path: Path) -> None:
     assert [file.closed for file in files] == [True, True]
 
 
+def test_a_bundle_is_verified_while_it_comes(tmp_path: Path) -> None:
+    def download(_: Bundle, file: BinaryIO) -> None:
+        for byte in gzipped(SMALL):
+            assert file.write(memoryview(bytes([byte]))) == 1
+        os.pwrite(file.fileno(), b"{", 0)
+
+    # What the disk does with it shows when it is read.
+    with closing(fetch(bundle(0), download, str(tmp_path))) as fetched:
+        assert b"".join(fetched.chunks()).startswith(b"{")
+
+
+def test_a_download_that_begins_anew_is_verified_anew(tmp_path: Path) -> None:
+    def download(_: Bundle, file: BinaryIO) -> None:
+        for begun in (b"<html>", gzipped(b"[{}]"), b"\x1f\x8bdamaged", gzipped(SMALL)[:20]):
+            file.write(begun)
+            file.seek(0)
+            file.truncate()
+        file.write(gzipped(SMALL))
+
+    with closing(fetch(bundle(0), download, str(tmp_path))) as fetched:
+        assert b"".join(fetched.chunks()) == SMALL
+
+
+def test_what_is_damaged_early_is_downloaded_to_its_end(tmp_path: Path) -> None:
+    """The rest may break off, and the download begin anew with another file."""
+    damaged = gzipped(SMALL[:9]) + b"\x1f\x8b\0damaged" + gzipped(SMALL)
+    sizes = []
+
+    def download(_: Bundle, file: BinaryIO) -> None:
+        file.writelines(damaged[start : start + 7] for start in range(0, len(damaged), 7))
+        sizes.append(os.fstat(file.fileno()).st_size)
+
+    with pytest.raises(BundleError, match=r"damaged gzip member .* byte 9\."):
+        fetch(bundle(0), download, str(tmp_path))
+    assert sizes == [len(damaged)] * 2
+
+
 @pytest.mark.parametrize("error", [RuntimeError("x"), KeyboardInterrupt()])
 def test_a_download_that_fails_leaves_nothing(tmp_path: Path, error: BaseException) -> None:
     files = []

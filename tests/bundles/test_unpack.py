@@ -6,7 +6,7 @@ import gzip
 import io
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import oracle
 import pytest
@@ -17,16 +17,29 @@ from strategies import block_sizes, bundles, cut, exhaustive, gzipped
 from tap_fullstory.bundle import CHUNK_BYTES
 from tap_fullstory.bundles.unpack import (
     TruncatedFile,
+    Verifier,
     unpack,
-    verify_complete,
 )
 
 SMALL = b'[{"PageId":1,"text":"naive"},\n{"a":[1,2]},{}]\n'
 
 
+def verify(pieces: Iterable[bytes]) -> None:
+    verifier = Verifier()
+    for piece in pieces:
+        verifier.feed(piece)
+    verifier.end()
+
+
 def read(packed: bytes) -> bytes:
-    """The unpacked bytes of a file, proven complete. Raises TruncatedFile."""
-    verify_complete(unpack(io.BytesIO(packed)))
+    """The unpacked bytes of a file, verified whole and byte by byte. Raises TruncatedFile."""
+    try:
+        verify([packed])
+    except TruncatedFile:
+        with pytest.raises(TruncatedFile):
+            verify(cut(packed, [1]))
+        raise
+    verify(cut(packed, [1]))
     return b"".join(unpack(io.BytesIO(packed)))
 
 
@@ -110,7 +123,7 @@ def test_what_unpacks_to_a_thousand_times_its_size_takes_no_memory(layers: int) 
     file = io.BytesIO(packed)
     tracemalloc.start()
     try:
-        verify_complete(unpack(file))
+        verify(iter(lambda: file.read(CHUNK_BYTES), b""))
         sizes = {len(block) for block in unpack(file)}
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -160,7 +173,17 @@ def test_a_flipped_bit_is_noticed_or_harmless(form: str, members: int) -> None:
 
 @pytest.mark.parametrize(
     "garbage",
-    [b"x", b"\x1f", b"\x1f\x8b", b"\x1f\x8b\x08", b"\0\0x", b"]", b"\n", b"\0" * 40_000 + b"x"],
+    [
+        b"x",
+        b"\x1f",
+        b"\x1f\x8b",
+        b"\x1f\x8b\x08",
+        b"\0\0x",
+        b"]",
+        b"\n",
+        b"\0" * 40_000 + b"x",
+        b"\x1f\0" + gzipped(SMALL)[1:],
+    ],
 )
 def test_garbage_after_a_member_is_incomplete(garbage: bytes) -> None:
     for packed in (gzipped(SMALL), gzipped(SMALL, parts=2)):
@@ -206,7 +229,7 @@ def test_what_is_not_one_whole_array(
 ) -> None:
     for size in (1, 2, 10**9):
         with pytest.raises(TruncatedFile, match=why) as reason:
-            verify_complete(cut(unpacked, [size]))
+            verify(cut(unpacked, [size]))
         assert reason.value.offset == offset
     with pytest.raises(TruncatedFile, match=why):
         read(pack(unpacked))
@@ -217,7 +240,7 @@ def test_what_is_not_one_whole_array(
 )
 def test_what_is_one_whole_array(unpacked: bytes) -> None:
     for size in (1, 2, 10**9):
-        verify_complete(cut(unpacked, [size]))
+        verify(cut(unpacked, [size]))
     assert read(unpacked) == read(gzipped(unpacked)) == unpacked
 
 
@@ -226,13 +249,13 @@ def test_what_is_one_whole_array(unpacked: bytes) -> None:
 def test_no_whole_bundle_is_refused_and_no_cut_one_goes_unnoticed(
     bundle: bytes, sizes: list[int]
 ) -> None:
-    verify_complete(cut(bundle, sizes))
+    verify(cut(bundle, sizes))
     whole = bundle.rstrip()
     for size in range(0, len(whole), 1 + len(whole) // 50):
         # A cut right after an inner bracket looks whole, if no length and no checksum came with the
         # file; the reader of its events then finds no end.
         if not whole[:size].rstrip().endswith(b"]"):
             with pytest.raises(TruncatedFile):
-                verify_complete(cut(whole[:size], sizes))
+                verify(cut(whole[:size], sizes))
         else:
             assert not oracle.truth(whole[:size]).whole
