@@ -38,7 +38,7 @@ def _refuse(constant: str) -> Any:
 
 _DECODER = json.JSONDecoder(
     parse_int=lambda text: ("int", "0" if text == "-0" else text),
-    parse_float=lambda text: ("float", text),
+    parse_float=lambda text: ("float", "0.0" if text == "-0.0" else text),
     parse_constant=_refuse,
 )
 
@@ -156,8 +156,11 @@ def fitted(value: Any, column: ValueType) -> Any:
     if isinstance(value, list) and column.items is not None:
         items = [fitted(item, column.items) for item in value]
         if "number" in column.items.names and "integer" not in column.items.names:
+            # Up to 300 digits: much longer ones are no doubles, and what reads them may be exact.
             items = [
-                ("float", f"{item[1]}.0") if isinstance(item, tuple) and item[0] == "int" else item
+                ("float", f"{item[1]}.0")
+                if isinstance(item, tuple) and item[0] == "int" and len(item[1]) <= 300
+                else item
                 for item in items
             ]
         return MISFIT if MISFIT in items else items
