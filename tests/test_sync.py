@@ -352,6 +352,20 @@ def test_a_bundle_that_has_changed_is_emitted_from_its_start_with_a_warning():
     assert "up to 20 rows may come twice" in warning
 
 
+@pytest.mark.parametrize(
+    ("bundle_end", "start"),
+    [("0001-01-01T00:00:00Z", FIRST), ("1971-01-01T00:00:00Z", -60_000_000_000)],
+    ids=["a bookmark in year 1", "a bundle of 1,900 years"],
+)
+def test_whether_a_bundle_was_emitted_is_asked_for_any_period(bundle_end: str, start: int) -> None:
+    partial = {"id": "another", "events": 1, "bytes": 9, "crc32": 0}
+    state = {"bookmarks": {"events": {"bundle_end": bundle_end, "partial": partial}}}
+    with Sandbox([Bundle("1", start, FIRST + DAY, EVENTS)]) as sandbox:
+        run = synced(sandbox, state, start_date="2020-01-01")
+    assert len(run.records) == len(EVENTS)
+    assert any("rows may come twice" in line for line in run.logged("WARNING"))
+
+
 def test_paths_with_a_tilde(tmp_path):
     (tmp_path / "spool").mkdir()
     with Sandbox([day(0, EVENTS)]) as sandbox:

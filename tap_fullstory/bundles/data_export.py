@@ -49,8 +49,9 @@ class DataExport:
 
     def is_emitted(self, bundle_id: str, bundle: Bundle, bookmark: datetime) -> bool:
         """As ExportSource; looks at the twenty bundles before `bundle`, if they are as long."""
-        span = max(bundle.end - bundle.start, timedelta(0)) * (PAGE_BUNDLES - 1)
-        after = int((bookmark - span - _EPOCH).total_seconds()) - 1
+        # In seconds, which no period from FullStory and no bookmark can be too much for.
+        span = max((bundle.end - bundle.start).total_seconds(), 0) * (PAGE_BUNDLES - 1)
+        after = int((bookmark - _EPOCH).total_seconds() - span) - 1
         page = self._client.list_bundles(after)
         return any(one.id == bundle_id and one.end <= bookmark for one in page)
 
