@@ -16,8 +16,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo bench bench-load check test test-pythons test-meltano test-backfill test-dbt coverage fuzz \
-	lint site docs format dist wheel clean FORCE
+.PHONY: help demo bench bench-load check test test-pythons test-meltano test-backfill test-dbt \
+	test-snowflake coverage fuzz lint site docs format dist wheel clean FORCE
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ coverage: $(TEST_ENVS) ## Run all tests, and say which lines of the package they
 bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/tap-fullstory-1.0.4/.stamp ## Measure the tap beside gzip and others; ARGS=--help tells the options
 	@$(BIN)/python bench/bench.py $(ARGS)
 
-bench-load: $(TEST_ENVS) ## Measure how fast events become rows, through each tested target; ARGS="--events 200000"
+bench-load: $(TEST_ENVS) $(ENVS)/meltanolabs-target-snowflake/.stamp ## Measure how fast events become rows, through each tested target; ARGS="--events 200000"
 	@$(BIN)/python bench/load.py $(ARGS)
 
 fuzz: $(ENVS)/dev/.stamp ## Damaged configs, states, catalogs, answers and bundles, then what libFuzzer makes, SECONDS=60 seconds in all
@@ -61,6 +61,9 @@ test-backfill: $(TEST_ENVS) $(ENVS)/airflow/.stamp ## Run the backfill example w
 
 test-dbt: $(TEST_ENVS) $(ENVS)/dbt/.stamp ## Run examples/dbt with a real dbt, on DuckDB and on PostgreSQL, a minute
 	@TEST_DBT=1 $(BIN)/python -m pytest tests/test_dbt.py $(ARGS)
+
+test-snowflake: $(patsubst %,$(ENVS)/%/.stamp,dev tap duckdb meltanolabs-target-snowflake) ## Run the tests with target-snowflake and a stand-in for its server, half a minute
+	@TEST_SNOWFLAKE=1 $(BIN)/python -m pytest tests/test_snowflake.py $(ARGS)
 
 # Without --quiet: with it, --strict sees no warnings.
 MKDOCS := $(ENVS)/mkdocs/bin/mkdocs build --strict

@@ -2,7 +2,8 @@
 
 `make bench-load` runs this; `make bench-load ARGS=--help` tells its options. A sandbox serves one
 bundle, each pipeline loads it from start to end, and the rows are compared with the tap's records.
-PostgreSQL is a server of its own; its CPU time is in no column.
+PostgreSQL is a server of its own, and so is the stand-in for Snowflake, tests/snowflake_server.py.
+Their CPU time is in no column.
 """
 
 from __future__ import annotations
@@ -26,12 +27,16 @@ from measure import ENVIRONMENT, Cost, Failed, cost, served
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
+import snowflake_server  # noqa: E402
 from postgres import Postgres, programs, server  # noqa: E402
+from snowflake_server import Snowflake  # noqa: E402
 
 OUT = ROOT / "bench/out/load"
 BATCHES = OUT / "batches"
 ENVS = ROOT / ".venvs"
 POSTGRES = "target-postgres 0.8.1"
+SNOWFLAKE = "target-snowflake 0.20.4 (MeltanoLabs), no validate_records, stand-in for the server"
+SNOWFLAKE_PROGRAM = ENVS / "meltanolabs-target-snowflake/bin/target-snowflake"
 SHIPPED = {"use_copy": True, "validate_records": False}
 FILES = {
     "batch_config": {
@@ -75,12 +80,22 @@ def main() -> None:
             database = stack.enter_context(server(found))
         else:
             _say("PostgreSQL is not installed: its rows are left out")
-        pipelines = _pipelines(database)
+        snowflake = None
+        if SNOWFLAKE_PROGRAM.exists():
+            python = ENVS / "duckdb/bin/python"
+            snowflake = stack.enter_context(snowflake_server.server(python))
+        else:
+            _say("target-snowflake is not installed: its rows are left out")
+        pipelines = _pipelines(database, snowflake)
         truth = _truth(bundle["config"])
         for number in range(1, options.rounds + 1):
             for pipeline in pipelines:
                 _say(f"round {number} of {options.rounds}: {pipeline.name}")
-                _run(pipeline, bundle["config"], database, truth)
+                if database is not None:
+                    database.execute("drop schema if exists bench cascade")
+                if snowflake is not None:
+                    snowflake.execute("drop schema if exists bench cascade")
+                _run(pipeline, bundle["config"], truth)
     print(
         f"{os.cpu_count()} cores; load {load_before:.1f} before and {os.getloadavg()[0]:.1f} "
         f"after. {bundle['events']:,} events of "
@@ -90,7 +105,7 @@ def main() -> None:
     print(f"\n{_goals(pipelines)}")
 
 
-def _pipelines(database: Postgres | None) -> list[Pipeline]:
+def _pipelines(database: Postgres | None, snowflake: Snowflake | None) -> list[Pipeline]:
     jsonl, csv = {"destination_path": str(OUT), "do_timestamp_file": False}, {
         "output_path": str(OUT), "file_naming_scheme": "{stream_name}.csv"}  # fmt: skip
     duck = {"path": str(OUT / "target.duckdb"), "default_target_schema": "main",
@@ -123,6 +138,15 @@ def _pipelines(database: Postgres | None) -> list[Pipeline]:
                     settings,
                 )
             )
+    if snowflake is not None:
+        target = snowflake.command(
+            SNOWFLAKE_PROGRAM,
+            OUT / "snowflake.json",
+            default_target_schema="bench",
+            validate_records=False,
+        )
+        for name, settings in ((SNOWFLAKE, {}), (f"{SNOWFLAKE}, BATCH of 10,000", FILES)):
+            found.append(Pipeline(name, target, lambda: _snowflake_rows(snowflake), settings))
     return found
 
 
@@ -132,12 +156,10 @@ def _target(name: str, config: Json, variant: str = "") -> list[str]:
     return [str(ENVS / f"{variant}{name}/bin/{name}"), "--config", str(path)]
 
 
-def _run(pipeline: Pipeline, config: Json, database: Postgres | None, truth: Digest) -> None:
+def _run(pipeline: Pipeline, config: Json, truth: Digest) -> None:
     """Load once, into nothing. Raises Failed if it fails or the rows are others."""
     for path in [*OUT.glob("*.duckdb"), *OUT.glob("events.*"), *BATCHES.iterdir()]:
         path.unlink()
-    if database is not None:
-        database.execute("drop schema if exists bench cascade")
     tap = _tap(config, pipeline.settings)
     pipeline.costs.append(cost(tap, pipeline.target or ["cat"]))
     if pipeline.rows is None:
@@ -230,6 +252,11 @@ def _postgres_rows(database: Postgres) -> Iterator[Json]:
         yield from (_lower(json.loads(line)) for line in reader.stdout or ())
 
 
+def _snowflake_rows(snowflake: Snowflake) -> Iterator[Json]:
+    rows = snowflake.lines("select * from bench.events")
+    yield from (_lower(json.loads(line)) for line in rows)
+
+
 def _table(pipelines: list[Pipeline], events: int) -> str:
     columns = ["rows/s", "wall, s", "tap's CPU, s", "target's CPU, s", "tap, MB", "target, MB"]
     lines = [f"| pipeline | {' | '.join(columns)} | rows |", f"|---|{'---:|' * len(columns)}---|"]
@@ -247,6 +274,7 @@ def _table(pipelines: list[Pipeline], events: int) -> str:
 def _goals(pipelines: list[Pipeline]) -> str:
     """Say how the pipelines compare to each other, where both were run."""
     walls = {one.name: median(cost.wall for cost in one.costs) for one in pipelines}
+    snowflake = [one.name for one in pipelines if one.name.startswith(SNOWFLAKE)]
     postgres = [one.name for one in pipelines if one.name.startswith(POSTGRES)]
     ratios = [
         (
@@ -255,6 +283,7 @@ def _goals(pipelines: list[Pipeline]) -> str:
             "DuckDB by examples/duckdb/load.py",
         ),
         *(("target-postgres, set beside as it comes", postgres[0], name) for name in postgres[1:2]),
+        *(("target-snowflake, BATCH beside RECORD", SNOWFLAKE, name) for name in snowflake[1:]),
     ]
     said = [f"{what}: {walls[slow] / walls[fast]:.1f} times as fast" for what, slow, fast in ratios]
     cpu = _cpu(pipelines[1], 0) / _cpu(pipelines[0], 0)

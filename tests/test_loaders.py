@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import signal
-import subprocess
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -16,8 +14,7 @@ import pytest
 import test_targets
 from batches import batch_config
 from postgres import Postgres, programs, server
-from running import as_record, columns, counted, discover, run_tap, start_tap
-from target import wait_until as until
+from running import as_record, columns, counted, discover, run_tap
 from test_targets import (
     BESIDE,
     DATE_TIMES,
@@ -26,6 +23,7 @@ from test_targets import (
     STRANGE,
     choosing,
     end_of,
+    load_amid_kills,
     piped,
     states,
     truth,
@@ -166,35 +164,16 @@ def test_files_into_postgresql_while_something_is_killed(postgres, commands, tmp
     """A tap that is killed doubles nothing. A target that is may have stored rows and printed no
     state: there `event_digest` is the key by which the next run replaces them.
     """
-    (tmp_path / "batches").mkdir()
+    batches = tmp_path / "batches"
+    batches.mkdir()
     schema = Schema(postgres, commands, tmp_path, f"killed_{victim}", **SHIPPED)
     made = list(generate_events(FIRST, FIRST + DAY, 280))
-    state: Any = None
     with Sandbox([Bundle("1", FIRST, FIRST + DAY, made)]) as sandbox:
-        config = sandbox.config(
-            event_digest=victim == "target", **batch_config(tmp_path / "batches", 10)
+        config = sandbox.config(event_digest=victim == "target", **batch_config(batches, 10))
+        # More files than the pipe has room for, so the target has begun.
+        load_amid_kills(
+            config, commands, schema.target, victim, lambda: len(list(batches.iterdir())), 9
         )
-        for number in (signal.SIGKILL, signal.SIGTERM, None):
-            before = len(list((tmp_path / "batches").iterdir()))
-            with (
-                start_tap(config, state=state, executable=commands.tap) as tap,
-                subprocess.Popen(
-                    list(map(str, schema.target)),
-                    stdin=tap.stdout,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                ) as target,
-            ):
-                tap.stdout.close()
-                if number is not None:
-                    # More than the pipe holds, so the target has begun.
-                    until(lambda: len(list((tmp_path / "batches").iterdir())) > before + 8)  # noqa: B023
-                    (tap if victim == "tap" else target).send_signal(number)
-                printed, _ = target.communicate(timeout=60)
-                log = tap.stderr.read()
-                codes = tap.wait(60), target.returncode
-            state = (states(printed) or [state])[-1]
-            assert number is not None or codes == (0, 0), log.decode()
     rows = schema.rows()
     for row in rows:
         row.pop("EventDigest", None)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from batches import batch_config
 from running import as_record, columns, counted, run_tap, start_tap
+from target import wait_until
 
 from tap_fullstory.catalog import discover
 from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
@@ -107,6 +109,40 @@ def piped(
         assert tap.wait(60) == 0, log.decode()
         assert loading.wait(60) == 0, printed.decode()
     return printed
+
+
+def load_amid_kills(
+    config: dict[str, Any],
+    commands: Any,
+    target: list[Any],
+    victim: str,
+    progress: Callable[[], int],
+    step: int,
+) -> None:
+    """Run `tap | target` three times, each from the last state. In the first two, kill `victim`,
+    "tap" or "target", as soon as `progress` has grown by `step`.
+    """
+    state: Any = None
+    for number in (signal.SIGKILL, signal.SIGTERM, None):
+        wanted = progress() + step
+        with (
+            start_tap(config, state=state, executable=commands.tap) as tap,
+            subprocess.Popen(
+                list(map(str, target)),
+                stdin=tap.stdout,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            ) as loading,
+        ):
+            tap.stdout.close()
+            if number is not None:
+                wait_until(lambda: progress() >= wanted)  # noqa: B023
+                (tap if victim == "tap" else loading).send_signal(number)
+            printed, _ = loading.communicate(timeout=60)
+            log = tap.stderr.read()
+            codes = tap.wait(60), loading.returncode
+        state = (states(printed) or [state])[-1]
+        assert number is not None or codes == (0, 0), log.decode()
 
 
 def states(printed: bytes) -> list[dict[str, Any]]:
