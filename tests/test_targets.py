@@ -136,9 +136,15 @@ def load_amid_kills(
         ):
             tap.stdout.close()
             if number is not None:
-                wait_until(lambda: progress() >= wanted)  # noqa: B023
+                wait_until(lambda: progress() >= wanted or loading.poll() is not None)  # noqa: B023
                 (tap if victim == "tap" else loading).send_signal(number)
-            printed, _ = loading.communicate(timeout=60)
+            try:
+                printed, _ = loading.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                # The SDK ends what it has begun in its handler of SIGTERM. target-snowflake hangs
+                # there if it was starting a thread, whose lock the handler needs.
+                loading.kill()
+                printed, _ = loading.communicate()
             log = tap.stderr.read()
             codes = tap.wait(60), loading.returncode
         state = (states(printed) or [state])[-1]
