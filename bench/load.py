@@ -85,7 +85,7 @@ def main() -> None:
             python = ENVS / "duckdb/bin/python"
             snowflake = stack.enter_context(snowflake_server.server(python))
         else:
-            _say("target-snowflake is not installed: its rows are left out")
+            _say("target-snowflake is left out: `make test-snowflake` installs it")
         pipelines = _pipelines(database, snowflake)
         truth = _truth(bundle["config"])
         for number in range(1, options.rounds + 1):

@@ -246,7 +246,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send_json({"data": None, "success": True})
 
     def finish(self) -> None:
-        """Roll back what a client that is gone has not committed. Snowflake does so hours later."""
+        """Roll back what a client that is gone has not committed. Snowflake may wait for hours."""
         super().finish()
         if self.session is not None:
             self.session.answer("rollback")
