@@ -80,7 +80,8 @@ class Api:
     def publish(self, sandbox: Sandbox, bundle: Bundle) -> None:
         """A bundle in the place of the one with its id, and no export of that one any more."""
         sandbox.publish(bundle)
-        sandbox.fault("results:expired")
+        # Of this bundle: a run that has ended may have left a request for another one on its way.
+        sandbox.fault(f"results/{bundle.id}:expired")
 
     def bundle_id(self, bundle: Bundle) -> str:
         """What the tap calls a bundle of the sandbox: in `partial`, in errors, in skip_bundles."""
