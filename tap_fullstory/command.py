@@ -75,6 +75,8 @@ def _discover(config: Config | None, signals: Signals, now: datetime) -> None:
     found = catalog.discover(config, meltano_rules())
     if config is not None:
         signals.run_interruptibly(partial(_check_and_sample, found, config, now))
+    for entry in found["streams"]:
+        warn_of_long_names(entry["stream"], entry["schema"]["properties"])
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     write_all(_stdout(), text.encode())
 
