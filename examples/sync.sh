@@ -4,8 +4,8 @@
 #   sync.sh [FOLDER]      the folder of config.json and catalog.json; default: the script's own
 #
 # It writes states.jsonl (what the target printed), state.json (the last line of it) and sync.lock.
-# Exit codes: those of the tap; 1 too if the target failed, or another run has held the lock for
-# longer than LOCK_MAX_AGE_HOURS. Needs bash 4.4, flock and setsid (util-linux).
+# Exit codes: those of the tap; 1 too if the target failed, tap or target is not there, or another run
+# has held the lock for longer than LOCK_MAX_AGE_HOURS. Needs bash 4.4, flock and setsid (util-linux).
 TAP=${TAP:-tap-fullstory}
 TARGET=${TARGET:-target-jsonl}       # with its options, such as "target-postgres --config t.json"
 LOCK_MAX_AGE_HOURS=${LOCK_MAX_AGE_HOURS:-24}
@@ -13,6 +13,11 @@ LOCK_MAX_AGE_HOURS=${LOCK_MAX_AGE_HOURS:-24}
 say() { echo "$(date -u +%FT%TZ) sync.sh: $*" >&2; }
 
 cd "${1:-$(dirname "$0")}" || exit 1
+for program in "${TAP%% *}" "${TARGET%% *}"; do
+    command -v "$program" > /dev/null && continue
+    say "There is no program $program. Check PATH, which cron and systemd set themselves."
+    exit 1
+done
 
 # One run at a time. Tap and target inherit the lock, so it is held until the last of them has ended.
 exec 9>> sync.lock || exit 1
@@ -56,7 +61,8 @@ target=$!
 setsid $TAP "${arguments[@]}" >&3 3>&- &
 tap=$!
 exec 3>&-
-for name in INT TERM HUP; do trap "kill -s $name $tap" $name; done
+signals=0
+for name in INT TERM HUP; do trap "((++signals)); kill -s $name $tap" $name; done
 
 # A trapped signal ends the wait, not the tap.
 ended() { wait "$1"; code=$?; ! kill -0 "$1" 2> /dev/null; }
@@ -65,13 +71,14 @@ tap_code=$code
 kill -0 $target 2> /dev/null && target_saw_the_end=yes
 until ended $target; do :; done
 target_code=$code
+stopped=$((signals == 1 && (tap_code == 129 || tap_code == 130 || tap_code == 143)))
 
 if [ -s states.jsonl ]; then
     tail -n 1 states.jsonl > state.json.new && mv state.json.new state.json || exit 1
-elif [ "$target_saw_the_end" ] && ((target_code == 0 && (tap_code == 1 || tap_code == 2))); then
-    # A tap that fails writes a state after its last record; the target read everything, and printed
-    # none. So there were no records.
-    say "The tap failed before its first record, so nothing was stored. The next run starts anew."
+elif [ "$target_saw_the_end" ] && ((target_code == 0 && (tap_code == 1 || tap_code == 2 || stopped))); then
+    # A tap that fails, or is stopped by one signal, writes a state after its last record; the target
+    # read everything, and printed none. So there were no records.
+    say "The tap ended before its first record, so nothing was stored. The next run starts anew."
     rm -f states.jsonl
 fi
 if ((target_code != 0)); then

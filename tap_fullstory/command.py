@@ -61,6 +61,8 @@ def _config(options: Namespace, signals: Signals, now: datetime) -> Config:
     from_environment = options.config == "ENV"
     raw = config_from_environment() if from_environment else None
     raw = read_json(options.config, "config", signals) if raw is None else raw
+    if isinstance(raw, dict) and raw.get("log_format") == "json":
+        configure_logs(form="json")  # for the line that refuses another setting, too
     config = parse_config(raw, now)
     configure_logs(config.log_level, config.log_format)
     redact_logs([config.api_key, config.hash_key or ""])
@@ -73,6 +75,8 @@ def _discover(config: Config | None, signals: Signals, now: datetime) -> None:
     found = catalog.discover(config, meltano_rules())
     if config is not None:
         signals.run_interruptibly(partial(_check_and_sample, found, config, now))
+    for entry in found["streams"]:
+        warn_of_long_names(entry["stream"], entry["schema"]["properties"])
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     write_all(_stdout(), text.encode())
 

@@ -24,7 +24,6 @@ from tap_fullstory.bundles.unpack import TruncatedFile, unpack
 from tap_fullstory.catalog import select
 from tap_fullstory.client import Client
 from tap_fullstory.columns.custom import is_custom, kind_of, property_schema
-from tap_fullstory.columns.names import warn_of_long_names
 from tap_fullstory.columns.personal import PERSONAL_DATA
 from tap_fullstory.columns.privacy import NO_RULES, Fate, FieldRules
 from tap_fullstory.config import Config
@@ -120,7 +119,6 @@ def extend(entry: dict[str, Any], sample: Sample, rules: FieldRules = NO_RULES) 
     if untyped:
         LOGGER.info("No type for these, which stay in CustomVars: %s", ", ".join(untyped))
     _warn_of_folding(properties)
-    warn_of_long_names(EVENTS.name, properties)
 
 
 def _look_into(source: ExportSource, bundle: Bundle, config: Config) -> Sample:

@@ -91,7 +91,10 @@ class ExportSync:
                 "state is wrong, correct its bundle_end.", self._stream, format_rfc3339(bookmark),
             )  # fmt: skip
             return state
-        self._summary.reads_events |= self._name == EVENTS.name
+        if self._name == EVENTS.name:
+            self._summary.reads_events = True
+            if bookmark is not None:
+                self._report_continuation(bookmark)
         is_text = self._config.log_format == "text"
         self._progress = Progress(self._config.end_date or now, self._summary, live=is_text)
         bundles = self._source.bundles(state, self._progress.listed)
@@ -112,6 +115,23 @@ class ExportSync:
             finally:
                 report_undeclared(self._stream, self._undeclared, self._keeps_overflow)
         return state
+
+    def _report_continuation(self, bookmark: datetime) -> None:
+        """Log what the dates in the config mean beside a bookmark. A start_date that was lowered
+        after the first run looks like any other: no state says what it was.
+        """
+        end_date = self._config.end_date
+        if end_date is not None and end_date < bookmark:
+            LOGGER.warning(
+                "The state covers %s up to %s, which is after end_date (%s): nothing is left to "
+                "sync. To load an earlier range, run without this state",
+                self._stream, format_rfc3339(bookmark), format_rfc3339(end_date),
+            )  # fmt: skip
+            return
+        LOGGER.info(
+            "%s: continuing after %s, where the state ends; start_date only counts without a state",
+            self._stream, format_rfc3339(bookmark),
+        )  # fmt: skip
 
     def _wait_for(self, fetched: Iterator[Fetched], state: State) -> Fetched | None:
         try:

@@ -38,7 +38,7 @@ from typing import Any
 from unittest import mock
 
 import faults
-from running import Json, Run, read_messages
+from running import Json, Run, read_messages, without_time
 from strategies import damaged
 
 import tap_fullstory
@@ -280,7 +280,8 @@ def check(run: Run, target: str) -> None:
     for line in run.log.split("\n")[:-1]:
         if not line.isprintable():
             raise Wrong("a control character in the log")
-        if not as_json and (not line.startswith(LEVELS) or line.startswith(FORGED)):
+        text = without_time(line)
+        if not as_json and (not text.startswith(LEVELS) or text.startswith(FORGED)):
             raise Wrong("a line in the log that the tap has not written")
     if faults.TEXT in run.log:
         raise Wrong("text of an event in the log")

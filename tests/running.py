@@ -41,6 +41,7 @@ Json = dict[str, Any]
 Content = Json | list[Any] | str | bytes | Path | None
 
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_LOG_TIME = re.compile(r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
 _TYPES: dict[type, set[str]] = {
     dict: {"object"},
     list: {"array"},
@@ -89,8 +90,8 @@ class Run:
         return self.states[-1]
 
     def logged(self, level: str) -> list[str]:
-        """The log lines of a level, without the level's name."""
-        lines = (line.partition(" ") for line in self.log.splitlines())
+        """The log lines of a level, without their time and the level's name."""
+        lines = (without_time(line).partition(" ") for line in self.log.splitlines())
         return [text for name, _, text in lines if name == level]
 
     @property
@@ -257,6 +258,11 @@ def read_messages(stdout: bytes) -> Iterator[Json]:
             case _:
                 raise AssertionError(f"no Singer message: {line[:200]!r}")
         yield message
+
+
+def without_time(line: str) -> str:
+    """A log line as a terminal shows it."""
+    return _LOG_TIME.sub("", line)
 
 
 def fits(value: Any, schema: Json | None) -> bool:

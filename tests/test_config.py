@@ -657,6 +657,14 @@ def test_a_failure_in_a_log_of_json(fault, kind, retry):
     assert critical.get("bundle") == (failing.bundles[0].id if fault.startswith("get") else None)
 
 
+def test_a_config_that_is_refused_in_a_log_of_json(sandbox):
+    with start_tap(sandbox.config(log_format="json", start_date="soon")) as tap:
+        (line,) = [json.loads(line) for line in tap.stderr]
+        assert tap.wait(60) == 2
+    assert (line["level"], line["kind"]) == ("CRITICAL", "config")
+    assert line["message"].startswith("Config key start_date: 'soon' cannot be used")
+
+
 def test_a_log_level(sandbox):
     run = run_tap(sandbox.config(log_level="WARNING"))
     assert (run.code, run.log) == (0, "")

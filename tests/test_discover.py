@@ -173,6 +173,12 @@ def test_names_that_postgresql_cannot_have_are_warned_of_at_discovery_and_in_eac
         run = run_tap(config, catalog=catalog)
         assert run.logged("WARNING") == []
         assert run.records == [{"CustomVars": {fits: "a", long: "b"}}]
+        # A column by config is in the catalog, too.
+        config = sandbox.config(custom_columns=[fits, long])
+        for warned in (run_command("--config", write(config), "--discover"), run_tap(config)):
+            (warning,) = warned.logged("WARNING")
+            assert f"events: the names of {long} are longer than 63 bytes" in warning
+            assert "from custom_columns in the config" in warning
 
 
 def test_a_column_by_config_stays_one_where_the_newest_bundle_lacks_it(write):

@@ -493,6 +493,33 @@ def test_the_script_starts_again_after_a_first_run_that_stored_nothing(
 
 
 @needs_flock
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_the_script_starts_again_after_a_signal_before_the_first_record(
+    shell, sandbox, tmp_path, script, number
+):
+    sandbox.fault("get:silence,seconds=60")
+    stopped = shell("exec ./sync.sh")
+    while stopped.poll() is None and not any(
+        "/get" in request.path for request in sandbox.requests
+    ):
+        time.sleep(0.02)
+    os.killpg(stopped.pid, number)
+    assert stopped.wait(TIMEOUT) == 128 + number, log(tmp_path)
+    assert "nothing was stored" in log(tmp_path)
+    assert shell("./sync.sh").wait(TIMEOUT) == 0
+    assert len(rows(tmp_path)) == 120
+
+
+@needs_flock
+@pytest.mark.parametrize("name", ["TAP", "TARGET"])
+def test_the_script_names_a_program_that_is_not_there(shell, sandbox, tmp_path, script, name):
+    assert shell("./sync.sh", **{name: "not-there --config x.json"}).wait(TIMEOUT) == 1
+    assert "There is no program not-there." in log(tmp_path)
+    assert shell("./sync.sh").wait(TIMEOUT) == 0
+    assert len(rows(tmp_path)) == 120
+
+
+@needs_flock
 def test_the_script_does_not_start_over_if_the_target_may_have_stored_rows(
     shell, sandbox, tmp_path, script
 ):

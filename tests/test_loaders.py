@@ -199,6 +199,19 @@ def test_lists_of_numbers_load_into_target_postgres(postgres, commands, tmp_path
     assert [{n: row[n] for n in custom if row[n] is not None} for row in rows] == values
 
 
+@pytest.mark.parametrize("use_copy", [False, True])
+def test_what_target_postgres_makes_of_an_offset(postgres, commands, tmp_path, use_copy):
+    """As docs/targets.md says, with the way to keep it."""
+    schema = Schema(postgres, commands, tmp_path, f"offsets_{use_copy:d}", use_copy=use_copy)
+    there = "2026-06-01T05:00:00+05:00"
+    event = {"user_a_date": there, "user_b_date": there}
+    with Sandbox([Bundle("1", FIRST, FIRST + DAY, [event])]) as sandbox:
+        schema.load(sandbox.config(custom_columns=["user_a_date", "user_b_date:str"]))
+    (row,) = schema.rows()
+    assert row["user_a_date"] == f"2026-06-01T0{5 if use_copy else 0}:00:00"
+    assert row["user_b_date"] == there
+
+
 def test_target_postgres_with_custom_vars_as_text(postgres, sandbox, commands, tmp_path):
     schema = Schema(postgres, commands, tmp_path, "events_as_texts")
     schema.load(sandbox.config(custom_vars_format="string"), None, choosing("events", "users"))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from faults import KEY, array, bundle, events, lines, packed, record, run_loudly
-from running import Run, counted, start_tap
+from running import Run, counted, start_tap, without_time
 from target import PATIENCE, Target, read_by_target, wait_until
 
 from tap_fullstory.sandbox import Bundle, Sandbox
@@ -137,7 +137,9 @@ def test_a_target_that_goes(reader, tmp_path):
     assert run.code == 1
     assert run.critical.startswith("The target closed the pipe before the sync was done.")
     assert [
-        line for line in run.log.splitlines() if not line.startswith(("INFO ", "WARNING "))
+        line
+        for line in map(without_time, run.log.splitlines())
+        if not line.startswith(("INFO ", "WARNING "))
     ] == [f"CRITICAL {run.critical}"]
 
 

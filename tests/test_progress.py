@@ -104,7 +104,7 @@ def test_a_terminal_shows_a_live_line_on_stderr_alone(tmp_path):
     pytest.importorskip("tqdm")
     with Sandbox(generated_bundles(3, 24)) as sandbox:
         code, stdout, shown = run_on_a_terminal(sandbox.config(), tmp_path)
-        plain = run_tap(sandbox.config())
+        plain = run_tap(sandbox.config(), env={"TZ": "Asia/Tokyo"})
     assert code == 0
     assert re.search(r"\rBundle \d of 3, 2\d{3}-\d\d-\d\d: ", shown)
     # The line that was live is gone before a bundle's own line comes.
@@ -113,3 +113,11 @@ def test_a_terminal_shows_a_live_line_on_stderr_alone(tmp_path):
     assert stdout.count(b'"RECORD"') == 72
     assert b"\r" not in stdout
     assert "\r" not in plain.log
+    # Singer's lines, with the time in front where nobody sees when they come.
+    assert not re.search(r"Z INFO ", shown)
+    now = datetime.now(timezone.utc)
+    for line in plain.log.splitlines():
+        time, level, _ = line.split(" ", 2)
+        assert level in ("INFO", "WARNING")
+        written = datetime.strptime(time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        assert timedelta(0) <= now - written < timedelta(minutes=5)

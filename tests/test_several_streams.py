@@ -104,8 +104,7 @@ def test_a_target_that_goes_ends_everything_at_once(sandbox, offered):
         tap.stdout.close()
         log = tap.stderr.read().decode()
         assert tap.wait(30) == 1
-    (critical,) = [line for line in log.splitlines() if line.startswith("CRITICAL")]
-    assert "The target closed the pipe" in critical
+    assert "The target closed the pipe" in Run(1, b"", log).critical
     assert len(sandbox.requests) < 10
 
 

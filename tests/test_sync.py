@@ -9,6 +9,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,49 @@ def test_requests_records_and_bundles_are_logged(week):
         assert any(
             line.startswith(f"Bundle {number} ({period}), {number + 1} of 2: 1 e") for line in info
         )
+
+
+def days_ago(days: float) -> str:
+    return f"{datetime.now(timezone.utc) - timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
+
+
+@pytest.mark.parametrize(
+    ("days", "level", "age"),
+    [(2.9, "INFO", "69 h 3"), (3.1, "WARNING", "3 days"), (60, "WARNING", "60 days")],
+)
+def test_the_last_line_tells_how_old_the_newest_bundle_is(days, level, age):
+    end = days_ago(days)
+    state = {"bookmarks": {"events": {"bundle_end": end}}}
+    with Sandbox([day(0)], unpublished=1) as sandbox:
+        run = synced(sandbox, state)
+        until = synced(sandbox, state, end_date=days_ago(0))
+    last = run.logged(level)[-1]
+    assert f"The newest bundle ends at {end}, {age}" in last
+    assert ("Nothing newer has come for more than 3 days" in last) == (level == "WARNING")
+    assert not until.logged("WARNING")  # of a range, nobody expects more
+
+
+@pytest.mark.parametrize(("days", "warns"), [(2.9, False), (3.1, True), (300, True)])
+def test_an_account_that_has_never_listed_a_bundle(days, warns):
+    start = days_ago(days)
+    with Sandbox([day(0)], unpublished=1) as sandbox:
+        warnings = synced(sandbox, start_date=start).logged("WARNING")
+    assert len(warnings) == warns
+    assert not warns or f"No bundle ends after start_date ({start})" in warnings[0]
+
+
+def test_what_the_dates_of_the_config_mean_beside_a_state():
+    state = {"bookmarks": {"events": {"bundle_end": midnight(3)}}}
+    said = f"events: continuing after {midnight(3)}, where the state ends; start_date only counts"
+    earlier = f"The state covers events up to {midnight(3)}, which is after end_date"
+    with Sandbox([day(number) for number in range(5)]) as sandbox:
+        for end, warns in ((midnight(2), True), (midnight(3), False), (midnight(4), False)):
+            run = synced(sandbox, state, start_date=midnight(0), end_date=end)
+            assert (said in run.log) != warns
+            warning = [line for line in run.logged("WARNING") if line.startswith(earlier)]
+            told = f"{earlier} ({end}): nothing is left to sync. To load an earlier range, run "
+            assert warning == ([f"{told}without this state"] if warns else [])
+        assert said not in synced(sandbox).log
 
 
 def test_records_tell_when_their_bundle_was_fetched():

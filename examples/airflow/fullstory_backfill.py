@@ -1,8 +1,8 @@
 """A backfill of FullStory events, cut into shards that Airflow runs in parallel.
 
 docs/backfill.md explains it. Tested with Airflow 3.3. The parameter `folder` names the folder of
-config.json (the tap's, without dates) and target.json (the target's). The states of all shards are
-kept there too, so every worker must see it.
+config.json (the tap's, without dates), target.json (the target's), and catalog.json if not all of
+events is wanted. The states of all shards are kept there too, so every worker must see it.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ def run(shard: Shard, folder: Path, name: str) -> None:
     config = {**json.loads((folder / "config.json").read_text("utf-8")), **shard}
     write(place / "config.json", config)
     tap = [TAP, "--config", place / "config.json"]
+    if (folder / "catalog.json").exists():
+        tap += ["--catalog", folder / "catalog.json"]
     if (state := last_state(place)) is not None:
         write(place / "state.json", state)
         tap += ["--state", place / "state.json"]

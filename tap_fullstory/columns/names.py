@@ -21,6 +21,7 @@ def warn_of_long_names(stream: str, names: Iterable[str]) -> None:
     more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
     LOGGER.warning(
         "%s: the names of %s%s are longer than %d bytes, the most that PostgreSQL allows a column. "
-        "If the rows go there, remove these from the catalog: they are in CustomVars then",
+        "If the rows go there, remove these from the catalog, and from custom_columns in the "
+        "config: they are in CustomVars then",
         stream, ", ".join(name[:MAX_SHOWN] for name in found[:MAX_NAMED]), more, MAX_NAME_BYTES,
     )  # fmt: skip

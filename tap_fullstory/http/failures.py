@@ -40,8 +40,10 @@ def translate(error: Exception, url: str, shown: str) -> NetworkError | SourceEr
             f"{proxy_in_use(url) or 'The proxy'} is a SOCKS proxy, for which the tap's environment "
             "lacks support: install PySocks beside it (pip install pysocks), or use an HTTP proxy."
         )
-    if isinstance(error, OSError) and (problem := _ca_bundle_problem(url)) is not None:
-        return NetworkError(f"{problem} Correct or unset the variable.")
+    if isinstance(error, OSError):
+        problem = _ca_bundle_problem(url) or _key_log_problem(cause)
+        if problem is not None:
+            return NetworkError(f"{problem} Correct or unset the variable.")
     if isinstance(cause, ssl.SSLError) and (failure := _tls_failure(error, cause, url, shown)):
         return failure
     invalid = (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError, ValueError)
@@ -130,6 +132,17 @@ def _ca_bundle_problem(url: str) -> str | None:
     else:
         return None
     return f"The CA bundle that {variable} names, {path}, cannot be used: {reason}."
+
+
+def _key_log_problem(cause: BaseException) -> str | None:
+    """Say why the file to which TLS secrets are to be logged cannot be used, if that is `cause`.
+
+    urllib3 gives its path to OpenSSL with each new connection.
+    """
+    path = os.environ.get("SSLKEYLOGFILE")
+    if not path or not isinstance(cause, OSError) or cause.filename != path:
+        return None
+    return f"The file that SSLKEYLOGFILE names, {path}, cannot be written: {cause.strerror}."
 
 
 def proxy_in_use(url: str) -> str | None:

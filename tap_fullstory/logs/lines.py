@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,6 +21,8 @@ else:  # not generic before Python 3.11
     _StreamHandler = logging.StreamHandler
 
 TEXT_FORMAT = "%(levelname)s %(message)s"  # as singer-python has it
+# With the time in UTC, for files and collectors of logs: a terminal's user sees when a line comes.
+TIMED_FORMAT = f"%(asctime)s {TEXT_FORMAT}"
 _METRIC = "METRIC: "
 _EXTRA_MEMBERS = ("stream", "bundle", "kind", "retry_may_help")  # that a line may bring itself
 _NOTED = "_log_members"  # an exception's attribute
@@ -51,12 +54,23 @@ def members_of(error: BaseException) -> Mapping[str, str]:
 
 
 def configure_logs(level: str = "INFO", form: str = "text") -> None:
-    """Log everything from `level` up to stderr, in the form `text` or `json`."""
+    """Log everything from `level` up to stderr, in the form `text` or `json`.
+
+    Lines of text begin with the time, unless stderr is a terminal.
+    """
     handler = _StderrHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if form == "json" else logging.Formatter(TEXT_FORMAT))
+    handler.setFormatter(_JsonFormatter() if form == "json" else _text_formatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+
+
+def _text_formatter() -> logging.Formatter:
+    if sys.stderr is None or sys.stderr.isatty():
+        return logging.Formatter(TEXT_FORMAT)
+    formatter = logging.Formatter(TIMED_FORMAT, "%Y-%m-%dT%H:%M:%SZ")
+    formatter.converter = time.gmtime
+    return formatter
 
 
 class _StderrHandler(_StreamHandler):
@@ -69,9 +83,9 @@ class _StderrHandler(_StreamHandler):
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
-        time = datetime.fromtimestamp(record.created, timezone.utc)
+        created = datetime.fromtimestamp(record.created, timezone.utc)
         line: dict[str, Any] = {
-            "time": f"{time:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z",
+            "time": f"{created:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z",
             "level": record.levelname,
             "logger": record.name,
             "message": message,

@@ -79,14 +79,19 @@ class RunSummary:
         line += _reached(state)
         delay = timedelta(hours=config.export_delay_hours)
         max_age = MAX_AGE + (delay if config.export_api == "segment_export" else timedelta())
-        is_old = newest is not None and now - newest > max_age and config.end_date is None
-        if self.reads_events and is_old and how == "Done" and not self.bundles:
+        is_old = now - (newest or config.start_date) > max_age and config.end_date is None
+        if not (self.reads_events and is_old and how == "Done" and not self.bundles):
+            LOGGER.info("%s", line)
+        elif newest is None:
+            LOGGER.warning(
+                "%s No bundle ends after start_date (%s): look in FullStory whether the account "
+                "captures and exports events.", line, format_rfc3339(config.start_date),
+            )  # fmt: skip
+        else:
             LOGGER.warning(
                 "%s Nothing newer has come for more than %s: look in FullStory whether the account "
                 "still captures and exports events.", line, duration(max_age.total_seconds()),
             )  # fmt: skip
-        else:
-            LOGGER.info("%s", line)
 
 
 def _reached(state: dict[str, Any]) -> str:

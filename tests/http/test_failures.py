@@ -140,6 +140,22 @@ def test_an_unusable_ca_bundle_is_named_with_its_variable(
     assert f"The CA bundle that {variable} names, {path}, cannot be used: {reason}." in run.critical
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"), [("missing/keys", "No such file or directory"), ("", "Is a directory")]
+)
+def test_a_key_log_that_cannot_be_written_is_named_with_its_variable(
+    name: str, reason: str, tmp_path: Path
+) -> None:
+    path = str(tmp_path / name)
+    with raw_server(NO_BUNDLES, tls=True) as server:
+        given = environment(REQUESTS_CA_BUNDLE=str(CERTIFICATE), SSLKEYLOGFILE=path)
+        run = run_tap(server.config(), env=given)
+    assert (run.code, tries(run)) == (1, 0)
+    assert f"The file that SSLKEYLOGFILE names, {path}, cannot be written: {reason}." in (
+        run.critical
+    )
+
+
 def test_a_folder_without_certificates_is_named_with_its_variable(tmp_path: Path) -> None:
     with raw_server(NO_BUNDLES, tls=True) as server:
         run = run_tap(server.config(), env=environment(CURL_CA_BUNDLE=str(tmp_path)))
@@ -269,8 +285,9 @@ def test_a_failure_after_a_redirect_names_where_it_led(fault: str) -> None:
     with Sandbox([bundle(0, events(9))], redirect=True, faults=[f"storage:{fault}"]) as sandbox:
         run = run_tap(sandbox.config())
         assert counted(run.records) == counted(map(record, events(9)))
-    (line,) = [line for line in run.log.splitlines() if "; try" in line]
-    assert line.partition(" ")[2].startswith(f"{sandbox.storage_url}/")
+    level = "INFO" if fault.startswith("429") else "WARNING"
+    (line,) = [line for line in run.logged(level) if "; try" in line]
+    assert line.startswith(f"{sandbox.storage_url}/")
     assert "?" not in line
 
 
