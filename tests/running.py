@@ -41,7 +41,7 @@ Json = dict[str, Any]
 Content = Json | list[Any] | str | bytes | Path | None
 
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
-_LOG_TIME = re.compile(r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
+_LOG_TIME = re.compile(r"\A([A-Z]+ )\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ")
 _TYPES: dict[type, set[str]] = {
     dict: {"object"},
     list: {"array"},
@@ -262,7 +262,7 @@ def read_messages(stdout: bytes) -> Iterator[Json]:
 
 def without_time(line: str) -> str:
     """A log line as a terminal shows it."""
-    return _LOG_TIME.sub("", line)
+    return _LOG_TIME.sub(r"\1", line)
 
 
 def fits(value: Any, schema: Json | None) -> bool:

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from running import run_tap, start_tap
+from singer import metrics
 
 from tap_fullstory.bundle import Bundle
 from tap_fullstory.logs.progress import Progress, duration
@@ -113,11 +114,14 @@ def test_a_terminal_shows_a_live_line_on_stderr_alone(tmp_path):
     assert stdout.count(b'"RECORD"') == 72
     assert b"\r" not in stdout
     assert "\r" not in plain.log
-    # Singer's lines, with the time in front where nobody sees when they come.
-    assert not re.search(r"Z INFO ", shown)
+    # Singer's lines, with the time where nobody sees when they come, but for metrics.
+    assert not re.search(r"INFO 2\d{3}-", shown)
     now = datetime.now(timezone.utc)
-    for line in plain.log.splitlines():
-        time, level, _ = line.split(" ", 2)
+    points = [metrics.parse(line) for line in plain.log.splitlines()]
+    for line, point in zip(plain.log.splitlines(), points, strict=True):
+        level, time, _ = line.split(" ", 2)
         assert level in ("INFO", "WARNING")
-        written = datetime.strptime(time, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
-        assert timedelta(0) <= now - written < timedelta(minutes=5)
+        if point is None:
+            written = datetime.strptime(time, "%Y-%m-%dT%H:%M:%S.%f%z")
+            assert timedelta(0) <= now - written < timedelta(minutes=5)
+    assert sum(point is not None for point in points) == plain.log.count("METRIC") > 0

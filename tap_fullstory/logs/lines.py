@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,8 +20,6 @@ else:  # not generic before Python 3.11
     _StreamHandler = logging.StreamHandler
 
 TEXT_FORMAT = "%(levelname)s %(message)s"  # as singer-python has it
-# With the time in UTC, for files and collectors of logs: a terminal's user sees when a line comes.
-TIMED_FORMAT = f"%(asctime)s {TEXT_FORMAT}"
 _METRIC = "METRIC: "
 _EXTRA_MEMBERS = ("stream", "bundle", "kind", "retry_may_help")  # that a line may bring itself
 _NOTED = "_log_members"  # an exception's attribute
@@ -56,21 +53,14 @@ def members_of(error: BaseException) -> Mapping[str, str]:
 def configure_logs(level: str = "INFO", form: str = "text") -> None:
     """Log everything from `level` up to stderr, in the form `text` or `json`.
 
-    Lines of text begin with the time, unless stderr is a terminal.
+    Lines of text have the time after the level, but for METRIC lines, and unless stderr is a
+    terminal.
     """
     handler = _StderrHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if form == "json" else _text_formatter())
+    handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-
-
-def _text_formatter() -> logging.Formatter:
-    if sys.stderr is None or sys.stderr.isatty():
-        return logging.Formatter(TEXT_FORMAT)
-    formatter = logging.Formatter(TIMED_FORMAT, "%Y-%m-%dT%H:%M:%SZ")
-    formatter.converter = time.gmtime
-    return formatter
 
 
 class _StderrHandler(_StreamHandler):
@@ -80,12 +70,26 @@ class _StderrHandler(_StreamHandler):
             raise  # called within an except block
 
 
+class _TextFormatter(logging.Formatter):
+    """With a time, for files and collectors of logs; at a terminal one sees when a line comes."""
+
+    def __init__(self) -> None:
+        super().__init__(TEXT_FORMAT)
+        self._is_timed = sys.stderr is not None and not sys.stderr.isatty()
+
+    def format(self, record: logging.LogRecord) -> str:
+        level, _, text = super().format(record).partition(" ")
+        # What reads metrics wants them as singer.metrics.parse does: `INFO METRIC: `, then JSON.
+        if not self._is_timed or text.startswith(_METRIC):
+            return f"{level} {text}"
+        return f"{level} {_time_of(record)} {text}"
+
+
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
-        created = datetime.fromtimestamp(record.created, timezone.utc)
         line: dict[str, Any] = {
-            "time": f"{created:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z",
+            "time": _time_of(record),
             "level": record.levelname,
             "logger": record.name,
             "message": message,
@@ -97,6 +101,12 @@ class _JsonFormatter(logging.Formatter):
         if message.startswith(_METRIC):
             line.update(_members(message.removeprefix(_METRIC)))
         return json.dumps(line)
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    """When a line was logged, in UTC, to the millisecond."""
+    created = datetime.fromtimestamp(record.created, timezone.utc)
+    return f"{created:%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
 
 
 def _members(text: str) -> dict[str, Any]:

@@ -298,7 +298,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "log_format",
         choice("text", "json"),
-        "How stderr is written: `text`, with the time in front unless it is a terminal, or "
+        "How stderr is written: `text`, with the time unless it is a terminal, or "
         "`json`, one object a line with `time`, `level`, `logger` and `message`, `stream` and "
         "`bundle` where known, the members of a METRIC, and for a failure its `kind` and whether "
         "another run may succeed (`retry_may_help`).",
