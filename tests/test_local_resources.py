@@ -52,6 +52,14 @@ def test_it_is_named_wherever_it_arises(sandbox, tmp_path, kind, words, place):
     assert run.critical.endswith(RESUME)
 
 
+def test_a_spool_that_cannot_be_read_back(sandbox, tmp_path):
+    env = raising_at(tmp_path, "tap_fullstory.bundles.spool:unpack", "EIO")
+    run = run_tap(sandbox.config(), env=env)
+    assert (run.code, run.records) == (1, [])
+    assert "cannot be read back from the spool folder" in run.critical
+    assert "Input/output error" in run.critical
+
+
 @pytest.mark.parametrize("place", ["threading:Thread.start", "tap_fullstory.sync_export:prefetch"])
 def test_no_thread_can_be_started(sandbox, tmp_path, place):
     run = run_tap(sandbox.config(), env=raising_at(tmp_path, place, "thread"))
