@@ -47,6 +47,10 @@ DEFAULT_BATCH_MB = 64
 MAX_COMMIT_SECONDS = 10  # what a slow tap has brought is committed at the first STATE after this
 MAX_DEPTH = 100  # of arrays and objects in a message; the records of tap-fullstory have no limit
 READ_BYTES = 1 << 20
+WRITE_BYTES = 1 << 20
+# Of committed rows that DuckDB has yet to move from its log into the database proper; its own 16 MB
+# would have it do so at each commit.
+CHECKPOINT_EVERY = "64MB"
 # DuckDB needs some three buffers of the largest object for each thread.
 MIN_OBJECT_BYTES = 16 << 20
 
@@ -282,7 +286,7 @@ class Loader:
 
     def _select(self, columns: dict[str, str], key: list[str], texts: list[bytes]) -> str:
         """Write the records to the spool, and return the SELECT that reads them."""
-        with self._spool.open("wb") as file:
+        with self._spool.open("wb", WRITE_BYTES) as file:
             file.writelines(texts)
         return _select(columns, key, self._spool, max(map(len, texts)))
 
@@ -557,9 +561,10 @@ def _load(options: argparse.Namespace) -> int:
     is_file = _is_file(options.database)
     # Beside the database, always of the same name: after SIGKILL one is left, not one a run.
     spool = Path(f"{options.database}.spool" if is_file else tempfile.mkdtemp() + "/spool")
+    config = {"memory_limit": f"{memory_mb}MB", "wal_autocheckpoint": CHECKPOINT_EVERY}
     _stop_at_signals(spool)
     with (
-        duckdb.connect(options.database, config={"memory_limit": f"{memory_mb}MB"}) as connection,
+        duckdb.connect(options.database, config=config) as connection,
         open(sys.stdin.fileno(), "rb", buffering=READ_BYTES, closefd=False) as lines,
     ):
         spool.unlink(missing_ok=True)
