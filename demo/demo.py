@@ -19,25 +19,26 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "demo/out"
+ENVS = os.path.relpath(Path(sys.prefix).resolve().parent, ROOT)  # .venvs, by default
 
 API = os.environ.get("API") or "data_export"
 BUNDLES, EVENTS_IN_EACH = 6, 240
 SANDBOX = (
-    f".venvs/tap/bin/python -m tap_fullstory.sandbox --bundles {BUNDLES} --events {EVENTS_IN_EACH}"
+    f"{ENVS}/tap/bin/python -m tap_fullstory.sandbox --bundles {BUNDLES} --events {EVENTS_IN_EACH}"
     f" --api {API} --config-out demo/out/config.json"
 )
-DISCOVER = """\
-.venvs/tap/bin/tap-fullstory --config demo/out/config.json --discover \\
+DISCOVER = f"""\
+{ENVS}/tap/bin/tap-fullstory --config demo/out/config.json --discover \\
     > demo/out/catalog.json 2>> demo/out/tap.log"""
-LOAD = ".venvs/duckdb/bin/python examples/duckdb/load.py demo/out/fullstory.duckdb"
+LOAD = f"{ENVS}/duckdb/bin/python examples/duckdb/load.py demo/out/fullstory.duckdb"
 PRINT_STATE = f"{LOAD} --print-state > demo/out/state.json"
 SYNC = f"""\
-.venvs/tap/bin/tap-fullstory --config demo/out/config.json --catalog demo/out/catalog.json \\
+{ENVS}/tap/bin/tap-fullstory --config demo/out/config.json --catalog demo/out/catalog.json \\
     --state demo/out/state.json 2>> demo/out/tap.log \\
   | {LOAD} 2>> demo/out/load.log"""
-QUERY = ".venvs/duckdb/bin/python examples/duckdb/query.py demo/out/fullstory.duckdb"
-DRAW = """\
-.venvs/duckdb/bin/python examples/duckdb/day.py demo/out/fullstory.duckdb > demo/out/day.svg"""
+QUERY = f"{ENVS}/duckdb/bin/python examples/duckdb/query.py demo/out/fullstory.duckdb"
+DRAW = f"""\
+{ENVS}/duckdb/bin/python examples/duckdb/day.py demo/out/fullstory.duckdb > demo/out/day.svg"""
 
 # The sandbox's events are the same on every day but for their dates, which these do not show.
 PLANS = """\
@@ -60,12 +61,12 @@ second,event,what,page,trouble
 7.2,thrash,,Checkout,
 15.2,abandon,,Checkout,
 """
-NEXT = """
+NEXT = f"""
 Next, with your own FullStory account (docs/quickstart.md and docs/duckdb.md explain each step):
   1. make a key in FullStory: Settings, Integrations & API Keys, API Keys; level Architect or Admin;
-  2. export PATH=$PWD/.venvs/tap/bin:$PWD/.venvs/duckdb/bin:$PATH
+  2. export PATH=$PWD/{ENVS}/tap/bin:$PWD/{ENVS}/duckdb/bin:$PATH
      mkdir -p ~/fullstory && cp examples/duckdb/*.py ~/fullstory && cd ~/fullstory
-  3. echo '{"api_key": "YOUR_API_KEY", "start_date": "2026-01-01T00:00:00Z"}' > config.json
+  3. echo '{{"api_key": "YOUR_API_KEY", "start_date": "2026-01-01T00:00:00Z"}}' > config.json
   4. python load.py fullstory.duckdb --print-state > state.json
      tap-fullstory --config config.json --state state.json | python load.py fullstory.duckdb
   and 4 again for what is new; docs/sql.md has more questions to ask."""
