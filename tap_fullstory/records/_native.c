@@ -25,6 +25,20 @@
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030A0000
 #include <Python.h>
+#if PY_VERSION_HEX >= 0x030D0000
+/* What PY_SSIZE_T_CLEAN does with older headers. These functions are in the stable ABI of every
+   version, and those without _SizeT take no "#" in a format before 3.13, so that a module built
+   with newer headers would fail there. */
+PyAPI_FUNC(int) _PyArg_ParseTuple_SizeT(PyObject *, const char *, ...);
+PyAPI_FUNC(int)
+    _PyArg_ParseTupleAndKeywords_SizeT(PyObject *, PyObject *, const char *, char *const *, ...);
+PyAPI_FUNC(PyObject *) _Py_BuildValue_SizeT(const char *, ...);
+PyAPI_FUNC(PyObject *) _PyObject_CallFunction_SizeT(PyObject *, const char *, ...);
+#define PyArg_ParseTuple _PyArg_ParseTuple_SizeT
+#define PyArg_ParseTupleAndKeywords _PyArg_ParseTupleAndKeywords_SizeT
+#define Py_BuildValue _Py_BuildValue_SizeT
+#define PyObject_CallFunction _PyObject_CallFunction_SizeT
+#endif
 #include <assert.h>
 #include <stdint.h>
 #include <string.h>

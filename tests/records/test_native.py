@@ -69,6 +69,15 @@ def test_the_build_under_test_is_the_one_that_is_loaded() -> None:
     assert Path(_native.__file__).is_relative_to(wanted)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems spell the names otherwise")
+def test_a_build_by_a_newer_python_parses_arguments_in_an_older_one() -> None:
+    """Before 3.13 only these take a "#" in a format, and newer headers do not ask for them."""
+    names = Path(_native.__file__).read_bytes()
+    for name in (b"PyArg_ParseTuple", b"PyArg_ParseTupleAndKeywords", b"Py_BuildValue"):
+        assert b"\0_%b_SizeT\0" % name in names
+        assert b"\0%b\0" % name not in names
+
+
 def test_the_limits_are_those_of_the_reference() -> None:
     assert _native.MAX_DEPTH == json_text.MAX_DEPTH
     assert _native.MAX_DATE_TIME_BYTES == types.MAX_DATE_TIME_BYTES
