@@ -67,7 +67,7 @@ def add_custom_variables(
     selection = select(catalog, config)[0]
     source = open_source(config, selection, client, now)
     try:
-        sample = _sample(source, config, now)
+        sample = _sample(source, config, min(config.end_date or now, now))
     finally:
         source.close()
     if config.replace_nul:  # by the names that a sync will give them
@@ -76,9 +76,9 @@ def add_custom_variables(
     extend(entry, sample, selection.rules)
 
 
-def _sample(source: ExportSource, config: Config, now: datetime) -> Sample:
+def _sample(source: ExportSource, config: Config, until: datetime) -> Sample:
     for recent in RECENT:
-        bundles = list(source.bundles(with_bundle_end({}, EVENTS.name, now - recent)))
+        bundles = list(source.bundles(with_bundle_end({}, EVENTS.name, until - recent)))
         for bundle in reversed(bundles):
             sample = _look_into(source, bundle, config)
             if sample.events:

@@ -12,6 +12,7 @@ from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
 
 DAY = 86_400
 START = 1_780_272_000  # 2026-06-01T00:00:00Z
+END = "2026-06-11T00:00:00Z"  # discovery looks back from here, whatever day it is
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_no_more_is_looked_at_than_asked_for(write):
         day(1, [{"evt_a_str": "a"}] * 5 + [{"evt_b_str": "b"}]),
     ]
     with Sandbox(bundles) as sandbox:
-        config = sandbox.config(discover_custom_vars=True, discover_sample_events=5)
+        config = sandbox.config(discover_custom_vars=True, end_date=END, discover_sample_events=5)
         entry = entry_of(run_command("--config", write(config), "--discover"))
     assert "evt_a_str" in entry["schema"]["properties"]
     assert "evt_old_str" not in entry["schema"]["properties"]
@@ -121,7 +122,7 @@ def test_a_large_bundle_is_not_downloaded_whole(write):
     assert len(plain) > 4_000_000
     with Sandbox([day(0, plain)]) as sandbox:
         sandbox.fault("get:cut,after=2000000,times=always")
-        config = sandbox.config(discover_custom_vars=True, discover_sample_events=10)
+        config = sandbox.config(discover_custom_vars=True, end_date=END, discover_sample_events=10)
         run = run_command("--config", write(config), "--discover")
     assert run.code == 0
     assert "evt_a_str" in entry_of(run)["schema"]["properties"]
@@ -130,9 +131,18 @@ def test_a_large_bundle_is_not_downloaded_whole(write):
 def test_an_empty_bundle_gives_way_to_the_one_before(write):
     with Sandbox([day(0, [{"evt_a_str": "a"}]), day(1, [])]) as sandbox:
         run = run_command(
-            "--config", write(sandbox.config(discover_custom_vars=True)), "--discover"
+            "--config", write(sandbox.config(discover_custom_vars=True, end_date=END)), "--discover"
         )
     assert "evt_a_str" in entry_of(run)["schema"]["properties"]
+
+
+def test_what_ends_after_the_end_date_is_not_looked_at(write):
+    listed = [day(number, [{f"evt_{name}_str": "x"}]) for number, name in ((0, "a"), (1, "b"))]
+    with Sandbox(listed) as sandbox:
+        config = sandbox.config(discover_custom_vars=True, end_date="2026-06-02T00:00:00Z")
+        properties = entry_of(run_command("--config", write(config), "--discover"))["schema"]
+    assert "evt_a_str" in properties["properties"]
+    assert "evt_b_str" not in properties["properties"]
 
 
 def test_no_bundle_at_all_is_said_and_no_failure(write):
@@ -148,7 +158,7 @@ def test_names_that_targets_may_fold_together_are_kept_and_warned_of(write):
     event = {"evt_order.id_str": "a", "evt_order_id_str": "b", "evt_Order_id_str": "c"}
     with Sandbox([day(0, [event])]) as sandbox:
         run = run_command(
-            "--config", write(sandbox.config(discover_custom_vars=True)), "--discover"
+            "--config", write(sandbox.config(discover_custom_vars=True, end_date=END)), "--discover"
         )
     assert set(event) <= set(entry_of(run)["schema"]["properties"])
     (warning,) = run.logged("WARNING")
@@ -159,7 +169,7 @@ def test_names_that_postgresql_cannot_have_are_warned_of_at_discovery_and_in_eac
     fits, long = f"evt_{'n' * 55}_str", f"evt_{'é' * 28}_str"
     assert (len(fits.encode()), len(long), len(long.encode())) == (63, 36, 64)
     with Sandbox([day(0, [{fits: "a", long: "b"}])]) as sandbox:
-        config = sandbox.config(discover_custom_vars=True)
+        config = sandbox.config(discover_custom_vars=True, end_date=END)
         found = run_command("--config", write(config), "--discover")
         catalog = json.loads(found.stdout)
         run = run_tap(config, catalog=selecting(catalog, **{fits: True, long: True}))
@@ -185,7 +195,7 @@ def test_a_column_by_config_stays_one_where_the_newest_bundle_lacks_it(write):
     event = {"evt_plan_str": "gold", "evt_n": 7, "evt_prices_reals": [1, 2.5, None], "evt_b_int": 1}
     with Sandbox([day(0, [event]), day(1, [{"evt_b_int": 2}])]) as sandbox:
         columns = ["evt_plan_str", "evt_n:int", "evt_prices_reals"]
-        config = sandbox.config(discover_custom_vars=True, custom_columns=columns)
+        config = sandbox.config(discover_custom_vars=True, end_date=END, custom_columns=columns)
         entry = entry_of(run_command("--config", write(config), "--discover"))
         run = run_tap(config, catalog={"streams": [entry]})
     assert "evt_b_int" in entry["schema"]["properties"]
@@ -202,8 +212,8 @@ def test_what_the_config_excludes_is_not_discovered(write):
     event = {"evt_secret_str": "x", "evt_b_int": 1, "user_x_str": "y"}
     with Sandbox([day(0, [event])]) as sandbox:
         config = sandbox.config(
-            discover_custom_vars=True, exclude_fields="evt_s*, CustomVars", hash_fields="evt_b_int",
-            hash_key="0123456789abcdef",
+            discover_custom_vars=True, end_date=END, hash_key="0123456789abcdef",
+            exclude_fields="evt_s*, CustomVars", hash_fields="evt_b_int",
         )  # fmt: skip
         listed = entry_of(run_command("--config", write(config), "--discover"))["schema"]
     assert {"evt_secret_str", "CustomVars"} & set(listed["properties"]) == set()

@@ -215,9 +215,9 @@ def sandbox(tmp_path) -> Iterator[Sandbox]:
         yield serving
 
 
-def write_config(folder: Path, serving: Sandbox) -> None:
+def write_config(folder: Path, serving: Sandbox, **settings: Any) -> None:
     sample = json.loads(blocks("json", "docs/quickstart.md")[0])
-    config = json.dumps({**sample, **serving.config()})
+    config = json.dumps({**sample, **serving.config(**settings)})
     (folder / "config.json").write_text(config, encoding="utf-8")
 
 

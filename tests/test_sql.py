@@ -62,7 +62,8 @@ def loaded(commands, tmp_path) -> Iterator[Postgres]:
 
     serving = Sandbox(generated_bundles(6, 240, until=UNTIL), unpublished=1)
     with serving, server(found) as postgres:
-        write_config(tmp_path, serving)
+        # Discovery looks back from the end_date, whatever day it is.
+        write_config(tmp_path, serving, end_date=UNTIL.isoformat())
         (target,) = (block for block in blocks("json", "docs/postgres.md") if "sqlalchemy" in block)
         config = json.dumps(json.loads(target) | {"sqlalchemy_url": postgres.url})
         (tmp_path / "target.json").write_text(config, encoding="utf-8")
