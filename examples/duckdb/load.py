@@ -29,6 +29,7 @@ consistent, run again from --print-state; 2 usage; 129, 130, 143 ended by SIGHUP
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import re
@@ -36,6 +37,7 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -48,6 +50,7 @@ MAX_COMMIT_SECONDS = 10  # what a slow tap has brought is committed at the first
 MAX_DEPTH = 100  # of arrays and objects in a message; the records of tap-fullstory have no limit
 READ_BYTES = 1 << 20
 WRITE_BYTES = 1 << 20
+PIPE_BYTES = 1 << 20  # the most that Linux allows everybody; its own 64 kB hold some fifty events
 # Of committed rows that DuckDB has yet to move from its log into the database proper; its own 16 MB
 # would have it do so at each commit.
 CHECKPOINT_EVERY = "64MB"
@@ -563,6 +566,10 @@ def _load(options: argparse.Namespace) -> int:
     spool = Path(f"{options.database}.spool" if is_file else tempfile.mkdtemp() + "/spool")
     config = {"memory_limit": f"{memory_mb}MB", "wal_autocheckpoint": CHECKPOINT_EVERY}
     _stop_at_signals(spool)
+    # So that the tap goes on while rows are being stored. Not every input is a pipe, nor every
+    # system Linux.
+    with suppress(OSError, AttributeError):
+        fcntl.fcntl(sys.stdin.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     with (
         duckdb.connect(options.database, config=config) as connection,
         open(sys.stdin.fileno(), "rb", buffering=READ_BYTES, closefd=False) as lines,
