@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -156,7 +157,14 @@ def same(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return Decimal(repr(one)) == Decimal(repr(other))  # not as doubles, which are less exact
     return bool(one == other) or (one is None and other == "")
+
+
+def test_numbers_are_compared_by_their_digits() -> None:
+    assert same(36028797018963970, 3.602879701896397e16)
+    assert not same(36028797018963968, 3.602879701896397e16)
 
 
 @pytest.mark.parametrize("value", [None, "", "yesterday", 5, {}])
