@@ -11,6 +11,7 @@ from unittest import mock
 
 import pytest
 from environments import ENVIRONMENTS
+from hypothesis import settings
 from single_answers import KEY
 
 from tap_fullstory.http.session import HttpSession
@@ -18,6 +19,10 @@ from tap_fullstory.records.native import is_available
 from tap_fullstory.sandbox import Sandbox
 
 pytest_plugins = ["rest_runs", "sandbox_client"]
+
+# The same examples in every run, however slow the machine is: what looks for others is `make fuzz`.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 # Most of their tests start the tap, or a target, or build something. `make check` leaves them out.
 SLOW_FILES = {
