@@ -27,9 +27,9 @@ settings.load_profile("repeatable")
 # Most of their tests start the tap, or a target, or build something. `make check` leaves them out.
 SLOW_FILES = {
     "test_backfill", "test_batch", "test_command", "test_contract", "test_dbt", "test_discover",
-    "test_dist", "test_failures", "test_interruptions", "test_load_duckdb", "test_local_resources",
-    "test_faults_file", "test_faults_wire", "test_fuzz", "test_individuals", "test_kills",
-    "test_limits", "test_loaders", "test_log_safety", "test_machine", "test_malformed",
+    "test_dist", "test_failures", "test_faults_file", "test_faults_wire", "test_fuzz",
+    "test_individuals", "test_interruptions", "test_kills", "test_limits", "test_load_duckdb",
+    "test_loaders", "test_local_resources", "test_log_safety", "test_machine", "test_malformed",
     "test_meltano", "test_odd_listings", "test_privacy", "test_rest", "test_rest_answers",
     "test_rest_settings", "test_sandbox", "test_sandbox_files", "test_sandbox_wire", "test_secrets",
     "test_segment_export", "test_segment_fields", "test_segment_resume", "test_segments",
@@ -135,6 +135,14 @@ def sandbox() -> Iterator[Sandbox]:
     """A FullStory with its usual account; many modules have one with bundles of their own."""
     with Sandbox() as sandbox:
         yield sandbox
+
+
+@pytest.fixture
+def batch_folder(tmp_path: Path) -> Path:
+    """An empty folder for the files of BATCH messages."""
+    folder = tmp_path / "batches"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture

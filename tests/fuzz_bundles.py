@@ -28,6 +28,7 @@ from typing import Any
 from unittest import mock
 
 import oracle
+from reading import verify
 from strategies import (
     COLUMNS,
     HALVES,
@@ -37,6 +38,7 @@ from strategies import (
     Blanks,
     Object,
     bundle_bytes,
+    cut,
     damaged,
     gzipped,
     oddly,
@@ -44,7 +46,7 @@ from strategies import (
     spelt,
 )
 
-from tap_fullstory.bundles.unpack import TruncatedFile, Verifier, unpack
+from tap_fullstory.bundles.unpack import TruncatedFile, unpack
 from tap_fullstory.catalog import Selection
 from tap_fullstory.messages import record_envelope
 from tap_fullstory.records.encoder import Batch, RecordEncoder
@@ -203,11 +205,8 @@ def try_one(source: random.Random, file: bytes, tap: Tap) -> str:
 
     Raises Wrong, or whatever the tap raises, if it does not do right by it.
     """
-    verifier = Verifier()
     try:
-        for piece in in_pieces(iter([file]), source.choice(SIZES)):
-            verifier.feed(piece)
-        verifier.end()
+        verify(cut(file, source.choice(SIZES)))
     except TruncatedFile:
         plain = unpacked_by_zlib(file)
         if plain is not None and oracle.truth(plain).whole:

@@ -10,6 +10,7 @@ from typing import Any
 
 import oracle
 
+from tap_fullstory.bundles.unpack import Verifier
 from tap_fullstory.catalog import Selection
 from tap_fullstory.messages import record_envelope
 from tap_fullstory.records.encoder import RecordEncoder
@@ -17,6 +18,14 @@ from tap_fullstory.records.reader import EventReader, Malformed, Position
 
 LARGE = 10**9
 MEGABYTE = 1024 * 1024
+
+
+def verify(pieces: Iterable[bytes]) -> None:
+    """Verify a file that comes in pieces. Raises TruncatedFile."""
+    verifier = Verifier()
+    for piece in pieces:
+        verifier.feed(piece)
+    verifier.end()
 
 
 @dataclass(frozen=True)

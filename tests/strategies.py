@@ -21,11 +21,9 @@ from tap_fullstory.columns.types import ValueType
 
 
 def exhaustive(examples: int) -> settings:
-    """The same examples in every run, as many as it takes to find what was once planted."""
+    """As many examples as it takes to find what was once planted."""
     return settings(
         max_examples=examples,
-        deadline=None,
-        derandomize=True,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
 

@@ -48,21 +48,14 @@ def sandbox() -> Iterator[Sandbox]:
         yield sandbox
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "batches"
-    path.mkdir()
-    return path
-
-
 # --- what the files hold ---
 
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
-def test_files_hold_what_record_messages_would(sandbox, folder, compression):
+def test_files_hold_what_record_messages_would(sandbox, batch_folder, compression):
     settings: Json = {"checkpoint_events": 40, "event_digest": True}
     as_records = run_tap(sandbox.config(**settings))
-    made = batch_config(folder, 40, compression)
+    made = batch_config(batch_folder, 40, compression)
     made["batch_config"]["storage"]["prefix"] = "a-"
     as_files = run_tap(sandbox.config(**settings, **made))
     assert as_files.code == 0
@@ -75,13 +68,13 @@ def test_files_hold_what_record_messages_would(sandbox, folder, compression):
     assert not as_files.records
     files = {file_of(message).name for message in batches}
     assert len(files) == len(batches)
-    assert files == {path.name for path in folder.iterdir()}
+    assert files == {path.name for path in batch_folder.iterdir()}
     assert all(re.fullmatch(f"a-{NAME.format('events')}(.gz)?", name) for name in files)
-    assert str(folder) not in as_files.log
+    assert str(batch_folder) not in as_files.log
     assert TEXT not in as_files.log
 
 
-def test_exports_go_to_files_and_other_streams_do_not(folder):
+def test_exports_go_to_files_and_other_streams_do_not(batch_folder):
     catalog = choosing("events", "individuals", "segments")
     for entry in catalog["streams"]:
         if entry["tap_stream_id"] == "events":
@@ -89,7 +82,7 @@ def test_exports_go_to_files_and_other_streams_do_not(folder):
     with DATA_EXPORT.sandbox(days(2, 30)) as sandbox:
         config = DATA_EXPORT.config(sandbox)
         as_records = run_tap(config, catalog=catalog)
-        as_files = run_tap({**config, **batch_config(folder, 1000)}, catalog=catalog)
+        as_files = run_tap({**config, **batch_config(batch_folder, 1000)}, catalog=catalog)
     assert as_files.code == 0
     streams = {message["stream"] for message in as_files.messages if message["type"] == "RECORD"}
     assert streams == {"segments"}
@@ -101,8 +94,8 @@ def test_exports_go_to_files_and_other_streams_do_not(folder):
     assert as_files.states == as_records.states
 
 
-def test_a_run_goes_on_from_any_state(sandbox, folder):
-    config = sandbox.config(**batch_config(folder, 40))
+def test_a_run_goes_on_from_any_state(sandbox, batch_folder):
+    config = sandbox.config(**batch_config(batch_folder, 40))
     first = run_tap(config)
     amid = [state for state in first.states if state["bookmarks"]["events"].get("partial")]
     for state in amid[:1] + amid[-1:]:
@@ -112,9 +105,9 @@ def test_a_run_goes_on_from_any_state(sandbox, folder):
         assert "come twice" not in rest.log
 
 
-def test_events_before_the_bookmark_make_no_file(sandbox, folder):
+def test_events_before_the_bookmark_make_no_file(sandbox, batch_folder):
     state = {"bookmarks": {"events": {"bundle_end": "2026-06-01T00:02:00Z"}}}
-    run = run_tap(sandbox.config(**batch_config(folder, 40)), state=state)
+    run = run_tap(sandbox.config(**batch_config(batch_folder, 40)), state=state)
     assert covered(run.messages) == [record(event) for event in EVENTS[120:]]
     assert 0 not in sizes(run.messages)
 
@@ -122,9 +115,9 @@ def test_events_before_the_bookmark_make_no_file(sandbox, folder):
 # --- what cannot be used, and what fails ---
 
 
-def test_what_cannot_be_used_ends_the_run_with_2(sandbox, folder, tmp_path, monkeypatch):
+def test_what_cannot_be_used_ends_the_run_with_2(sandbox, batch_folder, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    parquet = batch_config(folder)["batch_config"]
+    parquet = batch_config(batch_folder)["batch_config"]
     parquet["encoding"]["format"] = "parquet"
     for config, options, words in (
         (batch_config(tmp_path / "no"), [], f"root, {tmp_path / 'no'}, is not an existing folder"),
@@ -190,14 +183,14 @@ PLACES = [
     ("place", "call", "when"), PLACES, ids=lambda value: str(value).rpartition(":")[2]
 )
 def test_nothing_is_lost_or_doubled_wherever_a_run_ends(
-    sandbox, folder, tmp_path, place, call, when
+    sandbox, batch_folder, tmp_path, place, call, when
 ):
-    config = sandbox.config(**batch_config(folder, 40))
+    config = sandbox.config(**batch_config(batch_folder, 40))
     first = run_tap(config, env=raising_at(tmp_path, place, "MemoryError", call, when))
     assert first.code == 1, "the place was not reached"
     assert "out of memory" in first.critical
     assert covered(first.messages) == [record(event) for event in EVENTS[: reached(first)]]
-    assert len(list(folder.iterdir())) == len(sizes(first.messages))
+    assert len(list(batch_folder.iterdir())) == len(sizes(first.messages))
 
 
 # --- signals ---
@@ -216,7 +209,7 @@ def load(stdout: bytes, rows: list[Json], state: Json | None) -> Json | None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-def test_a_tap_that_is_ended_at_any_moment(folder, number):
+def test_a_tap_that_is_ended_at_any_moment(batch_folder, number):
     """A BATCH line and its STATE are one write, so that not even SIGKILL doubles a row."""
     many = events(3000)
     listed = [bundle(day, packed(lines(many[1000 * day : 1000 * (day + 1)]))) for day in range(3)]
@@ -224,7 +217,7 @@ def test_a_tap_that_is_ended_at_any_moment(folder, number):
     state: Json | None = None
     random, deaths, is_done = Random(int(number)), 0, False
     with Sandbox(listed, api_key=KEY) as sandbox:
-        config = sandbox.config(**batch_config(folder, 150))  # fewer than it would wait for
+        config = sandbox.config(**batch_config(batch_folder, 150))  # fewer than it would wait for
         while not is_done:
             with read_by_target(config, state=state) as target:
                 is_done = deaths == KILLS
@@ -237,10 +230,10 @@ def test_a_tap_that_is_ended_at_any_moment(folder, number):
             # As a shell tells it: Python, as it ends, gives the signals back to the system.
             code = run.code if run.code >= 0 else 128 - run.code
             assert code in ((0,) if is_done else (0, 128 + number))
-            assert number == signal.SIGKILL or not list(folder.iterdir())
+            assert number == signal.SIGKILL or not list(batch_folder.iterdir())
     assert rows == [record(event) for event in many]
     # SIGKILL leaves a part, or a file that it gave no time to announce.
-    assert len(list(folder.iterdir())) <= KILLS
+    assert len(list(batch_folder.iterdir())) <= KILLS
 
 
 SECOND_SIGNAL = """
@@ -264,25 +257,31 @@ os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.mark.parametrize("before", ["new", "announced"])
-def test_a_second_signal_removes_what_is_not_announced(folder, before):
+def test_a_second_signal_removes_what_is_not_announced(batch_folder, before):
     done = subprocess.run(
-        [sys.executable, "-c", SECOND_SIGNAL, folder, before], capture_output=True, check=False
+        [sys.executable, "-c", SECOND_SIGNAL, batch_folder, before],
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 143
     assert done.stderr.count(b".part") == 1
-    assert len(list(folder.iterdir())) == done.stdout.count(b'"BATCH"') == (before == "announced")
+    assert (
+        len(list(batch_folder.iterdir()))
+        == done.stdout.count(b'"BATCH"')
+        == (before == "announced")
+    )
 
 
-def test_parts_that_a_killed_tap_has_left_are_removed_a_day_later(sandbox, folder):
+def test_parts_that_a_killed_tap_has_left_are_removed_a_day_later(sandbox, batch_folder):
     old, new, other = (
-        folder / f"{name}.part" for name in ("tap-fullstory--a", "tap-fullstory--b", "c")
+        batch_folder / f"{name}.part" for name in ("tap-fullstory--a", "tap-fullstory--b", "c")
     )
     for path, hours in ((old, 25), (new, 1), (other, 25)):
         path.touch()
         os.utime(path, (time.time() - 3600 * hours,) * 2)
-    run = run_tap(sandbox.config(**batch_config(folder, 1000)))
+    run = run_tap(sandbox.config(**batch_config(batch_folder, 1000)))
     assert "Removed 1 incomplete files of earlier runs" in run.log
-    assert {path.name for path in folder.glob("*.part")} == {new.name, other.name}
+    assert {path.name for path in batch_folder.glob("*.part")} == {new.name, other.name}
 
 
 # --- not too far ahead of the target ---
@@ -295,14 +294,14 @@ class Waits(Exception):
 class Pipe:
     """A tap that writes files, and at the other end of a pipe a target that a test plays."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, batch_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         self.end, descriptor = os.pipe()
         monkeypatch.setattr(time, "monotonic", lambda: self.now)
         monkeypatch.setattr(MessageWriter, "wait", lambda *_: self._wait())
         self.messages = MessageWriter(descriptor)
         self._folder = BatchFolder(
-            BatchConfig(str(folder), "", "none", 1), self.messages, Signals()
+            BatchConfig(str(batch_folder), "", "none", 1), self.messages, Signals()
         )
         self._writer = BatchWriter(self._folder, "events", "events")
         self._written = 0
@@ -342,8 +341,8 @@ class Pipe:
 
 
 @pytest.fixture
-def pipe(folder, monkeypatch) -> Pipe:
-    return Pipe(folder, monkeypatch)
+def pipe(batch_folder, monkeypatch) -> Pipe:
+    return Pipe(batch_folder, monkeypatch)
 
 
 def test_a_target_that_reads_slowly(pipe):
@@ -397,10 +396,10 @@ def test_a_target_that_takes_long_over_a_file(pipe):
     assert pipe.write(1) == 1
 
 
-def test_a_file_as_output_has_no_bound(folder, tmp_path):
+def test_a_file_as_output_has_no_bound(batch_folder, tmp_path):
     listed = bundle(0, packed(lines(events(40))))
     with Sandbox([listed], api_key=KEY) as sandbox, (tmp_path / "out").open("w+b") as out:
-        config = sandbox.config(**batch_config(folder, 1))
+        config = sandbox.config(**batch_config(batch_folder, 1))
         with start_tap(config, stdout=out) as tap:
             log = tap.stderr.read().decode()
             assert tap.wait(60) == 0, log

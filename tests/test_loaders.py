@@ -136,16 +136,15 @@ SHIPPED = {"use_copy": True, "validate_records": False}
 
 
 def test_target_postgres_with_the_shipped_settings_and_with_files(
-    postgres, sandbox, commands, tmp_path
+    postgres, sandbox, commands, tmp_path, batch_folder
 ):
     """The same rows as with its defaults, of every kind of value, and from state to state."""
     meltano_yml = (ROOT / "meltano.yml").read_text("utf-8").partition("name: target-postgres")[2]
     for name, value in SHIPPED.items():
         setting = meltano_yml.partition(f"- name: {name}\n")[2].partition("- name")[0]
         assert f"value: {json.dumps(value)}\n" in setting
-    (tmp_path / "batches").mkdir()
     config = sandbox.config()
-    files = {**config, **batch_config(tmp_path / "batches", 100)}
+    files = {**config, **batch_config(batch_folder, 100)}
     by_copy = Schema(postgres, commands, tmp_path, "by_copy", **SHIPPED)
     by_file = Schema(postgres, commands, tmp_path, "by_file", **SHIPPED)
     assert by_copy.load(config) == end_of(2)
@@ -160,19 +159,19 @@ def test_target_postgres_with_the_shipped_settings_and_with_files(
 
 
 @pytest.mark.parametrize("victim", ["tap", "target"])
-def test_files_into_postgresql_while_something_is_killed(postgres, commands, tmp_path, victim):
+def test_files_into_postgresql_while_something_is_killed(
+    postgres, commands, tmp_path, batch_folder, victim
+):
     """A tap that is killed doubles nothing. A target that is may have stored rows and printed no
     state: there `event_digest` is the key by which the next run replaces them.
     """
-    batches = tmp_path / "batches"
-    batches.mkdir()
     schema = Schema(postgres, commands, tmp_path, f"killed_{victim}", **SHIPPED)
     made = list(generate_events(FIRST, FIRST + DAY, 280))
     with Sandbox([Bundle("1", FIRST, FIRST + DAY, made)]) as sandbox:
-        config = sandbox.config(event_digest=victim == "target", **batch_config(batches, 10))
+        config = sandbox.config(event_digest=victim == "target", **batch_config(batch_folder, 10))
         # More files than the pipe has room for, so the target has begun.
         load_amid_kills(
-            config, commands, schema.target, victim, lambda: len(list(batches.iterdir())), 9
+            config, commands, schema.target, victim, lambda: len(list(batch_folder.iterdir())), 9
         )
     rows = schema.rows()
     for row in rows:

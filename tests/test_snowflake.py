@@ -42,13 +42,6 @@ def snowflake(commands) -> Iterator[Snowflake]:
         yield running
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "batches"
-    path.mkdir()
-    return path
-
-
 class Schema:
     """A schema of its own in the database, loaded by target-snowflake."""
 
@@ -99,10 +92,10 @@ def as_row(record: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def test_records_and_files_make_the_same_rows(snowflake, sandbox, commands, tmp_path, folder):
+def test_records_and_files_make_the_same_rows(snowflake, sandbox, commands, tmp_path, batch_folder):
     """Of every kind of value, and from state to state."""
     config = sandbox.config()
-    files = {**config, **batch_config(folder, 100)}
+    files = {**config, **batch_config(batch_folder, 100)}
     by_record = Schema(snowflake, commands, tmp_path, "by_record")
     by_file = Schema(snowflake, commands, tmp_path, "by_file")
     after_records, after_files = by_record.load(config), by_file.load(files)
@@ -128,12 +121,14 @@ def test_records_and_files_make_the_same_rows(snowflake, sandbox, commands, tmp_
     for stream, (key, count) in BESIDE.items():
         # Upserted by MERGE, or appended by COPY.
         assert by_record.count(stream) == by_file.count(stream) == (count if key else 2 * count)
-    assert not list(folder.iterdir())  # the target removes what it has loaded
+    assert not list(batch_folder.iterdir())  # the target removes what it has loaded
 
 
 @pytest.mark.parametrize("form", ["records", "files"])
-def test_a_variable_that_becomes_a_column(snowflake, sandbox, commands, tmp_path, folder, form):
-    config = sandbox.config(**(batch_config(folder) if form == "files" else {}))
+def test_a_variable_that_becomes_a_column(
+    snowflake, sandbox, commands, tmp_path, batch_folder, form
+):
+    config = sandbox.config(**(batch_config(batch_folder) if form == "files" else {}))
     schema = Schema(snowflake, commands, tmp_path, f"promoted_in_{form}")
     state = schema.load(config)
     assert "user_plan_str" not in schema.types()
@@ -152,14 +147,14 @@ def test_a_variable_that_becomes_a_column(snowflake, sandbox, commands, tmp_path
 
 
 @pytest.mark.parametrize("victim", ["tap", "target"])
-def test_files_while_something_is_killed(snowflake, commands, tmp_path, folder, victim):
+def test_files_while_something_is_killed(snowflake, commands, tmp_path, batch_folder, victim):
     """A tap that is killed doubles nothing. A target that is may have stored rows and printed no
     state: there `event_digest` is the key by which the next run replaces them.
     """
     schema = Schema(snowflake, commands, tmp_path, f"killed_{victim}")
     made = list(generate_events(FIRST, FIRST + DAY, 280))
     with Sandbox([Bundle("1", FIRST, FIRST + DAY, made)]) as sandbox:
-        config = sandbox.config(event_digest=victim == "target", **batch_config(folder, 10))
+        config = sandbox.config(event_digest=victim == "target", **batch_config(batch_folder, 10))
         load_amid_kills(config, commands, schema.target, victim, lambda: schema.count("events"), 10)
     rows = schema.rows()
     for row in rows:

@@ -6,29 +6,22 @@ import gzip
 import io
 import tracemalloc
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import oracle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reading import verify
 from strategies import block_sizes, bundles, cut, exhaustive, gzipped
 
 from tap_fullstory.bundle import CHUNK_BYTES
 from tap_fullstory.bundles.unpack import (
     TruncatedFile,
-    Verifier,
     unpack,
 )
 
 SMALL = b'[{"PageId":1,"text":"naive"},\n{"a":[1,2]},{}]\n'
-
-
-def verify(pieces: Iterable[bytes]) -> None:
-    verifier = Verifier()
-    for piece in pieces:
-        verifier.feed(piece)
-    verifier.end()
 
 
 def read(packed: bytes) -> bytes:
