@@ -15,7 +15,7 @@ say() { echo "$(date -u +%FT%TZ) sync.sh: $*" >&2; }
 cd "${1:-$(dirname "$0")}" || exit 1
 for program in "${TAP%% *}" "${TARGET%% *}"; do
     command -v "$program" > /dev/null && continue
-    say "There is no program $program. Check PATH, which cron and systemd set themselves."
+    say "$program is not installed, or not on PATH, which cron and systemd set themselves."
     exit 1
 done
 
@@ -78,7 +78,7 @@ if [ -s states.jsonl ]; then
 elif [ "$target_saw_the_end" ] && ((target_code == 0 && (tap_code == 1 || tap_code == 2 || stopped))); then
     # A tap that fails, or is stopped by one signal, writes a state after its last record; the target
     # read everything, and printed none. So there were no records.
-    say "The tap ended before its first record, so nothing was stored. The next run starts anew."
+    say "The tap ended before its first record, so nothing was stored. The next run starts from start_date."
     rm -f states.jsonl
 fi
 if ((target_code != 0)); then

@@ -48,8 +48,7 @@ STATE_TABLE = "_singer_state"
 DEFAULT_BATCH_MB = 64
 MAX_COMMIT_SECONDS = 10  # what a slow tap has brought is committed at the first STATE after this
 MAX_DEPTH = 100  # of arrays and objects in a message; the records of tap-fullstory have no limit
-READ_BYTES = 1 << 20
-WRITE_BYTES = 1 << 20
+BUFFER_BYTES = 1 << 20  # of stdin and of the spool
 PIPE_BYTES = 1 << 20  # the most that Linux allows everybody; its own 64 kB hold some fifty events
 # Of committed rows that DuckDB has yet to move from its log into the database proper; its own 16 MB
 # would have it do so at each commit.
@@ -289,7 +288,7 @@ class Loader:
 
     def _select(self, columns: dict[str, str], key: list[str], texts: list[bytes]) -> str:
         """Write the records to the spool, and return the SELECT that reads them."""
-        with self._spool.open("wb", WRITE_BYTES) as file:
+        with self._spool.open("wb", BUFFER_BYTES) as file:
             file.writelines(texts)
         return _select(columns, key, self._spool, max(map(len, texts)))
 
@@ -572,7 +571,7 @@ def _load(options: argparse.Namespace) -> int:
         fcntl.fcntl(sys.stdin.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     with (
         duckdb.connect(options.database, config=config) as connection,
-        open(sys.stdin.fileno(), "rb", buffering=READ_BYTES, closefd=False) as lines,
+        open(sys.stdin.fileno(), "rb", buffering=BUFFER_BYTES, closefd=False) as lines,
     ):
         spool.unlink(missing_ok=True)
         spool.touch(0o600, exist_ok=False)

@@ -181,12 +181,12 @@ class _VerifiedFile(io.FileIO):
             try:
                 self._verifier.feed(bytes(piece[:written]))
             except TruncatedFile as damage:
-                # The rest may break off, and the download begin anew with another file.
+                # If the rest breaks off, the download may start over with another file.
                 self._damage = damage
         return written
 
     def truncate(self, size: int | None = None) -> int:
-        """Begin anew, as a download does that cannot be resumed."""
+        """Start over, as a download does that cannot be resumed."""
         self._begin()
         return super().truncate(size)
 

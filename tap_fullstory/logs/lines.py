@@ -77,12 +77,11 @@ class _TextFormatter(logging.Formatter):
         super().__init__(TEXT_FORMAT)
         self._is_timed = sys.stderr is not None and not sys.stderr.isatty()
 
-    def format(self, record: logging.LogRecord) -> str:
-        level, _, text = super().format(record).partition(" ")
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         # What reads metrics wants them as singer.metrics.parse does: `INFO METRIC: `, then JSON.
-        if not self._is_timed or text.startswith(_METRIC):
-            return f"{level} {text}"
-        return f"{level} {_time_of(record)} {text}"
+        if not self._is_timed or record.message.startswith(_METRIC):
+            return super().formatMessage(record)
+        return f"{record.levelname} {_time_of(record)} {record.message}"
 
 
 class _JsonFormatter(logging.Formatter):

@@ -112,7 +112,7 @@ def test_a_bundle_is_verified_while_it_comes(tmp_path: Path) -> None:
         assert b"".join(fetched.chunks()).startswith(b"{")
 
 
-def test_a_download_that_begins_anew_is_verified_anew(tmp_path: Path) -> None:
+def test_a_download_that_starts_over_is_verified_from_its_start(tmp_path: Path) -> None:
     def download(_: Bundle, file: BinaryIO) -> None:
         for begun in (b"<html>", gzipped(b"[{}]"), b"\x1f\x8bdamaged", gzipped(SMALL)[:20]):
             file.write(begun)
@@ -125,7 +125,7 @@ def test_a_download_that_begins_anew_is_verified_anew(tmp_path: Path) -> None:
 
 
 def test_what_is_damaged_early_is_downloaded_to_its_end(tmp_path: Path) -> None:
-    """The rest may break off, and the download begin anew with another file."""
+    """If the rest breaks off, the download may start over with another file."""
     damaged = gzipped(SMALL[:9]) + b"\x1f\x8b\0damaged" + gzipped(SMALL)
     sizes = []
 
