@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tap_fullstory.catalog import discover
-from tap_fullstory.columns.personal import personal_data
+from tap_fullstory.columns import personal_data
 from tap_fullstory.sandbox import EXAMPLE_USER_ID, generate_events
 from tap_fullstory.streams import EVENTS
 

@@ -17,14 +17,15 @@ from pathlib import Path
 import dictionary
 
 from tap_fullstory import _parser as tap_parser
-from tap_fullstory import counts, errors, json_text
+from tap_fullstory import columns as columns_module
+from tap_fullstory import counts, errors
 from tap_fullstory.about import about
-from tap_fullstory.bundles import data_export, unpack
 from tap_fullstory.catalog import discover
-from tap_fullstory.columns import types as columns_module
-from tap_fullstory.columns.personal import personal_data
+from tap_fullstory.columns import personal_data
 from tap_fullstory.errors import Interrupted, TapError
-from tap_fullstory.http import body, retry, session
+from tap_fullstory.exports import data_export, unpack
+from tap_fullstory.fullstory import responses, retry, session
+from tap_fullstory.records import json_text
 from tap_fullstory.sandbox.__main__ import _parser as sandbox_parser
 from tap_fullstory.streams import STREAMS, Stream
 
@@ -75,7 +76,7 @@ def limits() -> str:
             "The value is a type mismatch.",
         ],
         ["levels of gzip inside gzip", unpack.MAX_GZIP_LEVELS, "The bundle counts as damaged."],
-        ["size of an API response, unpacked", f"{body.MAX_ANSWER_BYTES >> 20} MB", fails],
+        ["size of an API response, unpacked", f"{responses.MAX_ANSWER_BYTES >> 20} MB", fails],
         ["size of a single event", "`max_event_mb`", fails],
         ["redirects of one request", session.MAX_REDIRECTS, fails],
         ["tries of a request that fails", retry.MAX_TRIES, fails],

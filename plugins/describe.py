@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 
 from tap_fullstory.about import CAPABILITIES
-from tap_fullstory.settings.table import SETTINGS, Setting
+from tap_fullstory.settings import SETTINGS, Setting
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = (

@@ -10,7 +10,7 @@ import textwrap
 from typing import Any
 
 from tap_fullstory import catalog
-from tap_fullstory.settings.table import SETTINGS, Setting
+from tap_fullstory.settings import SETTINGS, Setting
 from tap_fullstory.version import __version__
 
 NAME = "tap-fullstory"

@@ -13,6 +13,7 @@ from typing import Any
 
 from singer import metadata
 
+from tap_fullstory.added_columns import added_columns, chosen_columns, with_segment
 from tap_fullstory.catalog_file import (
     MAX_SHOWN,
     Entry,
@@ -21,24 +22,21 @@ from tap_fullstory.catalog_file import (
     refuse,
     refuse_repeated,
 )
-from tap_fullstory.columns.added import added_columns, chosen_columns, with_segment
-from tap_fullstory.columns.custom import CUSTOM_PREFIXES as CUSTOM_PREFIXES
-from tap_fullstory.columns.custom import is_custom as is_custom
-from tap_fullstory.columns.custom import kind_of
-from tap_fullstory.columns.free_form import formatted
-from tap_fullstory.columns.personal import PERSONAL_DATA, personal_data
-from tap_fullstory.columns.privacy import (
+from tap_fullstory.columns import CUSTOM_PREFIXES as CUSTOM_PREFIXES
+from tap_fullstory.columns import PERSONAL_DATA, ValueType, kind_of, personal_data, value_type
+from tap_fullstory.columns import is_custom as is_custom
+from tap_fullstory.errors import UsageError
+from tap_fullstory.fields import (
     NO_RULES,
-    EventFilter,
     Fate,
     FieldRules,
     Pattern,
     field_patterns,
+    formatted,
 )
-from tap_fullstory.columns.types import ValueType, value_type
-from tap_fullstory.config import Config
-from tap_fullstory.errors import UsageError
 from tap_fullstory.meltano import NO_MELTANO, MeltanoRules
+from tap_fullstory.setting_types import EventFilter
+from tap_fullstory.settings import Config
 from tap_fullstory.streams import CUSTOM_VARS as CUSTOM_VARS
 from tap_fullstory.streams import EVENTS, STREAMS, Stream, stream_named
 

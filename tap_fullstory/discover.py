@@ -18,19 +18,18 @@ from typing import Any, BinaryIO
 import msgspec
 from singer import metadata
 
-from tap_fullstory.bundle import Bundle
-from tap_fullstory.bundles.sources import ExportSource, open_source
-from tap_fullstory.bundles.unpack import TruncatedFile, unpack
+from tap_fullstory.bookmarks import with_bundle_end
 from tap_fullstory.catalog import select
-from tap_fullstory.client import Client
-from tap_fullstory.columns.custom import is_custom, kind_of, property_schema
-from tap_fullstory.columns.personal import PERSONAL_DATA
-from tap_fullstory.columns.privacy import NO_RULES, Fate, FieldRules
-from tap_fullstory.config import Config
-from tap_fullstory.http.download import SinkError
-from tap_fullstory.json_text import DECODE_ERRORS, check_depth
+from tap_fullstory.columns import PERSONAL_DATA, is_custom, kind_of, property_schema
+from tap_fullstory.exports.bundle import Bundle
+from tap_fullstory.exports.sources import ExportSource, open_source
+from tap_fullstory.exports.unpack import TruncatedFile, unpack
+from tap_fullstory.fields import NO_RULES, Fate, FieldRules
+from tap_fullstory.fullstory.client import Client
+from tap_fullstory.fullstory.download import SinkError
+from tap_fullstory.records.json_text import DECODE_ERRORS, check_depth
 from tap_fullstory.records.reader import EventReader, Malformed
-from tap_fullstory.state import with_bundle_end
+from tap_fullstory.settings import Config
 from tap_fullstory.streams import CUSTOM_VARS, EVENTS
 
 LOGGER = logging.getLogger(__name__)

@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
-from tap_fullstory.columns.custom import is_custom, property_schema
-from tap_fullstory.columns.privacy import MELTANO_SELECT, Fate, Pattern
+from tap_fullstory.columns import is_custom, property_schema
 from tap_fullstory.errors import UsageError
-from tap_fullstory.json_text import DECODE_ERRORS, check_depth
+from tap_fullstory.fields import MELTANO_SELECT, Fate, Pattern
+from tap_fullstory.records.json_text import DECODE_ERRORS, check_depth
 
 SELECT = "MELTANO_EXTRACT__SELECT"
 METADATA, SCHEMA = "MELTANO_EXTRACT__METADATA", "MELTANO_EXTRACT__SCHEMA"

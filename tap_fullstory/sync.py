@@ -10,11 +10,9 @@ from contextlib import ExitStack, closing
 from datetime import datetime
 from functools import partial
 
-from tap_fullstory import state as states
-from tap_fullstory.batch import BatchFolder, BatchWriter, RecordWriter
+from tap_fullstory import bookmarks
+from tap_fullstory.bookmarks import State
 from tap_fullstory.catalog import Selection
-from tap_fullstory.client import Client
-from tap_fullstory.config import Config
 from tap_fullstory.errors import (
     LEVEL_TOO_LOW,
     WRONG_KEY,
@@ -24,12 +22,14 @@ from tap_fullstory.errors import (
     StreamsFailed,
     TapError,
 )
+from tap_fullstory.fullstory.client import Client
 from tap_fullstory.logs.lines import log_members, members_of
+from tap_fullstory.logs.progress import RunSummary
 from tap_fullstory.logs.report import report_unused
-from tap_fullstory.logs.summary import RunSummary
-from tap_fullstory.messages import MessageWriter
+from tap_fullstory.output.batch import BatchFolder, BatchWriter, RecordWriter
+from tap_fullstory.output.messages import MessageWriter
+from tap_fullstory.settings import Config
 from tap_fullstory.signals import Signals
-from tap_fullstory.state import State
 from tap_fullstory.streams import RestStream
 from tap_fullstory.sync_rest import RestSync, check_bookmarks
 from tap_fullstory.sync_segments import parts_of, sync_part
@@ -55,10 +55,10 @@ def sync(
     """
     if not selections:
         LOGGER.warning("The catalog selects no stream, so there is nothing to do.")
-    ordered = in_order(selections, states.currently_syncing(state))
+    ordered = in_order(selections, bookmarks.currently_syncing(state))
     parts = {one.stream.name: parts_of(one.stream, config) for one in ordered}
     count = sum(map(len, parts.values()))
-    state = states.with_currently_syncing(state, None)
+    state = bookmarks.with_currently_syncing(state, None)
     for selection in ordered:
         check_bookmarks(selection.stream, state)
     folder = BatchFolder(config.batch_config, writer, signals) if config.batch_config else None
@@ -72,7 +72,7 @@ def sync(
             selection.name, selection.schema, selection.key_properties, bookmark_properties
         )
         if len(ordered) > 1:
-            state = states.with_currently_syncing(state, stream.name)
+            state = bookmarks.with_currently_syncing(state, stream.name)
             writer.state(state)
         for part in parts[stream.name]:
             name = f"{stream.name} of segment {part}" if part else stream.name
@@ -91,7 +91,7 @@ def sync(
                 failures[name] = too_low if status == LEVEL_TOO_LOW else str(error)
                 causes.append(error)
                 state = writer.last_state or state
-    writer.state(states.with_currently_syncing(state, None))
+    writer.state(bookmarks.with_currently_syncing(state, None))
     if summary.events or summary.records:
         report_unused(ordered)
     if failures:

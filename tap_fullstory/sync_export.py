@@ -16,28 +16,26 @@ from typing import Any
 
 from singer import metrics
 
-from tap_fullstory import state as states
-from tap_fullstory.batch import BARE_RECORD, RecordWriter
-from tap_fullstory.bundle import Bundle
-from tap_fullstory.bundles.sources import ExportSource
-from tap_fullstory.bundles.spool import Fetched, SpooledBundle, fetch, prefetch
-from tap_fullstory.bundles.unpack import TruncatedFile
+from tap_fullstory import bookmarks
+from tap_fullstory.bookmarks import Partial, State
 from tap_fullstory.catalog import EVENT_DIGEST, Selection
-from tap_fullstory.config import Config
 from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import BundleError, TargetError
+from tap_fullstory.exports.bundle import Bundle
+from tap_fullstory.exports.sources import ExportSource
+from tap_fullstory.exports.spool import Fetched, SpooledBundle, fetch, prefetch
+from tap_fullstory.exports.unpack import TruncatedFile
 from tap_fullstory.logs.lines import log_members
-from tap_fullstory.logs.progress import Progress
+from tap_fullstory.logs.progress import Progress, RunSummary
 from tap_fullstory.logs.report import report_bundle, report_undeclared
-from tap_fullstory.logs.summary import RunSummary
-from tap_fullstory.messages import record_envelope
+from tap_fullstory.output.batch import BARE_RECORD, RecordWriter
+from tap_fullstory.output.messages import record_envelope
 from tap_fullstory.records.added import MakeMember, adding_members
-from tap_fullstory.records.encoder import Batch, RecordEncoder
+from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
 from tap_fullstory.records.native import is_available
 from tap_fullstory.records.reader import ChecksumMismatch, EventReader, Malformed, Position
-from tap_fullstory.records.stats import EncodingStats
+from tap_fullstory.settings import Config
 from tap_fullstory.signals import Signals
-from tap_fullstory.state import Partial, State
 from tap_fullstory.streams import EVENTS
 from tap_fullstory.times import format_rfc3339
 
@@ -84,7 +82,7 @@ class ExportSync:
         """Emit the bundles that end after the bookmark; return the state after the last."""
         if not is_available():
             LOGGER.info("The compiled part of the tap is not installed: it takes more CPU")
-        bookmark = states.bundle_end(state, self._name)
+        bookmark = bookmarks.bundle_end(state, self._name)
         if bookmark is not None and bookmark > now:
             LOGGER.warning(
                 "The bookmark of %s, %s, is in the future: no bundle can end after it yet. If the "
@@ -110,7 +108,7 @@ class ExportSync:
                     else:
                         with spooled.file, log_members(bundle=bundle.id):
                             state = self._emit(spooled, state, bookmark, counter)
-                    bookmark = states.bundle_end(state, self._name)
+                    bookmark = bookmarks.bundle_end(state, self._name)
                     self._source.release(bundle)
             finally:
                 report_undeclared(self._stream, self._undeclared, self._keeps_overflow)
@@ -138,7 +136,7 @@ class ExportSync:
             return next(fetched, None)
         except BaseException:
             # What is in progress may take hours more, and the next run should not begin it again.
-            in_progress = states.with_export(state, self._name, self._source.in_progress())
+            in_progress = bookmarks.with_export(state, self._name, self._source.in_progress())
             if in_progress != state:
                 self._writer.state(in_progress)
             raise
@@ -166,10 +164,10 @@ class ExportSync:
         # With what was last written, since what that held and no longer holds must be said.
         written = self._writer.last_state or state
         if bundle.advances_bookmark:
-            state = states.with_bundle_end(written, self._name, bundle.end)
+            state = bookmarks.with_bundle_end(written, self._name, bundle.end)
             self._writer.state(state)
         elif bookmark is not None:
-            state = states.with_bundle_end(written, self._name, bookmark)
+            state = bookmarks.with_bundle_end(written, self._name, bookmark)
         return state
 
     def _emit(
@@ -196,7 +194,7 @@ class ExportSync:
         )
         if self._makers:
             parse = adding_members(parse, self._makers, envelope)
-        progress = states.partial(state, self._name)
+        progress = bookmarks.partial(state, self._name)
         reader, position = self._reader(spooled, parse, progress, bookmark)
         boundary = bookmark or bundle.boundary
         first, stats, unsaved = position, EncodingStats(), 0
@@ -208,10 +206,10 @@ class ExportSync:
             if position.events:
                 progress = Partial(bundle.id, position.events, position.bytes, position.crc32)
                 if amid is None:
-                    reached = states.with_partial(state, self._name, boundary, progress)
+                    reached = bookmarks.with_partial(state, self._name, boundary, progress)
                     in_progress = self._source.in_progress()
-                    amid = states.with_export(reached, self._name, in_progress)
-                self._writer.state(states.with_progress(amid, self._name, progress))
+                    amid = bookmarks.with_export(reached, self._name, in_progress)
+                self._writer.state(bookmarks.with_progress(amid, self._name, progress))
 
         # Nothing in the loop leaves cycles of objects behind; looking for some costs time.
         gc.disable()

@@ -2,6 +2,8 @@
 
 A full table is written as it is. A history comes newest first and is read down to the first
 version that an earlier run has written; its bookmark moves when all the newer ones are written.
+The APIs spell the next page's token in several ways, and end a list in several: without a token,
+with one that is null or empty, without the list itself.
 """
 
 from __future__ import annotations
@@ -18,19 +20,106 @@ import msgspec
 from msgspec import Raw
 from singer import metrics
 
-from tap_fullstory import state as states
+from tap_fullstory import bookmarks
+from tap_fullstory.bookmarks import State
 from tap_fullstory.catalog import Selection
-from tap_fullstory.client import Client
 from tap_fullstory.counts import format_counts
-from tap_fullstory.errors import LEVEL_TOO_LOW, AccessError
-from tap_fullstory.logs.summary import RunSummary
-from tap_fullstory.messages import MessageWriter, record_envelope
-from tap_fullstory.records.rest import RestRecordBuilder, promoted
-from tap_fullstory.rest_pages import Record, pages, text_of
+from tap_fullstory.errors import LEVEL_TOO_LOW, AccessError, SourceError
+from tap_fullstory.fullstory.client import Client
+from tap_fullstory.logs.progress import RunSummary
+from tap_fullstory.output.messages import MessageWriter, record_envelope
+from tap_fullstory.records.json_text import decode_string
+from tap_fullstory.records.rest import RestRecordBuilder, promoted, renamed
 from tap_fullstory.signals import Signals
-from tap_fullstory.state import State
 from tap_fullstory.streams import USERS, WEBHOOK_EVENT_TYPES, RestStream, Stream
 from tap_fullstory.times import parse_rfc3339
+
+Record = Mapping[str, Raw]
+
+_NULL = Raw(b"null")
+_list_of_objects = msgspec.json.Decoder(list[dict[str, Raw]] | None).decode
+
+
+def pages(
+    client: Client, stream: RestStream, params: Mapping[str, str], path: str | None = None
+) -> Iterator[list[Record]]:
+    """Yield the records of one listing, a page at a time; `params`, its filters, go with each call.
+    `path` is that of the listing if it is not the stream's.
+
+    Raises SourceError if an answer lacks the stream's list, or names a next page that has been
+    read, and whatever Client.read raises.
+    """
+    query = dict(params)
+    if stream.limit is not None:
+        query["limit"] = str(stream.limit)
+    seen: set[str] = set()
+    count = 0
+    while True:
+        answer = client.read(path or stream.path, query, stream.name)
+        if stream.aliases:
+            answer = renamed(answer, stream.aliases)
+        records = _records(answer, stream, count)
+        count += len(records)
+        yield records
+        token = _next_token(answer, stream)
+        if stream.paging is None or not token:
+            return
+        if token in seen:
+            raise SourceError(
+                f"FullStory's list of {stream.name} ({stream.path}) goes round in circles: after "
+                f"{len(seen) + 1} pages it names as the next one that has been read. The next run "
+                "tries again; if this goes on, ask FullStory support about it."
+            )
+        seen.add(token)
+        query[stream.paging.parameter] = token
+
+
+def first_page(client: Client, stream: RestStream) -> list[Record]:
+    """Return the first page of the first listing: for a check of access. Raises as `pages`."""
+    listed = stream.parent or stream
+    part = {listed.part_name: listed.parts[0]} if listed.parts else {}
+    return next(pages(client, listed, {**listed.params, **part}), [])
+
+
+def _records(answer: Record, stream: RestStream, before: int) -> list[Record]:
+    """Return the records of an answer that follows on `before` others of the same listing."""
+    if stream.records is None:
+        return [answer]
+    try:
+        if stream.records in answer:
+            return list(_list_of_objects(answer[stream.records]) or [])
+        # FullStory's encoder leaves out what is empty, an empty list too.
+        beside = {*stream.beside, *(stream.paging.tokens if stream.paging else ())}
+        total = bytes(answer.get("total_records", _NULL)).strip(b'"')
+        if answer.keys() <= beside and total in (b"null", str(before).encode()):
+            return []
+    except msgspec.DecodeError:
+        pass
+    raise SourceError(
+        f"FullStory's answer for {stream.name} ({stream.path}) has no list named {stream.records}. "
+        "FullStory may have changed the API: look for a newer version of this tap."
+    )
+
+
+def _next_token(answer: Record, stream: RestStream) -> str | None:
+    for name in stream.paging.tokens if stream.paging else ():
+        token = text_of(answer.get(name))
+        if token:
+            return token
+        if token is None and bytes(answer.get(name, _NULL)) != b"null":
+            raise SourceError(
+                f"FullStory's answer for {stream.name} ({stream.path}) has a {name} that is not "
+                "text. FullStory may have changed the API: look for a newer version of this tap."
+            )
+    return None
+
+
+def text_of(raw: Raw | None) -> str | None:
+    """Return the text that a JSON value is; None if it is not text."""
+    if raw is None or not bytes(raw).startswith(b'"'):
+        return None
+    return decode_string(raw)
+
 
 LOGGER = logging.getLogger(__name__)
 
@@ -55,7 +144,7 @@ def check_bookmarks(stream: Stream, state: State) -> None:
     """Raise UsageError if `state` has a bookmark of `stream` that cannot be read."""
     if isinstance(stream, RestStream):
         for name in stream.bookmarks:
-            states.last_updated(state, stream.name, name)
+            bookmarks.last_updated(state, stream.name, name)
 
 
 class RestSync:
@@ -134,7 +223,7 @@ class RestSync:
         stream = self._stream
         bookmark, newest = None, None
         if request.bookmark:
-            bookmark = states.last_updated(state, stream.name, request.bookmark)
+            bookmark = bookmarks.last_updated(state, stream.name, request.bookmark)
         listed = pages(self._client, stream, {**self._params, **request.params}, request.path)
         for page in self._interruptibly(listed):
             lines: list[bytes | Raw] = []
@@ -161,7 +250,7 @@ class RestSync:
             if older:
                 break  # what follows is older still
         if newest and request.bookmark:
-            state = states.with_last_updated(state, stream.name, request.bookmark, newest[1])
+            state = bookmarks.with_last_updated(state, stream.name, request.bookmark, newest[1])
             self._writer.state(state)
         return state
 

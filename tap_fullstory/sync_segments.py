@@ -7,30 +7,30 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 
-from tap_fullstory.batch import RecordWriter
-from tap_fullstory.bundles.sources import open_source
-from tap_fullstory.catalog import Selection
-from tap_fullstory.client import Client
-from tap_fullstory.columns.added import (
+from tap_fullstory.added_columns import (
     REPLAY_URL,
     SEGMENT_ID,
     added_columns,
     replays,
     segments_of,
 )
-from tap_fullstory.columns.privacy import Fate
-from tap_fullstory.config import Config
-from tap_fullstory.json_text import encode
-from tap_fullstory.logs.summary import RunSummary
-from tap_fullstory.positions import (
+from tap_fullstory.bookmarks import (
+    State,
     has_own_position,
     merged,
     segment_positions,
     view,
 )
+from tap_fullstory.catalog import Selection
+from tap_fullstory.exports.sources import open_source
+from tap_fullstory.fields import Fate
+from tap_fullstory.fullstory.client import Client
+from tap_fullstory.logs.progress import RunSummary
+from tap_fullstory.output.batch import RecordWriter
 from tap_fullstory.records.added import MakeMember, replay_url_maker, segment_maker
+from tap_fullstory.records.json_text import encode
+from tap_fullstory.settings import Config
 from tap_fullstory.signals import Signals
-from tap_fullstory.state import State
 from tap_fullstory.streams import Stream
 from tap_fullstory.sync_export import ExportSync
 

@@ -14,7 +14,7 @@ from environments import ENVIRONMENTS
 from hypothesis import settings
 from single_answers import KEY
 
-from tap_fullstory.http.session import HttpSession
+from tap_fullstory.fullstory.session import HttpSession
 from tap_fullstory.records.native import is_available
 from tap_fullstory.sandbox import Sandbox
 

@@ -46,9 +46,9 @@ from strategies import (
     spelt,
 )
 
-from tap_fullstory.bundles.unpack import TruncatedFile, unpack
 from tap_fullstory.catalog import Selection
-from tap_fullstory.messages import record_envelope
+from tap_fullstory.exports.unpack import TruncatedFile, unpack
+from tap_fullstory.output.messages import record_envelope
 from tap_fullstory.records.encoder import Batch, RecordEncoder
 from tap_fullstory.records.reader import EventReader, Malformed, Position
 

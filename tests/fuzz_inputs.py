@@ -43,8 +43,8 @@ from strategies import damaged
 
 import tap_fullstory
 from tap_fullstory.catalog import discover
-from tap_fullstory.json_file import MAX_LEVELS
-from tap_fullstory.json_text import nesting_depth_exceeds
+from tap_fullstory.json_files import MAX_LEVELS
+from tap_fullstory.records.json_text import nesting_depth_exceeds
 from tap_fullstory.sandbox import Fault, Sandbox
 from tap_fullstory.streams import STREAMS, RestStream
 from tap_fullstory.times import parse_rfc3339

@@ -10,9 +10,9 @@ from typing import Any
 
 import oracle
 
-from tap_fullstory.bundles.unpack import Verifier
 from tap_fullstory.catalog import Selection
-from tap_fullstory.messages import record_envelope
+from tap_fullstory.exports.unpack import Verifier
+from tap_fullstory.output.messages import record_envelope
 from tap_fullstory.records.encoder import RecordEncoder
 from tap_fullstory.records.reader import EventReader, Malformed, Position
 

@@ -23,13 +23,13 @@ from typing import Any, NoReturn
 
 from forked import can_fork, run_forked
 
+from tap_fullstory.bookmarks import parse_state
 from tap_fullstory.catalog import select
-from tap_fullstory.client import Client
-from tap_fullstory.config import parse_config
-from tap_fullstory.logs.summary import RunSummary
-from tap_fullstory.messages import MessageWriter
+from tap_fullstory.fullstory.client import Client
+from tap_fullstory.logs.progress import RunSummary
+from tap_fullstory.output.messages import MessageWriter
+from tap_fullstory.settings import parse_config
 from tap_fullstory.signals import Signals
-from tap_fullstory.state import parse_state
 from tap_fullstory.sync import sync
 
 TAP = (sys.executable, "-m", "tap_fullstory")

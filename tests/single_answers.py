@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from tap_fullstory.http.session import HttpSession
+from tap_fullstory.fullstory.session import HttpSession
 
 KEY = "na1.a2V5OndpdGgvYWxsKy1jaGFyYWN0ZXJz=="
 HOST = "https://export.example.com"

@@ -17,7 +17,7 @@ from date_times import DATE_TIMES, NO_DATE_TIMES, NOT_STORABLE
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from tap_fullstory.columns.types import ValueType
+from tap_fullstory.columns import ValueType
 
 
 def exhaustive(examples: int) -> settings:

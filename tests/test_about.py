@@ -9,7 +9,7 @@ from running import discover, run_command
 
 from tap_fullstory.about import DESCRIPTION
 from tap_fullstory.sandbox import Sandbox
-from tap_fullstory.settings.table import SETTINGS
+from tap_fullstory.settings import SETTINGS
 from tap_fullstory.version import __version__
 
 

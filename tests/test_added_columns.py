@@ -8,8 +8,8 @@ import pytest
 from either_api import days, each_api
 from running import Content, discover, run_tap, selecting
 
-from tap_fullstory.columns.added import replays
-from tap_fullstory.config import parse_config
+from tap_fullstory.added_columns import replays
+from tap_fullstory.settings import parse_config
 
 EU = "https://api.eu1.fullstory.com"
 NOW = datetime(2026, 6, 2, tzinfo=timezone.utc)

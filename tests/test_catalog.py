@@ -15,10 +15,9 @@ import pytest
 from running import columns
 
 from tap_fullstory import catalog
-from tap_fullstory.columns import personal
-from tap_fullstory.columns.personal import personal_data
-from tap_fullstory.config import parse_config
+from tap_fullstory.columns import _OF_STREAMS, personal_data
 from tap_fullstory.errors import UsageError
+from tap_fullstory.settings import parse_config
 from tap_fullstory.streams import STREAMS, stream_named
 
 NOW = datetime(2026, 6, 2, tzinfo=timezone.utc)
@@ -122,7 +121,7 @@ def test_every_mark_of_personal_data_is_of_a_property():
         marked[stream.name] = {name for name in names if personal_data(stream, name)}
     listed = {
         stream: {name for names in answers.values() for name in names.split()}
-        for stream, answers in personal._OF_STREAMS.items()
+        for stream, answers in _OF_STREAMS.items()
     }
     assert listed.items() <= marked.items()
     assert all("extra" in names for name, names in marked.items() if name not in EXPORTS)

@@ -24,8 +24,8 @@ from strategies import (
     write,
 )
 
-from tap_fullstory.columns.types import ValueType, value_type
-from tap_fullstory.json_text import MAX_DEPTH, without_line_breaks
+from tap_fullstory.columns import ValueType, value_type
+from tap_fullstory.records.json_text import MAX_DEPTH, without_line_breaks
 
 
 def names(*given: str) -> frozenset[str]:
@@ -271,5 +271,5 @@ def test_any_value_as_json_text(value: str) -> None:
 
 @pytest.mark.parametrize("number", [b"1" * 20_000_000 + b".0", b"1." + b"0" * 20_000_000])
 def test_decimals_of_megabytes_are_not_converted(number: bytes) -> None:
-    with mock.patch("tap_fullstory.columns.types.Decimal", side_effect=AssertionError):
+    with mock.patch("tap_fullstory.columns.Decimal", side_effect=AssertionError):
         assert INTEGER.coerce(number) is None

@@ -26,10 +26,10 @@ from msgspec import Raw
 from running import run_tap
 from test_targets import choosing
 
-from tap_fullstory.client import Client
-from tap_fullstory.json_text import decode_members
-from tap_fullstory.rest_pages import pages
+from tap_fullstory.fullstory.client import Client
+from tap_fullstory.records.json_text import decode_members
 from tap_fullstory.streams import STREAMS, RestStream, Stream
+from tap_fullstory.sync_rest import pages
 
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT.*Z")
 _DIGITS = re.compile(r"\d+")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from running import columns, counted, run_command, run_tap, selecting
 
-from tap_fullstory.columns.custom import is_custom, property_schema
+from tap_fullstory.columns import is_custom, property_schema
 from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
 
 DAY = 86_400

@@ -25,11 +25,10 @@ from xml.etree import ElementTree
 import pytest
 import texts
 
+from tap_fullstory.bookmarks import parse_state
 from tap_fullstory.catalog import discover
-from tap_fullstory.config import parse_config
 from tap_fullstory.sandbox import Sandbox, generated_bundles
-from tap_fullstory.settings.table import SETTINGS
-from tap_fullstory.state import parse_state
+from tap_fullstory.settings import SETTINGS, parse_config
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "docs"))  # as `python docs/generate.py` has it

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from tap_fullstory.columns.privacy import FieldRules, field_patterns, unused_patterns
-from tap_fullstory.json_text import decode_members
+from tap_fullstory.fields import FieldRules, field_patterns, unused_patterns
+from tap_fullstory.records.json_text import decode_members
 
 KEY = "a key of our own"
 

@@ -53,7 +53,7 @@ def test_it_is_named_wherever_it_arises(sandbox, tmp_path, kind, words, place):
 
 
 def test_a_spool_that_cannot_be_read_back(sandbox, tmp_path):
-    env = raising_at(tmp_path, "tap_fullstory.bundles.spool:unpack", "EIO")
+    env = raising_at(tmp_path, "tap_fullstory.exports.spool:unpack", "EIO")
     run = run_tap(sandbox.config(), env=env)
     assert (run.code, run.records) == (1, [])
     assert "cannot be read back from the spool folder" in run.critical

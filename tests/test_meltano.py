@@ -14,7 +14,7 @@ from environments import ENVIRONMENTS
 from running import columns
 
 from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
-from tap_fullstory.settings.table import SETTINGS
+from tap_fullstory.settings import SETTINGS
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 300  # seconds for one command: the first ones make environments

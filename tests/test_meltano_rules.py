@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tap_fullstory.catalog import Selection, discover, select
-from tap_fullstory.columns.privacy import Fate
-from tap_fullstory.config import parse_config
 from tap_fullstory.errors import UsageError
+from tap_fullstory.fields import Fate
 from tap_fullstory.meltano import NO_MELTANO, MeltanoRules, meltano_rules
+from tap_fullstory.settings import parse_config
 
 NOW = datetime(2026, 6, 2, tzinfo=timezone.utc)
 TEXT = {"type": ["null", "string"]}

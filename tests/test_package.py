@@ -14,9 +14,8 @@ import pytest
 from running import run_command, run_tap
 
 import tap_fullstory
-from tap_fullstory.config import parse_config
 from tap_fullstory.sandbox import Sandbox
-from tap_fullstory.settings.table import SETTINGS
+from tap_fullstory.settings import SETTINGS, parse_config
 from tap_fullstory.version import __version__
 
 ROOT = Path(__file__).parent.parent
@@ -95,7 +94,7 @@ def test_sync_with_warnings_as_errors():
         (BACKOFF_WARNS, "backoff._decorator", True),
         (BACKOFF_WARNS, "backoff._async", True),
         (BACKOFF_WARNS, "singer.utils", False),
-        (BACKOFF_WARNS, "tap_fullstory.http", False),
+        (BACKOFF_WARNS, "tap_fullstory.fullstory", False),
         ("'asyncio.get_event_loop_policy' is deprecated", "backoff._decorator", False),
     ],
 )

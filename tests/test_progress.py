@@ -14,7 +14,7 @@ import pytest
 from running import run_tap, start_tap
 from singer import metrics
 
-from tap_fullstory.bundle import Bundle
+from tap_fullstory.exports.bundle import Bundle
 from tap_fullstory.logs.progress import Progress, duration
 from tap_fullstory.sandbox import Sandbox, generated_bundles
 

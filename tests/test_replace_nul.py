@@ -10,9 +10,9 @@ from encoders import ENVELOPE, encoded, encoded_by_reference, records_of, select
 from faults import KEY, array, bundle
 from running import Json, discover, run_tap
 
-from tap_fullstory.json_text import SLICE_BYTES, replace_nul
 from tap_fullstory.records.digest import event_digest
 from tap_fullstory.records.encoder import RecordEncoder
+from tap_fullstory.records.json_text import SLICE_BYTES, replace_nul
 from tap_fullstory.sandbox import Fault, Sandbox
 
 N, R = "\0", "\ufffd"

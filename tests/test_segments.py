@@ -11,11 +11,10 @@ from interrupting import interrupted
 from running import Json, Run, counted, run_tap
 from test_targets import choosing
 
+from tap_fullstory.bookmarks import furthest_behind, merged, parse_state, view
 from tap_fullstory.errors import UsageError
-from tap_fullstory.positions import furthest_behind, merged, view
 from tap_fullstory.sandbox import Sandbox
 from tap_fullstory.sandbox.segments import rule_of
-from tap_fullstory.state import parse_state
 
 FIRST, SECOND = "seg00000", "seg00001"  # of clicks, and of navigations
 BOTH = [FIRST, SECOND]

@@ -21,13 +21,13 @@ from running import Run, run_tap
 from target import PATIENCE, read_by_target, uncovered, wait_until
 
 from tap_fullstory import catalog
-from tap_fullstory.bundle import Bundle
-from tap_fullstory.bundles.spool import SpooledBundle
-from tap_fullstory.config import parse_config
 from tap_fullstory.errors import Interrupted
-from tap_fullstory.logs.summary import RunSummary
-from tap_fullstory.messages import MessageWriter
+from tap_fullstory.exports.bundle import Bundle
+from tap_fullstory.exports.spool import SpooledBundle
+from tap_fullstory.logs.progress import RunSummary
+from tap_fullstory.output.messages import MessageWriter
 from tap_fullstory.sandbox import Fault, Sandbox
+from tap_fullstory.settings import parse_config
 from tap_fullstory.signals import Signals
 from tap_fullstory.sync import sync
 

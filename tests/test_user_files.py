@@ -13,11 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_fullstory import catalog, state
-from tap_fullstory.config import Config, config_warnings, parse_config
+from tap_fullstory import bookmarks, catalog
 from tap_fullstory.errors import UsageError
-from tap_fullstory.json_file import MAX_DIGITS, MAX_LEVELS, parse_json
-from tap_fullstory.settings.table import SETTINGS
+from tap_fullstory.json_files import MAX_DIGITS, MAX_LEVELS, parse_json
+from tap_fullstory.settings import SETTINGS, Config, config_warnings, parse_config
 from tap_fullstory.streams import STREAMS, RestStream
 from tap_fullstory.sync import in_order
 from tap_fullstory.sync_rest import check_bookmarks
@@ -75,16 +74,16 @@ def use_config(raw: Any) -> Config:
 
 
 def use_state(raw: Any) -> None:
-    parsed = state.parse_state(raw)
+    parsed = bookmarks.parse_state(raw)
     for stream in STREAMS:
         check_bookmarks(stream, parsed)
         if not isinstance(stream, RestStream):
-            state.bundle_end(parsed, stream.name)
-            state.partial(parsed, stream.name)
-            state.export(parsed, stream.name)
-    moved = state.with_bundle_end(parsed, "events", NOW)
-    moved = state.with_currently_syncing(moved, "events")
-    assert state.parse_state(json.loads(msgspec.json.encode(moved))) == moved
+            bookmarks.bundle_end(parsed, stream.name)
+            bookmarks.partial(parsed, stream.name)
+            bookmarks.export(parsed, stream.name)
+    moved = bookmarks.with_bundle_end(parsed, "events", NOW)
+    moved = bookmarks.with_currently_syncing(moved, "events")
+    assert bookmarks.parse_state(json.loads(msgspec.json.encode(moved))) == moved
 
 
 def use_catalog(raw: Any) -> None:

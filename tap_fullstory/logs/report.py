@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from tap_fullstory.bundle import Bundle
 from tap_fullstory.catalog import Selection, is_custom
-from tap_fullstory.columns.privacy import unused_patterns
 from tap_fullstory.counts import BoundedCounter, format_counts
-from tap_fullstory.records.stats import EncodingStats
+from tap_fullstory.exports.bundle import Bundle
+from tap_fullstory.fields import unused_patterns
+from tap_fullstory.records.encoder import EncodingStats
 from tap_fullstory.streams import STREAMS
 
 LOGGER = logging.getLogger(__name__)

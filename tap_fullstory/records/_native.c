@@ -64,7 +64,7 @@ enum {
     MAX_DEPTH = 500, /* levels of objects and arrays, the event included; as in json_text.py */
     MAX_REGISTERED_KEYS = 10000, /* events with undeclared keys beyond these go to `fallback` */
     MAX_KEY_BYTES = 1000,        /* of a key that is registered */
-    MAX_DATE_TIME_BYTES = 200,   /* as in columns/types.py */
+    MAX_DATE_TIME_BYTES = 200,   /* as in columns.py */
     SEED_BYTES = 16,
     SLICE_BYTES = 1 << 20, /* between two looks at signals; some milliseconds at most */
     MAX_IDLE_BYTES = 1 << 20, /* of a buffer, between two chunks */

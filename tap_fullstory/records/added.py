@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 from msgspec import Raw
 
-from tap_fullstory.json_text import encode
-from tap_fullstory.messages import RecordEnvelope
+from tap_fullstory.output.messages import RecordEnvelope
 from tap_fullstory.records.encoder import Batch
+from tap_fullstory.records.json_text import encode
 
 MAX_ID_BYTES = 20  # digits of the largest unsigned 64-bit integer
 

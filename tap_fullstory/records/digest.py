@@ -7,7 +7,7 @@ import hashlib
 import msgspec
 
 from tap_fullstory.catalog import EVENT_DIGEST
-from tap_fullstory.json_text import DECODE_ERRORS, WHITESPACE
+from tap_fullstory.records.json_text import DECODE_ERRORS, WHITESPACE
 
 
 def event_digest(event: bytes) -> str:

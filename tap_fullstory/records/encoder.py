@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
 from msgspec import MsgspecError, Raw
 
 from tap_fullstory.catalog import CUSTOM_VARS, EVENT_TYPE, Selection
-from tap_fullstory.columns.types import ValueType
-from tap_fullstory.counts import MAX_NAME_LENGTH
-from tap_fullstory.json_text import (
+from tap_fullstory.columns import ValueType
+from tap_fullstory.counts import MAX_NAME_LENGTH, BoundedCounter
+from tap_fullstory.output.messages import RecordEnvelope
+from tap_fullstory.records.digest import digest_member
+from tap_fullstory.records.json_text import (
     DECODE_ERRORS,
     MAX_DEPTH,
     check_depth,
@@ -31,11 +34,43 @@ from tap_fullstory.json_text import (
     replace_nul,
     without_line_breaks,
 )
-from tap_fullstory.messages import RecordEnvelope
-from tap_fullstory.records.digest import digest_member
 from tap_fullstory.records.native import Encoded, NativeEncoder, is_available
-from tap_fullstory.records.stats import EncodingStats
 from tap_fullstory.times import parse_rfc3339
+
+
+@dataclass
+class EncodingStats:
+    """What happened to values on the way, by column; never the values themselves.
+
+    `type_mismatches` went to CustomVars and left null behind; `dropped` went nowhere, since
+    CustomVars is deselected; `undeclared` are the keys which the catalog does not list; `repaired`
+    counts half surrogate pairs and `nuls` the U+0000 that were replaced; `before_bookmark` and
+    `left_out` are events that are not written: those before a bookmark, and those that the config
+    leaves out.
+    """
+
+    type_mismatches: BoundedCounter = field(default_factory=BoundedCounter)
+    dropped: BoundedCounter = field(default_factory=BoundedCounter)
+    undeclared: BoundedCounter = field(default_factory=BoundedCounter)
+    repaired: int = 0
+    nuls: int = 0
+    before_bookmark: int = 0
+    left_out: int = 0
+
+    def add(self, other: EncodingStats) -> None:
+        """Add what `other` counted."""
+        for mine, its in (
+            (self.type_mismatches, other.type_mismatches),
+            (self.dropped, other.dropped),
+            (self.undeclared, other.undeclared),
+        ):
+            if its:
+                mine.add_all(its)
+        self.repaired += other.repaired
+        self.nuls += other.nuls
+        self.before_bookmark += other.before_bookmark
+        self.left_out += other.left_out
+
 
 MAX_REMEMBERED_KEYS = 10_000  # undeclared names whose JSON is remembered
 # Date-times remembered as good: the events of a session and of a page repeat its start.

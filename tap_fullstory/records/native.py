@@ -10,9 +10,10 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 
-from tap_fullstory.columns.privacy import NO_RULES, EventFilter, Fate, FieldRules
-from tap_fullstory.columns.types import ValueType
-from tap_fullstory.json_text import NestedTooDeeply, ignore, needs_no_escape
+from tap_fullstory.columns import ValueType
+from tap_fullstory.fields import NO_RULES, Fate, FieldRules
+from tap_fullstory.records.json_text import NestedTooDeeply, ignore, needs_no_escape
+from tap_fullstory.setting_types import EventFilter
 
 try:
     from tap_fullstory.records import _native

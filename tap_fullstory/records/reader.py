@@ -15,8 +15,9 @@ from typing import Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from isal.isal_zlib import crc32
 
-from tap_fullstory.bundle import CHUNK_BYTES
-from tap_fullstory.json_text import (
+from tap_fullstory.exports.bundle import CHUNK_BYTES
+from tap_fullstory.records import native
+from tap_fullstory.records.json_text import (
     MAX_DEPTH,
     MAX_KEYS,
     WHITESPACE,
@@ -24,7 +25,6 @@ from tap_fullstory.json_text import (
     NestingScanner,
     ignore,
 )
-from tap_fullstory.records import native
 
 # An event begins with a key. In text that holds JSON itself, logged by somebody's page, the quotes
 # are escaped and do not look like this.

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from msgspec import Raw
 
 from tap_fullstory.catalog import Selection
-from tap_fullstory.columns.types import value_type
+from tap_fullstory.columns import value_type
 from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import SourceError
-from tap_fullstory.json_text import decode_items, decode_members, encode
+from tap_fullstory.records.json_text import decode_items, decode_members, encode
 
 
 class RestRecordBuilder:

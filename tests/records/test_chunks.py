@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from strategies import Object, any_events, exhaustive, write
 
 from tap_fullstory.counts import BoundedCounter
-from tap_fullstory.records.stats import EncodingStats
+from tap_fullstory.records.encoder import EncodingStats
 
 pytestmark = pytest.mark.usefixtures("either_encoder")
 

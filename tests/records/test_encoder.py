@@ -39,12 +39,12 @@ from strategies import (
 )
 
 from tap_fullstory.catalog import discover, select
-from tap_fullstory.columns.types import ValueType
-from tap_fullstory.config import parse_config
+from tap_fullstory.columns import ValueType
 from tap_fullstory.counts import MAX_NAMES
-from tap_fullstory.json_text import decode_items, repair_surrogates
-from tap_fullstory.messages import record_envelope
+from tap_fullstory.output.messages import record_envelope
 from tap_fullstory.records.encoder import RecordEncoder
+from tap_fullstory.records.json_text import decode_items, repair_surrogates
+from tap_fullstory.settings import parse_config
 
 pytestmark = pytest.mark.usefixtures("either_encoder")
 

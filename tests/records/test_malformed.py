@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from reading import LARGE, MEGABYTE, Reading, encoding, read, reader
 from strategies import any_events, block_sizes, bundles, cut, damaged, exhaustive
 
-from tap_fullstory.bundle import CHUNK_BYTES
-from tap_fullstory.json_text import MAX_DEPTH
+from tap_fullstory.exports.bundle import CHUNK_BYTES
+from tap_fullstory.records.json_text import MAX_DEPTH
 from tap_fullstory.records.reader import EventReader
 
 # --- malformed bundles: a caret stands where the first thing is that is no event ---

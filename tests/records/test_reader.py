@@ -29,9 +29,8 @@ from strategies import (
     strange_events,
 )
 
-from tap_fullstory import json_text
-from tap_fullstory.bundle import CHUNK_BYTES
-from tap_fullstory.records import native
+from tap_fullstory.exports.bundle import CHUNK_BYTES
+from tap_fullstory.records import json_text, native
 from tap_fullstory.records.reader import ChecksumMismatch, Position
 
 outside_strings = json_text._outside_strings

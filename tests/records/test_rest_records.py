@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from running import fits
 
 from tap_fullstory import catalog
-from tap_fullstory.config import Config, parse_config
 from tap_fullstory.errors import SourceError
 from tap_fullstory.records.rest import RestRecordBuilder, promoted, renamed
+from tap_fullstory.settings import Config, parse_config
 from tap_fullstory.streams import STREAMS, RestStream
 
 NOW = datetime(2026, 6, 1, tzinfo=timezone.utc)

@@ -12,9 +12,9 @@ import pytest
 from encoders import ENVELOPE, encoded_by_reference, encoder, selection
 
 from tap_fullstory.errors import Interrupted
-from tap_fullstory.json_text import MAX_KEYS, SLICE_BYTES, decode_event, repair_surrogates
 from tap_fullstory.records import native
 from tap_fullstory.records.encoder import RecordEncoder
+from tap_fullstory.records.json_text import MAX_KEYS, SLICE_BYTES, decode_event, repair_surrogates
 from tap_fullstory.records.reader import EventReader, Malformed
 
 MEGABYTES = 4

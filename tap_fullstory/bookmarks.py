@@ -1,0 +1,373 @@
+"""The state: pure functions over the dictionary that STATE messages carry.
+
+    {"bookmarks": {"events": {"bundle_end": "2026-06-02T00:00:00Z", "partial":
+        {"id": ..., "events": ..., "bytes": ..., "crc32": ...}}}}
+
+`bundle_end` is the end, exclusive, of the last bundle that was emitted whole. `partial` says how
+far the bundle after it has got. `export` beside them names the export that this bundle comes from,
+where the tap has created it. Both become null once done, not absent: Meltano can merge states, and
+what is absent stays. With several segments each has such a bookmark under `segments`:
+
+    {"bookmarks": {"events": {"segments": {"seg1": {"bundle_end": ...}, "seg2": {...}}}}}
+
+ The
+histories of settings have the newest version's lastUpdated instead, by platform where there are
+platforms: `{"web": ..., "mobile": ...}`, or `{"lastUpdated": ...}`. While one of several streams is
+in progress, `currently_syncing` beside `bookmarks` names it. Nothing here changes the dictionary
+that it is given.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tap_fullstory.errors import UsageError
+from tap_fullstory.streams import LAST_UPDATED
+from tap_fullstory.times import format_rfc3339, parse_rfc3339
+
+State = dict[str, Any]
+
+NEXT_STEP = (
+    "Pass the value of the last STATE message that the target printed. Starting without a state "
+    "starts over from start_date, and an append-only table then holds its rows twice."
+)
+
+
+@dataclass(frozen=True)
+class Partial:
+    """How far a bundle in progress has got.
+
+    `events` counts the source events before the next one; `bytes` and `crc32` are the number and
+    the CRC-32 (of zlib, unsigned) of the unpacked bytes before it.
+    """
+
+    id: str
+    events: int
+    bytes: int
+    crc32: int
+
+
+@dataclass(frozen=True)
+class Export:
+    """An export that has been created: `id` is that of its operation.
+
+    It covers the time from `start` (inclusive) to `end` (exclusive), in UTC. `fields` are those it
+    was restricted to, None if to none; `segment` is whom it covers, `scope` and `time_range` are
+    what export_scope and segment_time_range were.
+    """
+
+    id: str
+    start: datetime
+    end: datetime
+    fields: tuple[str, ...] | None
+    segment: str
+    scope: str = "events"
+    time_range: str = "window"
+
+
+MAX_SHOWN = 200  # characters of the state's own keys that an error quotes
+EVERYONE = "everyone"  # FullStory's segment of all people
+SEGMENTS = "segments"  # holds the positions of several segments: see positions.py
+# What the state does not say of an export.
+_USUAL = {"segment": EVERYONE, "scope": "events", "time_range": "window"}
+
+
+def parse_state(raw: Any) -> State:
+    """Return the state from a decoded state file, in today's form.
+
+    The state of tap-fullstory 1.x, `{"events": "<end of the last bundle>"}`, is rewritten
+    (github.com/singer-io/tap-fullstory at 1.0.4, `tap_fullstory/__init__.py`).
+
+    Raises UsageError if `raw` is not a state, or its bookmark of an export stream cannot be read.
+    """
+    if not isinstance(raw, dict):
+        raise UsageError(f"The state is not a JSON object but {_kind(raw)}. {NEXT_STEP}")
+    if raw.get("type") == "STATE" and "value" in raw:
+        raise UsageError(
+            'The state is a whole STATE message: pass only what is under "value" in it.'
+        )
+    if raw and not {"bookmarks", "currently_syncing", "events"} & set(raw):
+        raise UsageError(
+            f"The state has no bookmarks; it has the keys {', '.join(sorted(raw))[:MAX_SHOWN]}. "
+            f"{NEXT_STEP}"
+        )
+    state = copy.deepcopy(raw)
+    bookmarks = state.setdefault("bookmarks", {})
+    if not isinstance(bookmarks, dict):
+        raise UsageError(
+            f"bookmarks in the state is {_kind(bookmarks)}, not an object. {NEXT_STEP}"
+        )
+    legacy = state.pop("events", None)
+    if legacy is not None and "events" not in bookmarks:
+        bookmarks["events"] = {"bundle_end": format_rfc3339(_timestamp(legacy, "events"))}
+    for stream, bookmark in bookmarks.items():
+        if not isinstance(bookmark, dict):
+            raise UsageError(
+                f"The bookmark of {stream[:MAX_SHOWN]} in the state is {_kind(bookmark)}, not an "
+                f"object. {NEXT_STEP}"
+            )
+    for stream in ("events", "individuals"):
+        _check_position(state, stream)
+        where = f"bookmarks.{stream}.segments"
+        segments = bookmark_of(state, stream).get(SEGMENTS) or {}
+        if not isinstance(segments, dict):
+            raise UsageError(
+                f"{where} in the state is {_kind(segments)}, not an object. {NEXT_STEP}"
+            )
+        for segment, position in segments.items():
+            name = f"{stream}.segments.{segment[:MAX_SHOWN]}"
+            if not isinstance(position, dict):
+                raise UsageError(
+                    f"bookmarks.{name} in the state is {_kind(position)}, not an object. "
+                    f"{NEXT_STEP}"
+                )
+            _check_position({"bookmarks": {name: position}}, name)
+    return state
+
+
+def _check_position(state: State, stream: str) -> None:
+    bundle_end(state, stream)
+    partial(state, stream)
+    export(state, stream)
+
+
+def bundle_end(state: State, stream: str) -> datetime | None:
+    """Return the end, exclusive, of what is emitted whole; None before the first bundle.
+
+    Raises UsageError if it cannot be read.
+    """
+    value = bookmark_of(state, stream).get("bundle_end")
+    return None if value is None else _timestamp(value, f"bookmarks.{stream}.bundle_end")
+
+
+def partial(state: State, stream: str) -> Partial | None:
+    """Return how far the bundle after `bundle_end` has got; None at its start.
+
+    Raises UsageError if it cannot be read.
+    """
+    value = bookmark_of(state, stream).get("partial")
+    if value is None:
+        return None
+    where = f"bookmarks.{stream}.partial"
+    if not isinstance(value, dict):
+        raise UsageError(f"{where} in the state is {_kind(value)}, not an object. {NEXT_STEP}")
+    if bookmark_of(state, stream).get("bundle_end") is None:
+        raise UsageError(f"{where} in the state is incomplete: bundle_end is missing. {NEXT_STEP}")
+    counts: dict[str, int] = {}
+    for name in ("events", "bytes", "crc32"):
+        count = value.get(name)
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise UsageError(f"{where}.{name} in the state is not a whole number. {NEXT_STEP}")
+        counts[name] = count
+    identity = value.get("id")
+    if isinstance(identity, bool) or not isinstance(identity, (str, int)):
+        raise UsageError(f"{where}.id in the state is not a bundle id. {NEXT_STEP}")
+    return Partial(str(identity), **counts)
+
+
+def export(state: State, stream: str) -> Export | None:
+    """Return the export that the bundle after `bundle_end` comes from, if the state names one.
+
+    Raises UsageError if it cannot be read.
+    """
+    value = bookmark_of(state, stream).get("export")
+    if value is None:
+        return None
+    where = f"bookmarks.{stream}.export"
+    if not isinstance(value, dict):
+        raise UsageError(f"{where} in the state is {_kind(value)}, not an object. {NEXT_STEP}")
+    value = {**_USUAL, **value}
+    identity, segment = value.get("id"), value["segment"]
+    if not isinstance(identity, str) or not identity or not isinstance(segment, str):
+        raise UsageError(
+            f"{where} in the state has no id, or a segment that is not text. {NEXT_STEP}"
+        )
+    fields = value.get("fields")
+    if fields is not None:
+        if not isinstance(fields, list) or not all(isinstance(name, str) for name in fields):
+            raise UsageError(f"{where}.fields in the state is not a list of names. {NEXT_STEP}")
+        fields = tuple(fields)
+    start = _timestamp(value.get("start"), f"{where}.start")
+    end = _timestamp(value.get("end"), f"{where}.end")
+    scope, time_range = str(value["scope"]), str(value["time_range"])
+    return Export(identity, start, end, fields, segment, scope, time_range)
+
+
+def with_bundle_end(state: State, stream: str, end: datetime) -> State:
+    """Return the state once everything before `end` is emitted."""
+    done: State = {
+        name: None for name in ("partial", "export") if name in bookmark_of(state, stream)
+    }
+    return _with_bookmark(state, stream, {"bundle_end": format_rfc3339(end), **done})
+
+
+def with_partial(state: State, stream: str, boundary: datetime, progress: Partial) -> State:
+    """Return the state in the middle of the bundle that follows `boundary`."""
+    after = format_rfc3339(boundary)
+    done: State = {name: None for name in ("export",) if name in bookmark_of(state, stream)}
+    amid = _with_bookmark(state, stream, {"bundle_end": after, "partial": None, **done})
+    return with_progress(amid, stream, progress)
+
+
+def with_progress(state: State, stream: str, progress: Partial) -> State:
+    """Return a state that with_partial made, further on in the same bundle.
+
+    Where there is a checkpoint for every event, this takes a good part of the time.
+    """
+    bookmarks = state["bookmarks"]
+    partial_json = {
+        "id": progress.id,
+        "events": progress.events,
+        "bytes": progress.bytes,
+        "crc32": progress.crc32,
+    }
+    bookmark = {**bookmarks[stream], "partial": partial_json}
+    return {**state, "bookmarks": {**bookmarks, stream: bookmark}}
+
+
+def with_export(state: State, stream: str, in_progress: Export | None) -> State:
+    """Return the state with the export that the bundle in progress comes from; None is none.
+
+    Before the first bundle the export's start becomes the bookmark, so that it stays known what
+    follows what.
+    """
+    bookmark = dict(bookmark_of(state, stream))
+    if in_progress is not None:
+        bookmark.setdefault("bundle_end", format_rfc3339(in_progress.start))
+        bookmark["export"] = _as_json(in_progress)
+    elif "export" in bookmark:
+        bookmark["export"] = None
+    return _with_bookmark(state, stream, bookmark) if bookmark else state
+
+
+def last_updated(state: State, stream: str, part: str) -> datetime | None:
+    """Return the newest version of a history that is emitted, with all before it; None before the
+    first.
+
+    `part` is the platform, or LAST_UPDATED in a history that has none. tap-fullstory 2.x kept one
+    lastUpdated for all platforms: it is read for each that has none of its own. Raises UsageError
+    if it cannot be read.
+    """
+    for name in (part, LAST_UPDATED):
+        value = bookmark_of(state, stream).get(name)
+        if value is not None:
+            return _timestamp(value, f"bookmarks.{stream}.{name}")
+    return None
+
+
+def with_last_updated(state: State, stream: str, part: str, newest: str) -> State:
+    """Return the state once all versions up to `newest`, a lastUpdated as FullStory sent it, are
+    emitted; the other parts stay.
+    """
+    return _with_bookmark(state, stream, {**bookmark_of(state, stream), part: newest})
+
+
+def currently_syncing(state: State) -> str | None:
+    """Return the stream that an earlier run was interrupted in."""
+    value = state.get("currently_syncing")
+    return value if isinstance(value, str) else None
+
+
+def with_currently_syncing(state: State, stream: str | None) -> State:
+    """Return the state while `stream` is in progress; None: while none is."""
+    if stream is None and state.get("currently_syncing") is None:
+        return state
+    rest = {key: value for key, value in state.items() if key != "currently_syncing"}
+    return rest if stream is None else {"currently_syncing": stream, **rest}
+
+
+def _with_bookmark(state: State, stream: str, bookmark: State) -> State:
+    return {**state, "bookmarks": {**state.get("bookmarks", {}), stream: bookmark}}
+
+
+def _as_json(in_progress: Export) -> dict[str, Any]:
+    unusual = {
+        name: value
+        for name, usual in _USUAL.items()
+        if (value := getattr(in_progress, name)) != usual
+    }
+    return {
+        "id": in_progress.id,
+        "start": format_rfc3339(in_progress.start),
+        "end": format_rfc3339(in_progress.end),
+        "fields": None if in_progress.fields is None else list(in_progress.fields),
+        **unusual,
+    }
+
+
+def bookmark_of(state: State, stream: str) -> State:
+    """Return what the state holds of a stream, empty if that is nothing."""
+    bookmark: State = state.get("bookmarks", {}).get(stream) or {}
+    return bookmark
+
+
+def _timestamp(value: Any, where: str) -> datetime:
+    try:
+        if isinstance(value, str):
+            return parse_rfc3339(value)
+    except ValueError:
+        pass
+    raise UsageError(f"{where} in the state is not an RFC 3339 date-time. {NEXT_STEP}")
+
+
+def _kind(value: Any) -> str:
+    kinds = {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        bool: "a boolean",
+        type(None): "null",
+    }
+    return kinds.get(type(value), "a number")
+
+
+def segment_positions(state: State, stream: str) -> dict[str, State]:
+    """Return the positions by segment, empty if the stream has none."""
+    found: dict[str, State] = bookmark_of(state, stream).get(SEGMENTS) or {}
+    return found
+
+
+def has_own_position(state: State, stream: str) -> bool:
+    """Return whether the stream has a position that is of no segment of several."""
+    return bookmark_of(state, stream).get("bundle_end") is not None
+
+
+def view(state: State, stream: str, segment: str, *, several: bool) -> State:
+    """Return the state with the position of `segment` as that of `stream`.
+
+    If it is not one of several segments, it is the stream's own position, or if there is none, that
+    which the segment had as one of several.
+    """
+    position = segment_positions(state, stream).get(segment, {})
+    if not several and has_own_position(state, stream):
+        position = {k: v for k, v in bookmark_of(state, stream).items() if k != SEGMENTS}
+    bookmarks = {**state.get("bookmarks", {}), stream: position}
+    if not position:
+        del bookmarks[stream]
+    return {**state, "bookmarks": bookmarks}
+
+
+def merged(whole: State, seen: State, stream: str, segment: str, *, several: bool) -> State:
+    """Return the state `whole` with what has become of its view, `seen`."""
+    position, before = bookmark_of(seen, stream), bookmark_of(whole, stream)
+    segments = segment_positions(whole, stream)
+    if several:
+        bookmark = {**before, SEGMENTS: {**segments, segment: position}}
+    else:
+        bookmark = {**position, SEGMENTS: segments} if segments else position
+    return {**seen, "bookmarks": {**seen.get("bookmarks", {}), stream: bookmark}}
+
+
+def furthest_behind(state: State, stream: str, segments: Sequence[str]) -> State:
+    """Return the view of the segment that is furthest behind; the state itself unless there are
+    several.
+    """
+    if len(segments) < 2:
+        return state
+    found = segment_positions(state, stream)
+    ends = {segment: found.get(segment, {}).get("bundle_end") or "" for segment in segments}
+    return view(state, stream, min(ends, key=lambda one: ends[one]), several=True)

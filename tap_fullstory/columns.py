@@ -1,0 +1,294 @@
+"""Columns: what they take, what custom variables' names tell, and which can hold personal data.
+
+Values are handled as JSON text, in bytes, and are written as they came wherever they fit: that
+keeps integers beyond 2^53 exact, and decimals, escapes and date-times as FullStory sent them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from tap_fullstory.records.json_text import (
+    decode_items,
+    decode_members,
+    decode_string,
+    encode,
+    without_line_breaks,
+)
+from tap_fullstory.streams import Stream
+from tap_fullstory.times import is_date_time
+
+_INTEGER = re.compile(rb"-?[0-9]+")
+# Python refuses to read integers of more digits (sys.int_info.default_max_str_digits), and so would
+# most targets. A short text such as 1e999999999 must not be written out into one, nor a decimal of
+# megabytes be converted to see whether it is an integer.
+MAX_DIGITS = 4300
+MAX_DOUBLE_DIGITS = 300  # of an integer that programs can read as a double
+# Of a date-time as it is written between its quotes; RFC 3339 allows any number of digits after the
+# seconds. As in _native.c.
+MAX_DATE_TIME_BYTES = 200
+_KINDS = {
+    ord('"'): "string",
+    ord("{"): "object",
+    ord("["): "array",
+    ord("t"): "boolean",
+    ord("f"): "boolean",
+    ord("n"): "null",
+    **dict.fromkeys(b"-0123456789", "number"),
+}
+
+
+# As OpenAPI has them: 64-bit integers that are sent as text, and now and then as numbers.
+_DIGITS = ("int64", "uint64")
+JSON_TEXT = "application/json"  # of a string's contentMediaType, as JSON Schema has it
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """A JSON schema's `type`, `format: date-time`, `items`, `properties` and
+    `additionalProperties`; without names, a value of any type.
+
+    With `as_text`, numbers and booleans become strings of their JSON text; with `as_json`, all
+    values but null do.
+    """
+
+    names: frozenset[str]
+    date_time: bool = False
+    items: ValueType | None = None
+    properties: Mapping[str, ValueType] | None = None
+    additional: ValueType | None = None
+    as_text: bool = False
+    as_json: bool = False
+
+    @property
+    def nullable(self) -> bool:
+        return not self.names or "null" in self.names
+
+    @property
+    def passed_on(self) -> frozenset[int]:
+        """The first bytes of values that fit whatever follows, and go out as they came."""
+        found = set()
+        for first, kind in _KINDS.items():
+            looked_into = (
+                (kind == "string" and (self.date_time or self.as_json))
+                or (kind == "array" and self.items is not None)
+                or (kind == "object" and self._has_typed_members)
+            )
+            if (not self.names or kind in self.names) and not looked_into:
+                found.add(first)
+        return frozenset(found)
+
+    def coerce(self, value: bytes) -> bytes | None:
+        """Return `value`, one JSON value without whitespace around it, as this type takes it.
+
+        That is the value itself, except for a decimal such as `1.0` where only integers are taken
+        (it becomes the integer), an integer in an array of numbers (it becomes a decimal, since
+        databases take arrays of one type), an empty date-time (it becomes null), and whitespace
+        between the tokens of objects and arrays (it may go, line breaks always do). None if the
+        value is of another type.
+        """
+        # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
+        kind = _KINDS[value[0]]
+        if self.as_json and kind != "null":
+            return encode(without_line_breaks(value).decode())
+        if self.names and kind not in self.names:
+            coerced = None
+            if kind == "number" and "integer" in self.names:
+                coerced = as_integer(value)
+            if coerced is None and self.as_text and kind in ("number", "boolean"):
+                coerced = b'"%b"' % value
+            return coerced
+        if kind == "string" and self.date_time:
+            return self._as_date_time(value)
+        if kind == "array" and self.items is not None:
+            items = []
+            for raw in decode_items(value):
+                item = self.items.coerce(bytes(raw))
+                if item is None:
+                    return None
+                items.append(item + b".0" if self.items.needs_decimals(item) else item)
+            return b"[%b]" % b",".join(items)
+        if kind == "object" and self._has_typed_members:
+            members = []
+            known = self.properties or {}
+            for name, raw in decode_members(value).items():
+                column = known.get(name, self.additional)
+                value = bytes(raw)
+                member = without_line_breaks(value) if column is None else column.coerce(value)
+                if member is None:
+                    return None
+                members.append(b"%b:%b" % (encode(name), member))
+            return b"{%b}" % b",".join(members)
+        return without_line_breaks(value) if kind in ("object", "array") else value
+
+    def needs_decimals(self, item: bytes) -> bool:
+        """Return whether an item of this type is an integer where numbers of any kind may come."""
+        if "number" not in self.names or "integer" in self.names:
+            return False
+        return len(item) <= MAX_DOUBLE_DIGITS and _INTEGER.fullmatch(item) is not None
+
+    @property
+    def _has_typed_members(self) -> bool:
+        return bool(self.properties) or self.additional is not None
+
+    def _as_date_time(self, value: bytes) -> bytes | None:
+        if value == b'""' and self.nullable:
+            return b"null"
+        is_short = len(value) - 2 <= MAX_DATE_TIME_BYTES
+        return value if is_short and is_date_time(decode_string(value)) else None
+
+
+ANY_TYPE = ValueType(frozenset())
+NO_TYPE = ValueType(frozenset({"nothing"}))  # for members that a schema rules out
+
+
+def value_type(schema: Mapping[str, Any]) -> ValueType:
+    """Return the type that a property's JSON schema describes."""
+    # Calls itself once a level, as above.
+    given = schema.get("type")
+    properties = {}
+    for name, inner in (schema.get("properties") or {}).items():
+        properties[name] = value_type(inner)
+    inner_types = []
+    for keyword in ("items", "additionalProperties"):
+        inner = schema.get(keyword)
+        typed = value_type(inner) if isinstance(inner, dict) else ANY_TYPE
+        inner_types.append(None if typed == ANY_TYPE else typed)
+    items, additional = inner_types
+    if schema.get("additionalProperties") is False:
+        additional = NO_TYPE
+    names = frozenset([given] if isinstance(given, str) else given or [])
+    return ValueType(
+        names,
+        date_time=schema.get("format") == "date-time",
+        items=items,
+        properties=properties or None,
+        additional=additional,
+        as_text="string" in names and schema.get("format") in _DIGITS,
+        as_json="string" in names and schema.get("contentMediaType") == JSON_TEXT,
+    )
+
+
+def as_integer(number: bytes) -> bytes | None:
+    """Return a JSON number as an integer, such as 10 for `1e1`; None if it is not one."""
+    if _INTEGER.fullmatch(number):
+        return number
+    if len(number) > MAX_DIGITS:
+        return None
+    try:
+        sign, digits, exponent = Decimal(number.decode()).as_tuple()
+    except InvalidOperation:  # an exponent of some twenty digits
+        return None
+    if not isinstance(exponent, int):
+        return None
+    text = "".join(map(str, digits)).lstrip("0")
+    if not text:
+        return b"0"
+    if exponent < 0:
+        if text[exponent:].strip("0"):
+            return None
+        text = text[:exponent]
+    elif len(text) + exponent > MAX_DIGITS:
+        return None
+    else:
+        text += "0" * exponent
+    return ("-" * sign + text).encode()
+
+
+# developer.fullstory.com, "Create Segment Export": user_ and evt_; page_ is in FullStory's own
+# exporter (github.com/fullstorydev/hauser, warehouse/schema.go, wildcardFields).
+CUSTOM_PREFIXES = ("user_", "evt_", "page_")
+
+_REAL = {"type": ["null", "number"]}  # never integer: 4 may stand for 4.0, and 4.5 come next
+_BY_SUFFIX: dict[str, dict[str, Any]] = {
+    "str": {"type": ["null", "string"]},
+    "int": {"type": ["null", "integer"]},
+    "real": _REAL,
+    "bool": {"type": ["null", "boolean"]},
+    "date": {"type": ["null", "string"], "format": "date-time"},
+}
+_KIND_BY_PREFIX = {"user_": "user", "evt_": "event", "page_": "page"}
+# What JSON Schema calls these types.
+_ALIASES = {"string": "str", "integer": "int", "number": "real", "boolean": "bool",
+            "date-time": "date"}  # fmt: skip
+
+
+def is_custom(name: str) -> bool:
+    """Return whether FullStory's naming makes `name` a custom variable."""
+    return name.startswith(CUSTOM_PREFIXES)
+
+
+def kind_of(name: str) -> str:
+    """Return what a custom variable belongs to: user, event or page."""
+    return next(kind for prefix, kind in _KIND_BY_PREFIX.items() if name.startswith(prefix))
+
+
+def property_schema(name: str) -> dict[str, Any] | None:
+    """Return the JSON schema of a custom variable, by its suffix; None if that tells no type."""
+    return _schema_of(name.rpartition("_")[2])
+
+
+def parse_custom_columns(names: tuple[str, ...]) -> Mapping[str, dict[str, Any]]:
+    """Return the schemas of the columns that `custom_columns` names, `name` or `name:type`.
+
+    Raises ValueError if one is not a custom variable, has no type, or has two.
+    """
+    columns: dict[str, dict[str, Any]] = {}
+    for text in names:
+        before, colon, given = (part.strip() for part in text.rpartition(":"))
+        name = before if colon else given
+        schema = _schema_of(_ALIASES.get(given, given)) if colon else property_schema(name)
+        if not is_custom(name) or schema is None or columns.get(name, schema) != schema:
+            raise ValueError
+        columns[name] = schema
+    return columns
+
+
+def _schema_of(suffix: str) -> dict[str, Any] | None:
+    if suffix in _BY_SUFFIX:
+        return dict(_BY_SUFFIX[suffix])
+    if suffix.endswith("s") and suffix[:-1] in _BY_SUFFIX:
+        return {"type": ["null", "array"], "items": dict(_BY_SUFFIX[suffix[:-1]])}
+    return None
+
+
+PERSONAL_DATA = "tap-fullstory.personal-data"  # a metadata key of this tap's own
+
+_OF_EVENTS = {
+    "yes": "UserAppKey UserDisplayName UserEmail PageIp PageLatLong",
+    "an id": "IndvId UserId SessionId PageId",
+    "can": """
+        EventTargetText EventTargetSelector EventTargetSelectorTok EventVarFields PageUrl PageName
+        PageRefererUrl PageUserAgent PageAgent ReqUrl AppViewName EventCustomName CustomVars""",
+}
+_OF_STREAMS = {
+    "events": _OF_EVENTS,
+    "individuals": {
+        "yes": "Uid DisplayName Email LastIp LastLatLong",
+        "an id": "IndvId",
+        "can": "LastPage CustomVars",
+    },
+    "users": {
+        "yes": "uid display_name email",
+        "an id": "id app_url",
+        "can": "properties schema type_conflicts extra",
+    },
+    "sessions": {"yes": "uid", "an id": "id app_url user_id", "can": "extra"},
+    "segments": {"yes": "creator", "can": "name extra"},
+    "webhook_endpoints": {"can": "url extra"},
+    "operations": {"can": "errorDetails details results extra"},
+}
+# Of settings: who changed them, and what they were changed to.
+_OF_OTHERS = {"can": "metadata extra blockedIps sessionTargetingRules"}
+
+
+def personal_data(stream: Stream, name: str) -> str | None:
+    """Return what a property of a stream can hold; None: no personal data."""
+    if is_custom(name):
+        return "can"
+    answers = _OF_STREAMS.get(stream.name, _OF_OTHERS)
+    return next((answer for answer, names in answers.items() if name in names.split()), None)

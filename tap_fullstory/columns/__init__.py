@@ -1,1 +1,0 @@
-"""Columns: their types and names, those that settings add, and what never leaves in them."""

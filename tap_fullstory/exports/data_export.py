@@ -1,0 +1,242 @@
+"""The Data Export API as a source: bundles that FullStory has made, found by listing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from itertools import groupby
+from typing import BinaryIO
+
+from tap_fullstory import bookmarks
+from tap_fullstory.bookmarks import State
+from tap_fullstory.catalog import Selection
+from tap_fullstory.errors import SourceError
+from tap_fullstory.exports.bundle import Bundle, OnListed, ignore_listing
+from tap_fullstory.fullstory.client import PAGE_BUNDLES, Client
+from tap_fullstory.settings import Config
+from tap_fullstory.times import format_rfc3339
+
+LOGGER = logging.getLogger(__name__)
+
+# A bundle is available a day after its end. One that ends later than this has a wrong period.
+MAX_FUTURE = timedelta(days=2)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class DataExport:
+    """The bundles of the events stream; as sources.ExportSource."""
+
+    def __init__(self, config: Config, selection: Selection, client: Client, now: datetime) -> None:
+        self._config = config
+        self._stream = selection.stream.name
+        self._client = client
+        self._now = now
+
+    def bundles(self, state: State, on_listed: OnListed = ignore_listing) -> Iterator[Bundle]:
+        bookmark = bookmarks.bundle_end(state, self._stream)
+        partial = bookmarks.partial(state, self._stream)
+        in_progress = partial.id if partial else None
+        listing = BundleListing(self._client, self._now, on_listed)
+        after = bookmark or self._config.start_date
+        found = listing.after(after, self._config.end_date, in_progress)
+        return listing.with_overlaps(found, bookmark)
+
+    def download(self, bundle: Bundle, sink: BinaryIO) -> None:
+        self._client.download_bundle(bundle, sink)
+
+    def is_emitted(self, bundle_id: str, bundle: Bundle, bookmark: datetime) -> bool:
+        """As ExportSource; looks at the twenty bundles before `bundle`, if they are as long."""
+        # In seconds, which no period from FullStory and no bookmark can be too much for.
+        span = max((bundle.end - bundle.start).total_seconds(), 0) * (PAGE_BUNDLES - 1)
+        after = int((bookmark - _EPOCH).total_seconds() - span) - 1
+        page = self._client.list_bundles(after)
+        return any(one.id == bundle_id and one.end <= bookmark for one in page)
+
+    def release(self, bundle: Bundle) -> None:
+        """Do nothing: nothing is kept."""
+
+    def in_progress(self) -> None:
+        """Return None: the bundle's id is enough."""
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to cancel."""
+
+
+class BundleListing:
+    """The bundles that FullStory lists, each once, in the order in which they are emitted.
+
+    `now` decides which bundles have not ended yet. `on_listed` is called with each page.
+    """
+
+    def __init__(self, client: Client, now: datetime, on_listed: OnListed = ignore_listing) -> None:
+        self._client = client
+        self._now = now
+        self._on_listed = on_listed
+        self._seen: dict[str, Bundle] = {}
+
+    def after(
+        self, after: datetime, until: datetime | None, in_progress: str | None = None
+    ) -> Iterator[Bundle]:
+        """Yield the bundles whose end is after `after` (exclusive) and not after `until`
+        (inclusive), the earliest end first, however the listing repeats itself.
+
+        The listing continues after an end: of bundles that share one it shows the first twenty and
+        cannot reach the rest. So the last bundles of a full page are held until the next page
+        arrives: more with the same end may follow. Where several share the last end of a page, that
+        end is asked for once more.
+
+        `in_progress` is the id of a bundle that an earlier run has emitted in part. Those that
+        share its end and precede it are left out: that run has emitted them.
+
+        Raises SourceError if a full page does not get past what was asked for; the bundles that end
+        there have not been yielded then.
+        """
+        cursor = int((after - _EPOCH).total_seconds())
+        deferred: list[Bundle] = []
+        while True:
+            page, last, full = self._page(cursor, must_exceed=cursor)
+            fresh = self._unseen(page, after)
+            wanted = [bundle for bundle in fresh if until is None or bundle.end <= until]
+            self._on_listed(wanted, full and len(wanted) == len(fresh))
+            known = sorted(deferred + fresh, key=_order)
+            deferred = [bundle for bundle in known if full and bundle.end == last]
+            ready = known[: len(known) - len(deferred)]
+            for end, group in groupby(ready, key=lambda bundle: bundle.end):
+                if until is not None and end > until:
+                    return
+                same_end = list(group)
+                ids = [bundle.id for bundle in same_end]
+                first = ids.index(in_progress) if in_progress in ids else 0
+                for bundle in same_end[first:]:
+                    yield replace(bundle, advances_bookmark=bundle is same_end[-1])
+            if not full:
+                return
+            cursor = int((last - _EPOCH).total_seconds())
+            if len(deferred) > 1:
+                # The page may not have had room for all of this end, and the next has none of it.
+                again, _, _ = self._page(cursor - 1, must_exceed=cursor)
+                deferred += self._unseen(again, after)
+
+    def with_overlaps(
+        self, bundles: Iterator[Bundle], bookmark: datetime | None
+    ) -> Iterator[Bundle]:
+        """Yield `bundles`, with `emitted_before` set where one reaches back before a bookmark that
+        windows of the Segment Export API have left: they have emitted the events before it.
+
+        Any other bundle that starts before the end of an earlier one is emitted whole, with a
+        WARNING: what it alone holds must not be lost.
+        """
+        from_windows: bool | None = None  # not known yet
+        emitted_until = bookmark
+        for bundle in bundles:
+            if bundle.boundary == bookmark:
+                # The first bundle ever may have been in progress, with the bookmark at its start.
+                from_windows = False
+            if bookmark is not None and bundle.start < bookmark:
+                if from_windows is None:
+                    from_windows = not self._ends_at(bookmark)
+                if from_windows:
+                    bundle = replace(bundle, emitted_before=bookmark)
+            if emitted_until and bundle.start < emitted_until and not bundle.emitted_before:
+                LOGGER.warning(
+                    "Bundle %s (%s) overlaps with a bundle before it, which ends at %s: events "
+                    "that both hold come twice",
+                    bundle.id, bundle.period, format_rfc3339(emitted_until),
+                )  # fmt: skip
+            yield bundle
+            if bundle.advances_bookmark:
+                emitted_until = bundle.end
+
+    def _ends_at(self, time: datetime) -> bool:
+        page = self._client.list_bundles(int((time - _EPOCH).total_seconds()) - 1)
+        return any(bundle.end == time for bundle in page)
+
+    def _unseen(self, page: list[Bundle], after: datetime) -> list[Bundle]:
+        """Return the new bundles of a page that may be emitted; log what is odd."""
+        fresh = []
+        for bundle in sorted(page, key=_order):  # of two periods for one id, the earlier counts
+            if bundle.end <= after:
+                continue
+            if earlier := self._seen.get(bundle.id):
+                if earlier != bundle:
+                    LOGGER.warning(
+                        "FullStory lists bundle %s with two periods, %s and %s: it is emitted once",
+                        bundle.id, earlier.period, bundle.period,
+                    )  # fmt: skip
+                continue
+            self._seen[bundle.id] = bundle
+            if bundle.end > self._now + MAX_FUTURE:
+                LOGGER.warning(
+                    "Bundle %s (%s) ends in the future, so its period cannot be right: it is not "
+                    "emitted, and the bookmark stays before it",
+                    bundle.id, bundle.period,
+                )  # fmt: skip
+            elif bundle.end > self._now:
+                LOGGER.info(
+                    "Bundle %s (%s) has not ended yet: it is left for a later run",
+                    bundle.id, bundle.period,
+                )  # fmt: skip
+            else:
+                if bundle.start >= bundle.end:
+                    LOGGER.warning(
+                        "Bundle %s (%s) does not end after its start: it is emitted all the same",
+                        bundle.id, bundle.period,
+                    )  # fmt: skip
+                fresh.append(bundle)
+        return fresh
+
+    def _page(self, cursor: int, must_exceed: int) -> tuple[list[Bundle], datetime, bool]:
+        """Return a page of the listing, the last end in it that has passed, and whether more may
+        follow.
+
+        Raises SourceError if a full page does not get past `must_exceed`, in Unix seconds.
+        """
+        page = self._client.list_bundles(cursor)
+        last = max((bundle.end for bundle in page if bundle.end <= self._now), default=_EPOCH)
+        full = len(page) >= PAGE_BUNDLES
+        if full and last <= _EPOCH + timedelta(seconds=must_exceed):
+            if any(bundle.end > self._now for bundle in page):
+                return page, last, False  # nothing but what is still to come
+            raise SourceError(
+                f"FullStory's listing does not get past {format_rfc3339(last)}: it answered with "
+                f"{len(page)} bundles that end then or before, and cannot show what follows them. "
+                "The bookmark stays before them. Ask FullStory support why so many share one end."
+            )
+        return page, last, full
+
+
+def check_access(client: Client, now: datetime) -> None:
+    """As sources.check_access."""
+    client.list_bundles(after=int(now.timestamp()))
+
+
+def report_access(config: Config, client: Client) -> None:
+    """As sources.report_access."""
+    # One call lists twenty bundles at most.
+    after, until = config.start_date, config.end_date
+    page = client.list_bundles(after=int(after.timestamp()))
+    found = [bundle for bundle in page if until is None or bundle.end <= until]
+    found.sort(key=_order)
+    LOGGER.info("FullStory accepts the API key, and the account has the Data Export add-on.")
+    period = f"after {format_rfc3339(after)}"
+    if until is not None:
+        period += f" and not after {format_rfc3339(until)}"
+    if found:
+        more = "or more " if len(page) >= PAGE_BUNDLES and len(found) == len(page) else ""
+        LOGGER.info(
+            "It lists %d bundles %sthat end %s. The first is %s (%s).",
+            len(found), more, period, found[0].id, found[0].period,
+        )  # fmt: skip
+    else:
+        LOGGER.warning(
+            "It lists no bundle that ends %s. A bundle appears a day after its last event; an "
+            "earlier start_date may find older ones.", period,
+        )  # fmt: skip
+
+
+def _order(bundle: Bundle) -> tuple[datetime, datetime, str]:
+    # The same in every run: what has been emitted of bundles that share an end is told by this.
+    return bundle.end, bundle.start, bundle.id

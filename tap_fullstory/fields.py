@@ -1,0 +1,308 @@
+"""What the config excludes, hashes and formats, and names that databases cannot have.
+
+The rules for fields apply to every stream, at every depth of its records, and whatever the catalog
+lists or fails to list.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hmac
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from typing import Any
+
+from msgspec import Raw
+
+from tap_fullstory.columns import JSON_TEXT, as_integer, value_type
+from tap_fullstory.records.json_text import decode_items, decode_members, decode_string, encode
+from tap_fullstory.settings import Config
+from tap_fullstory.streams import CUSTOM_VARS, Stream
+
+HASH_DIGITS = 32  # hexadecimal, of 64
+# The same people and addresses come again and again; 3 MB at most.
+MAX_REMEMBERED_HASHES, MAX_REMEMBERED_VALUE_BYTES = 10_000, 128
+MAX_REMEMBERED_NAMES, MAX_REMEMBERED_NAME = 10_000, 200  # characters
+MAX_PATH = 4096  # characters: of the names around a member, the last ones
+
+MELTANO_SELECT = "select"  # where patterns come from that Meltano has
+_NULL = b"null"
+_NUMBER = tuple(b"%c" % byte for byte in b"-0123456789")
+_HASHED = "The value's hash (HMAC-SHA256 under hash_key, 32 hexadecimal digits)."
+
+
+class Fate(Enum):
+    """What becomes of a field."""
+
+    KEPT = "kept"
+    EXCLUDED = "excluded"
+    HASHED = "hashed"
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A name or shell pattern, as `setting` of the config has it; case-sensitive."""
+
+    text: str
+    setting: str
+    fate: Fate
+
+    def matches(self, *names: str) -> bool:
+        """Return whether it matches one of these spellings of a field."""
+        return any(fnmatch.fnmatchcase(name, self.text) for name in names)
+
+    def matches_all(self, stream: str, prefix: str) -> bool:
+        """Return whether it matches every name that begins with `prefix`."""
+        # Then its last asterisk takes whatever follows.
+        return self.text.endswith("*") and self.matches(prefix, f"{stream}.{prefix}")
+
+
+class FieldRules:
+    """What the patterns of the config make of the fields of one stream, known by `names`.
+
+    A pattern is compared with a field's name, at whatever depth of a record; with its path, such as
+    `properties.phone`; and with that after the stream's name and a dot. `keys` are never excluded.
+    `used` are the patterns that have matched anything.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[str],
+        patterns: Iterable[Pattern],
+        hash_key: str,
+        keys: Iterable[str] = (),
+    ) -> None:
+        self.streams = tuple(dict.fromkeys(names))
+        self.patterns = tuple(patterns)
+        self._keys = frozenset(keys)
+        self._fates: dict[tuple[str, str], Fate] = {}
+        self._key = hmac.new(hash_key.encode(), digestmod="sha256")
+        self._remembered = lru_cache(MAX_REMEMBERED_HASHES)(self._hash)
+        self.used: set[Pattern] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.patterns)
+
+    def fate(self, name: str) -> Fate:
+        """Return what becomes of a field at the top of a record."""
+        return self._fate(name, name)
+
+    def matching(self, name: str) -> list[Pattern]:
+        """Return the patterns that match a field at the top of a record."""
+        return self._matching(name, name)
+
+    def excludes_all(self, prefix: str) -> bool:
+        """Return whether every field is excluded whose name begins with `prefix`."""
+        excluding = (one for one in self.patterns if one.fate is Fate.EXCLUDED)
+        return any(one.matches_all(stream, prefix) for one in excluding for stream in self.streams)
+
+    def apply(self, members: Mapping[str, Raw]) -> dict[str, Raw]:
+        """Return the members of a record, without those that are excluded, at any depth, and with
+        those hashed that are to be.
+        """
+        if not self.patterns:
+            return dict(members)
+        kept = {}
+        for name, raw in members.items():
+            fate = self.fate(name)
+            if fate is not Fate.EXCLUDED:
+                kept[name] = Raw(self._applied(bytes(raw), fate, name))
+        return kept
+
+    def schema(self, properties: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the properties of a stream's schema as `apply` makes the members."""
+        return self._properties(properties, "")
+
+    def hash(self, value: bytes) -> bytes:
+        """Return the JSON string of a JSON value's hash; null stays null.
+
+        What is hashed is the text of a string, whatever its escapes, the digits of a number, and
+        the JSON of anything else, without whitespace. So equal values have equal hashes, and an id
+        has the same one as a number and as text.
+        """
+        if len(value) <= MAX_REMEMBERED_VALUE_BYTES:
+            return self._remembered(value)
+        return self._hash(value)
+
+    def _hash(self, value: bytes) -> bytes:
+        if value == _NULL:
+            return value
+        mac = self._key.copy()
+        mac.update(decode_string(value).encode() if value[:1] == b'"' else _canonical(value))
+        return b'"%b"' % mac.hexdigest()[:HASH_DIGITS].encode()
+
+    def _applied(self, value: bytes, fate: Fate, path: str) -> bytes:
+        # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
+        if fate is Fate.HASHED:
+            return self.hash(value)
+        if value[:1] not in (b"{", b"[") or b"{" not in value:
+            return value
+        parts = []
+        if value[:1] == b"[":
+            for item in decode_items(value):
+                parts.append(self._applied(bytes(item), Fate.KEPT, path))  # noqa: PERF401 - a frame less
+            return b"[%b]" % b",".join(parts)
+        for name, raw in decode_members(value).items():
+            inner = f"{path}.{name}"[-MAX_PATH:]
+            fate = self._fate(inner, name)
+            if fate is not Fate.EXCLUDED:
+                parts.append(b"%b:%b" % (encode(name), self._applied(bytes(raw), fate, inner)))
+        return b"{%b}" % b",".join(parts)
+
+    def _properties(self, properties: Mapping[str, Any], parent: str) -> dict[str, Any]:
+        kept = {}
+        for name, schema in properties.items():
+            path = f"{parent}{name}"
+            fate = self._fate(path, name)
+            if fate is Fate.HASHED:
+                kept[name] = _hashed_schema(schema)
+            elif fate is not Fate.EXCLUDED:
+                kept[name] = self._within(schema, path)
+        return kept
+
+    def _within(self, schema: Mapping[str, Any], path: str) -> dict[str, Any]:
+        inner = dict(schema)
+        for keyword, below in (("items", path), ("additionalProperties", f"{path}.*")):
+            if isinstance(inner.get(keyword), dict):
+                inner[keyword] = self._within(inner[keyword], below)
+        if isinstance(inner.get("properties"), dict):
+            inner["properties"] = self._properties(inner["properties"], f"{path}.")
+        return inner
+
+    def _fate(self, path: str, name: str) -> Fate:
+        known = self._fates.get((path, name))
+        if known is not None:
+            return known
+        found = self._matching(path, name)
+        self.used.update(found)
+        fates = {pattern.fate for pattern in found}
+        if path in self._keys:
+            fates.discard(Fate.EXCLUDED)
+        fate = next((one for one in (Fate.EXCLUDED, Fate.HASHED) if one in fates), Fate.KEPT)
+        if len(self._fates) < MAX_REMEMBERED_NAMES and len(path) <= MAX_REMEMBERED_NAME:
+            self._fates[path, name] = fate
+        return fate
+
+    def _matching(self, path: str, name: str) -> list[Pattern]:
+        spellings = (name, path, *(f"{stream}.{path}" for stream in self.streams))
+        return [pattern for pattern in self.patterns if pattern.matches(*spellings)]
+
+
+def _canonical(value: bytes) -> bytes:
+    """Return JSON in the one spelling that all JSON of the same meaning has: an integer as its
+    digits, text with as few escapes as possible, and no whitespace between tokens.
+    """
+    # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
+    first, parts = value[:1], []
+    if first == b'"':
+        return encode(decode_string(value))
+    if first == b"[":
+        for item in decode_items(value):
+            parts.append(_canonical(bytes(item)))  # noqa: PERF401 - a frame less
+        return b"[%b]" % b",".join(parts)
+    if first == b"{":
+        for name, raw in decode_members(value).items():
+            parts.append(b"%b:%b" % (encode(name), _canonical(bytes(raw))))
+        return b"{%b}" % b",".join(parts)
+    if first in _NUMBER:
+        integer = as_integer(value)
+        return b"0" if integer == b"-0" else integer or value
+    return value
+
+
+def _hashed_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    nullable = value_type(schema).nullable
+    # A catalog that was made with the same config says so already.
+    description = str(schema.get("description") or "").removesuffix(_HASHED).strip()
+    description = f"{description} {_HASHED}".strip()
+    return {"type": ["null", "string"] if nullable else ["string"], "description": description}
+
+
+def field_patterns(exclude: Iterable[str], hashed: Iterable[str]) -> tuple[Pattern, ...]:
+    """Return the patterns of `exclude_fields` and `hash_fields`."""
+    return (
+        *(Pattern(text, "exclude_fields", Fate.EXCLUDED) for text in exclude),
+        *(Pattern(text, "hash_fields", Fate.HASHED) for text in hashed),
+    )
+
+
+def unused_patterns(rules: Iterable[FieldRules], streams: Iterable[str]) -> list[Pattern]:
+    """Return the patterns that matched nothing in any of the streams that were read, by their
+    `rules`; without Meltano's, of which it warns itself. One that names a stream which was not, of
+    all `streams`, is not to be expected to.
+    """
+    of_run = list(rules)
+    used = set().union(*(one.used for one in of_run))
+    others = set(streams).difference(*(one.streams for one in of_run))
+    patterns = dict.fromkeys(pattern for one in of_run for pattern in one.patterns)
+    return [
+        pattern
+        for pattern in patterns
+        if pattern not in used
+        and pattern.setting != MELTANO_SELECT
+        and not fnmatch.filter(others, pattern.text.partition(".")[0])
+    ]
+
+
+NO_RULES = FieldRules((), (), "")
+
+
+_OF_OBJECTS = ("type", "properties", "additionalProperties")
+
+
+def formatted(
+    properties: Mapping[str, Mapping[str, Any]], stream: Stream, config: Config | None
+) -> dict[str, Any]:
+    """Return the schemas of a stream's properties, by name, as custom_vars_format asks for them.
+
+    CustomVars of the exports is the encoder's.
+    """
+    as_text = config is not None and config.custom_vars_format == "string"
+    if stream.overflow == CUSTOM_VARS or not as_text:
+        return dict(properties)
+    return {name: _as_text(schema) for name, schema in properties.items()}
+
+
+def _as_text(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema with each object that declares no members as JSON text.
+
+    What is inside arrays stays: a target that flattens stores an array as one JSON value.
+    """
+    # Calls itself once a level.
+    types = schema.get("type") or []
+    types = [types] if isinstance(types, str) else types
+    if "object" not in types:
+        return dict(schema)
+    if schema.get("properties"):
+        inner = {name: _as_text(one) for name, one in schema["properties"].items()}
+        return {**schema, "properties": inner}
+    text = {
+        "type": [*(kind for kind in types if kind not in ("object", "string")), "string"],
+        "contentMediaType": JSON_TEXT,
+    }
+    return {**text, **{key: value for key, value in schema.items() if key not in _OF_OBJECTS}}
+
+
+LOGGER = logging.getLogger(__name__)
+
+# Of an identifier of PostgreSQL (its manual, "Identifiers and Key Words"), which cuts longer ones
+# short, while loaders look for the whole name, and load nothing. FullStory allows 512 characters.
+MAX_NAME_BYTES = 63
+MAX_NAMED, MAX_SHOWN = 10, 100  # names in one warning, characters of each
+
+
+def warn_of_long_names(stream: str, names: Iterable[str]) -> None:
+    """Log a WARNING for columns of a stream whose names PostgreSQL cannot have."""
+    found = sorted(name for name in names if len(name.encode()) > MAX_NAME_BYTES)
+    if not found:
+        return
+    more = f" and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
+    LOGGER.warning(
+        "%s: the names of %s%s are longer than %d bytes, the most that PostgreSQL allows a column. "
+        "If the rows go there, remove these from the catalog, and from custom_columns in the "
+        "config: they are in CustomVars then",
+        stream, ", ".join(name[:MAX_SHOWN] for name in found[:MAX_NAMED]), more, MAX_NAME_BYTES,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Output: messages on stdout, and the files of BATCH messages."""

@@ -1,1 +1,0 @@
-"""The settings: the table of them, and what each may be."""
