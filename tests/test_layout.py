@@ -1,4 +1,4 @@
-"""Which rooms of the package may import which: data goes one way, and nothing points back up."""
+"""Which modules of the package may import which: data goes one way, and nothing points back up."""
 
 from __future__ import annotations
 
@@ -11,32 +11,64 @@ import pytest
 import tap_fullstory
 
 ROOT = Path(tap_fullstory.__file__).parent
-ABOVE = ("command", "sync", "sync_export", "sync_rest", "sync_segments")
-FORBIDDEN = {
-    "fullstory": ("exports", "output", "bookmarks", *ABOVE),
-    "exports": ("output", *ABOVE),
-    "records": ("exports", "settings", "fullstory", "bookmarks", *ABOVE),
-    "output": ("exports", "settings", "fullstory", "bookmarks", *ABOVE),
+# From the bottom to the top: a module may import those before it.
+ORDER = """
+    version errors counts times streams
+    records.json_text
+    signals json_files
+    exports.bundle
+    columns setting_types output.batch_config settings fields added_columns meltano
+    catalog_file catalog bookmarks
+    logs.lines logs.redact
+    fullstory.urls fullstory.retry fullstory.failures fullstory.connections fullstory.responses
+    fullstory.download fullstory.session fullstory.client
+    exports.unpack exports.spool exports.data_export exports.segment_export exports.sources
+    output.messages output.batch
+    records.digest records.native records.encoder records.reader records.rest records.added
+    logs.progress logs.report
+    sync_export sync_segments sync_rest sync
+    discover about command __init__ __main__
+    """.split()
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+MODULES = {
+    name: path
+    for path in sorted(ROOT.rglob("*.py"))
+    if not (name := name_of(path)).startswith("sandbox.")
+    and (path.name != "__init__.py" or path.parent == ROOT)
 }
-MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 
 
-def imports(module: Path) -> Iterator[str]:
-    """The rooms that a module imports: the name after `tap_fullstory.`."""
-    for node in ast.walk(ast.parse((ROOT / module).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module == "tap_fullstory":
-            yield from (name.name for name in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module]
-            yield from (name.split(".")[1] for name in names if name.startswith("tap_fullstory."))
-        elif isinstance(node, ast.Import):
+def imports(path: Path) -> Iterator[str]:
+    """Yield the modules of the package that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
             names = [name.name for name in node.names]
-            yield from (name.split(".")[1] for name in names if name.startswith("tap_fullstory."))
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [f"{node.module}.{name.name}" for name in node.names]
+        else:
+            continue
+        for name in names:
+            if name.startswith("tap_fullstory"):
+                inside = name.removeprefix("tap_fullstory").lstrip(".")
+                module = inside if inside in MODULES else inside.rpartition(".")[0]
+                yield module or "__init__"
 
 
-@pytest.mark.parametrize("module", MODULES, ids=str)
-def test_nothing_points_back_up(module: Path) -> None:
-    room = module.parts[0].removesuffix(".py")
-    imported = set(imports(module))
-    assert imported.isdisjoint(FORBIDDEN.get(room, ()))
-    assert "sandbox" not in imported or room == "sandbox"
+def test_every_module_has_its_place():
+    assert sorted(ORDER) == sorted(MODULES)
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_nothing_points_back_up(name):
+    below = {*ORDER[: ORDER.index(name)], "records"}
+    assert set(imports(MODULES[name])) <= below
+
+
+def test_the_tap_never_imports_the_sandbox():
+    for path in MODULES.values():
+        assert not any(name.startswith("sandbox") for name in imports(path)), path

@@ -27,7 +27,7 @@ from json_cases import LONE_SURROGATES, NOT_VALID, VALID
 from running import run_tap
 from strategies import bundles, exhaustive
 
-from tap_fullstory.columns import ValueType
+from tap_fullstory.columns import MAX_DATE_TIME_BYTES, ValueType
 from tap_fullstory.records import json_text, native
 from tap_fullstory.records.encoder import Batch, EncodingStats
 from tap_fullstory.records.native import Encoded
@@ -77,7 +77,7 @@ def test_a_build_by_a_newer_python_parses_arguments_in_an_older_one() -> None:
 
 def test_the_limits_are_those_of_the_reference() -> None:
     assert _native.MAX_DEPTH == json_text.MAX_DEPTH
-    assert _native.MAX_DATE_TIME_BYTES == columns.MAX_DATE_TIME_BYTES
+    assert _native.MAX_DATE_TIME_BYTES == MAX_DATE_TIME_BYTES
 
 
 # --- values of every kind, in every place ---
