@@ -20,7 +20,7 @@ PUBLISHED = ROOT / ".venvs/tap-fullstory-1.0.4/bin/python"
 # Its address stands in the code, not in the config.
 START_PUBLISHED = "import tap_fullstory as t; t.BASE_URL = {url!r} + '/api/v1/export/'; t.main()"
 
-YARDSTICK = "gzip -dc"
+BASELINE = "gzip -dc"
 TAP = "tap"
 NOTHING_COMPILED = "tap, nothing compiled"
 SIX_ALONE = "tap, 6 columns"
@@ -62,7 +62,7 @@ class Case:
     @property
     def is_tap(self) -> bool:
         """Whether RECORD messages come of it."""
-        return self.name not in (YARDSTICK, JQ)
+        return self.name not in (BASELINE, JQ)
 
     @property
     def walls(self) -> list[float]:
@@ -102,27 +102,27 @@ class Results:
                 return case
         return None
 
-    def yardstick(self, of: Case) -> Case:
+    def baseline(self, of: Case) -> Case:
         """The same bundle's `gzip -dc`, of the same rounds."""
         timed = self.growth if any(case is of for case in self.growth) else self.cases
         same = (case for case in timed if case.bundle is of.bundle)
-        return next(case for case in same if case.name == YARDSTICK)
+        return next(case for case in same if case.name == BASELINE)
 
     def ratios(self, case: Case, what: str) -> list[float]:
-        """`walls` or `cpus` as multiples of the yardstick's, round by round."""
-        yardstick = self.yardstick(case)
-        return [a / b for a, b in zip(getattr(case, what), getattr(yardstick, what), strict=True)]
+        """`walls` or `cpus` as multiples of the baseline's, round by round."""
+        baseline = self.baseline(case)
+        return [a / b for a, b in zip(getattr(case, what), getattr(baseline, what), strict=True)]
 
 
-def yardstick(bundle: Bundle) -> Case:
-    return Case(YARDSTICK, bundle, (["gzip", "-dc", bundle["path"]],))
+def baseline(bundle: Bundle) -> Case:
+    return Case(BASELINE, bundle, (["gzip", "-dc", bundle["path"]],))
 
 
 def of_the_tap(tap: str, lines: Bundle, oneline: Bundle, indented: Bundle) -> list[Case]:
-    """The tap in all ways that the goals speak of, with a yardstick for each bundle."""
+    """The tap in all ways that the goals speak of, with a baseline for each bundle."""
     six, six_with_custom, promoted = _catalogs(tap)
     return [
-        yardstick(lines),
+        baseline(lines),
         Case(TAP, lines, (tap_command(tap, lines),)),
         Case(NOTHING_COMPILED, lines, (["env", PURE_PYTHON, *tap_command(tap, lines)],)),
         Case(SIX_ALONE, lines, (tap_command(tap, lines, catalog=six),)),
@@ -130,9 +130,9 @@ def of_the_tap(tap: str, lines: Bundle, oneline: Bundle, indented: Bundle) -> li
         Case(THREE_PROMOTED, lines, (tap_command(tap, lines, catalog=promoted),)),
         Case(HASHED, lines, (tap_command(tap, lines, **PRIVATE),)),
         Case(FILTERED, lines, (tap_command(tap, lines, event_types=["!navigate"]),)),
-        yardstick(oneline),
+        baseline(oneline),
         Case(TAP, oneline, (tap_command(tap, oneline),)),
-        yardstick(indented),
+        baseline(indented),
         Case(TAP, indented, (tap_command(tap, indented),)),
     ]
 
@@ -142,7 +142,7 @@ def of_others(small: Bundle) -> list[Case]:
     url = small["config"]["data_export_url"]
     # -I: this folder has a tap_fullstory, too.
     start = [str(PUBLISHED), "-I", "-c", START_PUBLISHED.format(url=url), "--config"]
-    cases = [yardstick(small)]
+    cases = [baseline(small)]
     if shutil.which("jq"):
         cases.append(Case(JQ, small, (["gzip", "-dc", small["path"]], ["jq", "-c", ".[]"])))
     # Python 3.12 has no place for the urllib3 that it needs.
@@ -156,11 +156,11 @@ def of_others(small: Bundle) -> list[Case]:
 
 
 def of_growth(tap: str, bundles: list[Bundle]) -> list[Case]:
-    """The tap and the yardstick over bundles of several sizes."""
+    """The tap and the baseline over bundles of several sizes."""
     return [
         case
         for bundle in bundles
-        for case in (yardstick(bundle), Case(TAP, bundle, (tap_command(tap, bundle),)))
+        for case in (baseline(bundle), Case(TAP, bundle, (tap_command(tap, bundle),)))
     ]
 
 

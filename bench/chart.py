@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from cases import JQ, TAP, TAP_1, YARDSTICK, Results
+from cases import BASELINE, JQ, TAP, TAP_1, Results
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs/images/events-per-second.svg"
 
 # The case's name, what the chart calls it, and its colour.
 BARS = {
-    YARDSTICK: ("gzip -dc, which only unpacks", "#94a3b8"),
+    BASELINE: ("gzip -dc, which only unpacks", "#94a3b8"),
     TAP: ("tap-fullstory 3", "#7c3aed"),
     JQ: ("gzip -dc | jq -c '.[]'", "#94a3b8"),
     TAP_1: ("tap-fullstory 1.0.4", "#94a3b8"),

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from statistics import median
 
 from cases import (
+    BASELINE,
     FILTERED,
     HASHED,
     SIX_ALONE,
     TAP,
     TAP_1,
-    YARDSTICK,
     Case,
     Results,
 )
@@ -25,22 +25,22 @@ class Goal:
     """A number to stay below, or above where `more`; None where it was not measured."""
 
     what: str
-    reach: float
-    aim: float
+    goal: float
+    stretch: float
     measured: Callable[[Results], float | None]
     form: str = "{:.2f}"
     more: bool = False
 
     def row(self, results: Results) -> list[str]:
         found = self.measured(results)
-        cells = [self.what, self.form.format(self.reach), self.form.format(self.aim)]
+        cells = [self.what, self.form.format(self.goal), self.form.format(self.stretch)]
         if found is None:
             return [*cells, "not measured", ""]
         verdict = "missed"
-        if self._met(found, self.aim):
-            verdict = "aim"
-        elif self._met(found, self.reach):
-            verdict = "reach"
+        if self._met(found, self.stretch):
+            verdict = "stretch"
+        elif self._met(found, self.goal):
+            verdict = "goal"
         return [*cells, self.form.format(found), verdict]
 
     def _met(self, found: float, wanted: float) -> bool:
@@ -140,7 +140,7 @@ def growth_table(results: Results) -> str:
 def goals_table(results: Results) -> str:
     """Each goal beside what was measured."""
     return _table(
-        ["goal", "reach", "aim", "measured", "met"], [goal.row(results) for goal in GOALS]
+        ["measure", "goal", "stretch", "measured", "met"], [goal.row(results) for goal in GOALS]
     )
 
 
@@ -148,7 +148,7 @@ def noise(results: Results) -> str:
     """How much the same run differs from itself."""
     parts = []
     for case in results.cases:
-        if case.name == YARDSTICK and len(case.walls) > 1:
+        if case.name == BASELINE and len(case.walls) > 1:
             spread = 100 * (max(case.walls) / min(case.walls) - 1)
             parts.append(f"{case.bundle['layout']}, {case.events:,} events: {spread:.0f} %")
     return "; ".join(parts)
@@ -160,7 +160,7 @@ def _held(case: Case) -> int:
 
 
 def _times(results: Results, case: Case, what: str) -> str:
-    return "1" if case.name == YARDSTICK else _spread(results.ratios(case, what))
+    return "1" if case.name == BASELINE else _spread(results.ratios(case, what))
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -44,9 +44,10 @@ SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 def documents() -> Iterator[Path]:
-    """Yield every document that people read: at the top, in docs/ and in examples/."""
+    """Yield every document that people read: at the top, in docs/, bench/ and examples/."""
     yield from sorted(ROOT.glob("*.md"))
     yield from sorted(ROOT.glob("docs/*.md"))
+    yield from sorted(ROOT.glob("bench/*.md"))
     yield from sorted(ROOT.glob("examples/**/*.md"))
 
 

@@ -42,7 +42,7 @@ NOW = datetime(2026, 6, 7, tzinfo=timezone.utc)
 TIMEOUT = 120  # seconds: a block that hangs fails
 
 
-FIGURES = DOCUMENTS["docs/performance.md"]
+FIGURES = DOCUMENTS["bench/RESULTS.md"]
 
 
 def blocks(language: str, document: str) -> list[str]:
