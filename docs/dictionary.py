@@ -1,7 +1,7 @@
 """The data dictionary of docs/columns.md: every column of events, by subject.
 
-Type and meaning come from the schema, the example from the sandbox's events. Which API fills a
-column follows FullStory's dictionary of export fields
+Type, meaning, subject and API come from schemas/events.json, the example from the sandbox's events.
+Which API fills a column follows FullStory's dictionary of export fields
 (developer.fullstory.com/server/v1/segments/export-fields/) and the fields that hauser read from
 bundles (github.com/fullstorydev/hauser, warehouse/schema.go before commit d83a97b8).
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from importlib.resources import files
 from typing import Any
 
 from tap_fullstory.catalog import discover
@@ -21,82 +22,63 @@ UNTIL = 1_780_790_400  # 2026-06-07T00:00:00Z
 DAY = 24 * 60 * 60
 MAX_EXAMPLE = 36  # characters
 
-SUBJECTS = {
-    "Ids": "IndvId UserId SessionId PageId",
-    "The person": "UserAppKey UserDisplayName UserEmail UserCreated",
-    "The event: when and what": """
-        EventStart EventType EventSubType EventCustomName EventPageOffset EventSessionOffset
-        SessionStart""",
-    "The event: its target": """
-        EventTargetText EventTargetSelector EventTargetSelectorTok EventDuration
-        EventSecondaryDuration""",
-    "Frustration and errors": """
-        EventModFrustrated EventModDead EventModError EventModSuspicious EventVarErrorKind
-        EventVarFields EventWebSourceFileUrl EventMobileSourceFile""",
-    "The page": """
-        PageUrl PageName PageRefererUrl PageStart PageDuration PageActiveDuration PageNumEvents
-        PageNumDerivedEvents PageNumInfos PageNumWarnings PageNumErrors PageMaxScrollDepthPercent
-        PageClusterId""",
-    "The visitor's place, browser and screen": """
-        PageIp PageLatLong PageUserAgent PageAgent PageBrowser PageBrowserVersion PageDevice
-        PagePlatform PageOperatingSystem PageScreenWidth PageScreenHeight PageViewportWidth
-        PageViewportHeight""",
-    "How fast it was": """
-        LoadDomContentTime LoadFirstPaintTime LoadLargestPaintTime LoadEventTime
-        EventFirstInputDelay EventCumulativeLayoutShift""",
-    "Requests of the page": "ReqUrl ReqMethod ReqStatus",
-    "The mobile app": """
-        AppName AppPackageName AppVersion AppViewName AppDeviceVendor AppDeviceModel
-        AppOsVersion""",
-    "Everything else": "CustomVars",
-}
-
-BUNDLES_ONLY = {"PageAgent", "EventTargetSelectorTok"}
-EXPORTS_ONLY = {"PageUserAgent", "EventTargetSelector"}
-SEEN_IN_BUNDLES = set(
-    """
-    IndvId UserId SessionId PageId UserAppKey UserDisplayName UserEmail EventStart EventType
-    EventCustomName EventTargetText EventModFrustrated EventModDead EventModError
-    EventModSuspicious PageDuration PageActiveDuration PageUrl PageRefererUrl PageIp PageLatLong
-    PageBrowser PageDevice PageOperatingSystem PageNumInfos PageNumWarnings PageNumErrors
-    PageClusterId LoadDomContentTime LoadEventTime LoadFirstPaintTime CustomVars
-    """.split()
+# In the order of the page.
+SUBJECTS = (
+    "Ids",
+    "The person",
+    "The event: when and what",
+    "The event: its target",
+    "Frustration and errors",
+    "The page",
+    "The visitor's place, browser and screen",
+    "How fast it was",
+    "Requests of the page",
+    "The mobile app",
+    "Everything else",
 )
+APIS = {
+    "bundles": "bundles",
+    "exports": "exports",
+    "both": "both",
+    "exports, bundles unknown": "exports ¹",
+}
 
 
 def sections() -> Iterator[tuple[str, list[list[str]]]]:
     """Yield each subject with the rows of its table: column, type, example, API, personal, meaning.
 
-    Raises ValueError unless each column of the schema has exactly one subject.
+    Raises ValueError unless each column in schemas/events.json has a subject and an API known here.
     """
     schema = discover()["streams"][0]["schema"]["properties"]
-    subjects = {subject: names.split() for subject, names in SUBJECTS.items()}
-    listed = [name for names in subjects.values() for name in names]
-    if sorted(listed) != sorted(schema):
-        raise ValueError(f"SUBJECTS differs from the schema: {set(listed) ^ set(schema)}")
+    path = files("tap_fullstory").joinpath("schemas/events.json")
+    columns = json.loads(path.read_text("utf-8"))["properties"]
+    for name, column in columns.items():
+        if column.get("x-subject") not in SUBJECTS or column.get("x-api") not in APIS:
+            raise ValueError(
+                f"schemas/events.json: {name} needs x-subject, one of {SUBJECTS}, and x-api, one "
+                f"of {tuple(APIS)}"
+            )
     examples = _examples(schema)
-    for subject, names in subjects.items():
-        yield subject, [_row(name, schema[name], examples[name]) for name in names]
+    for subject in SUBJECTS:
+        names = [name for name, column in columns.items() if column["x-subject"] == subject]
+        yield (
+            subject,
+            [_row(name, schema[name], APIS[columns[name]["x-api"]], examples) for name in names],
+        )
 
 
-def _row(name: str, column: dict[str, Any], example: str) -> list[str]:
+def _row(name: str, column: dict[str, Any], api: str, examples: dict[str, str]) -> list[str]:
+    if name not in examples:
+        raise ValueError(f"The sandbox's events have no {name}: see tap_fullstory/sandbox/steps.py")
     types = [kind for kind in column["type"] if kind != "null"]
     return [
         f"`{name}`",
         column.get("format", ", ".join(types)),
-        f"`{example}`",
-        _apis(name),
+        f"`{examples[name]}`",
+        api,
         personal_data(EVENTS, name) or "no",
         column["description"],
     ]
-
-
-def _apis(name: str) -> str:
-    if name in BUNDLES_ONLY:
-        return "bundles"
-    if name in EXPORTS_ONLY:
-        return "exports"
-    return "both" if name in SEEN_IN_BUNDLES else "exports ¹"
 
 
 def _examples(schema: dict[str, Any]) -> dict[str, str]:

@@ -40,6 +40,8 @@ from tap_fullstory.settings import Config
 from tap_fullstory.streams import CUSTOM_VARS as CUSTOM_VARS
 from tap_fullstory.streams import EVENTS, STREAMS, Stream, stream_named
 
+# Keys of a schema file that are for the documents.
+FOR_DOCUMENTS = ("x-subject", "x-api")
 EVENT_DIGEST = "EventDigest"
 EVENT_TYPE = "EventType"
 
@@ -205,6 +207,9 @@ def _schema(
 ) -> dict[str, Any]:
     text = files("tap_fullstory").joinpath(f"schemas/{stream.name}.json").read_text("utf-8")
     schema: dict[str, Any] = json.loads(text)
+    for column in schema["properties"].values():
+        for key in FOR_DOCUMENTS:
+            column.pop(key, None)
     properties = schema["properties"] = formatted(schema["properties"], stream, config)
     if config is not None and CUSTOM_VARS in properties:
         properties[CUSTOM_VARS]["type"] = ["null", config.custom_vars_format]

@@ -9,6 +9,7 @@ import gzip
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,32 +21,15 @@ WILDCARDS = ("user_*", "evt_*", "page_*")
 _PREFIXES = ("user_", "evt_", "page_")
 _SELECTOR, _TOKENS = "EventTargetSelector", "EventTargetSelectorTok"
 
-EVENT_FIELDS = frozenset(
-    """
-    IndvId UserId SessionId PageId UserCreated UserAppKey UserDisplayName UserEmail SessionStart
-    EventStart EventType EventSubType EventCustomName EventTargetText EventTargetSelector
-    EventDuration EventSecondaryDuration EventPageOffset EventSessionOffset EventModFrustrated
-    EventModDead EventModError EventModSuspicious EventVarErrorKind EventVarFields
-    EventWebSourceFileUrl EventMobileSourceFile EventFirstInputDelay EventCumulativeLayoutShift
-    PageName PageStart PageDuration PageActiveDuration PageUrl PageRefererUrl PageIp PageLatLong
-    PageUserAgent PageBrowser PageBrowserVersion PageDevice PagePlatform PageOperatingSystem
-    PageScreenWidth PageScreenHeight PageViewportWidth PageViewportHeight PageNumEvents
-    PageNumDerivedEvents PageNumInfos PageNumWarnings PageNumErrors PageClusterId
-    PageMaxScrollDepthPercent
-    LoadDomContentTime LoadEventTime LoadFirstPaintTime LoadLargestPaintTime
-    ReqUrl ReqMethod ReqStatus
-    AppName AppPackageName AppDeviceModel AppDeviceVendor AppVersion AppOsVersion AppViewName
-    EventTargetSelectorTok
-    """.split()
-)
-INDIVIDUAL_FIELDS = frozenset(
-    """
-    IndvId Created Uid DisplayName Email NumSessions NumPages NumEvents TotalSec ActiveSec
-    AvgSessionSec AvgSessionActiveSec MaxSessionSec LastSessionNumPages LastSessionNumEvents
-    LastSessionSec LastSessionActiveSec LastSessionStart LastPage LastIp LastLatLong LastEventStart
-    LastBrowser LastDevice LastPlatform LastOperatingSystem
-    """.split()
-)
+
+def _documented(stream: str, but: str) -> frozenset[str]:
+    """Return the properties of a schema file that exports know."""
+    text = files("tap_fullstory").joinpath(f"schemas/{stream}.json").read_text("utf-8")
+    return frozenset(json.loads(text)["properties"]) - {"CustomVars", but}
+
+
+EVENT_FIELDS = _documented("events", but="PageAgent")
+INDIVIDUAL_FIELDS = _documented("individuals", but="")
 
 
 def is_custom(name: str) -> bool:
