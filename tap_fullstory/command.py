@@ -14,6 +14,7 @@ from singer import metrics
 
 from tap_fullstory import bookmarks, catalog
 from tap_fullstory.about import about
+from tap_fullstory.bookmarks import EVERYONE
 from tap_fullstory.catalog import Selection
 from tap_fullstory.discover import add_custom_variables
 from tap_fullstory.errors import (
@@ -198,11 +199,22 @@ def _selections(config: Config, options: Namespace, signals: Signals) -> list[ca
     path = options.catalog or options.properties
     wanted = read_json(path, "catalog", signals) if path else catalog.discover(config)
     selections = catalog.select(wanted, config, meltano_rules())
+    _require_segment_export(config, selections)
     for warning in catalog.catalog_warnings(wanted, config):
         LOGGER.warning("%s", warning)
     for selection in selections:
         warn_of_long_names(selection.name, selection.columns)
     return selections
+
+
+def _require_segment_export(config: Config, selections: list[catalog.Selection]) -> None:
+    """Raise UsageError if the events of a segment are wanted, and everybody's would be written."""
+    reads_events = any(selection.stream is EVENTS for selection in selections)
+    if config.export_api == "data_export" and reads_events and config.segment_id != (EVERYONE,):
+        raise UsageError(
+            "Config key segment_id: data_export has everybody's events and cannot be restricted to "
+            'a segment. Set "export_api": "segment_export", or remove segment_id.'
+        )
 
 
 def _sync(config: Config, options: Namespace, signals: Signals, now: datetime) -> None:

@@ -15,14 +15,24 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Raw
 
+from tap_fullstory.fullstory.urls import is_loopback
 from tap_fullstory.records.json_text import decode_string, encode
 from tap_fullstory.times import parse_rfc3339
 
 MAX_DIGITS = 18  # of an integer given as text
 
-_JSON_LIST = re.compile(r'\s*\[\s*["\]]')  # rather than a pattern such as [ab]*
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_WITHOUT_ZONE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?")
+# As people and programs write them: a space for the T, no seconds, no zone, no colon in the offset.
+_DATE_TIME = re.compile(
+    r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2})(:[0-9]{2}(?:\.[0-9]+)?)?"
+    r" ?(?:[Zz]|UTC|([+-][0-9]{2}):?([0-9]{2})?)?"
+)
+_LIST_SCHEMA = {"type": "array", "items": {"type": "string"}}
+_QUOTES = "'\""
+_BRACKETS = "[](){}"
+# One name of a list in text: in quotes of either kind, or without any.
+_ITEM = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^'",\n]*?))\s*(?:[,\n]|$)""")
+_CHARACTER_CLASS = re.compile(r"\[[^][(){}'\"]+\]")  # of a shell pattern, such as [ab]
 
 
 class NotAllowed(ValueError):
@@ -78,9 +88,11 @@ def _parse_timestamp(value: Any) -> datetime:
     text = _parse_text(value).strip()
     if _DATE.fullmatch(text):
         text += "T00:00:00Z"
-    elif _WITHOUT_ZONE.fullmatch(text):
-        # YAML drops the zone of an unquoted date-time, and some print it with a space.
-        text = f"{text.replace(' ', 'T')}Z"
+    elif match := _DATE_TIME.fullmatch(text):
+        date, minutes, seconds, hours_off, minutes_off = match.groups()
+        # YAML drops the zone of an unquoted date-time.
+        offset = f"{hours_off}:{minutes_off or '00'}" if hours_off else "Z"
+        text = f"{date}T{minutes}{seconds or ':00'}{offset}"
     return parse_rfc3339(text)
 
 
@@ -90,54 +102,93 @@ def _parse_url(value: Any) -> str:
     # parts.port raises ValueError for a port that is not valid.
     if parts.scheme not in ("https", "http") or not parts.hostname or parts.port == 0:
         raise ValueError
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise NotAllowed("http would send the API key unencrypted. Use https")
     if parts.query or parts.fragment or parts.username or parts.password or re.search(r"\s", text):
         raise ValueError
     return text
 
 
+def _parse_list(value: Any) -> list[str]:
+    """Return the texts of a list: a list, or one text that holds it as JSON, as other programs
+    print it (`['A', 'B']`, `[A, B]`), or with commas or line breaks between the names.
+
+    The whole text and each name may be in quotes of either kind. Raises ValueError for what is not
+    plainly such a list: a name with a bracket or a quote in it would silently match nothing.
+    """
+    items = _split(value.strip()) if isinstance(value, str) else value
+    if not isinstance(items, list):
+        raise ValueError
+    names = [_unquoted(_parse_text(item).strip()) for item in items]
+    for name in names:
+        name.encode()  # UnicodeEncodeError, a ValueError, for a lone surrogate
+        if not name:
+            raise ValueError
+        if set(_CHARACTER_CLASS.sub("", name)) & set(_QUOTES + _BRACKETS):
+            raise ValueError
+    return list(dict.fromkeys(names))
+
+
+def _split(text: str) -> list[Any]:
+    text = _unquoted(text)
+    if text.startswith("["):
+        try:
+            return msgspec.json.decode(text, type=list[str | int])
+        except msgspec.ValidationError:
+            raise ValueError from None
+        except msgspec.DecodeError:
+            text = _without_outer_brackets(text)  # as another program prints it, perhaps
+    items: list[Any] = []
+    at = 0
+    while at < len(text):
+        match = _ITEM.match(text, at)
+        if match is None:  # a quote without an end, or inside a name
+            raise ValueError
+        quoted = match[1] if match[1] is not None else match[2]
+        item = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else match[3]
+        if item or quoted is not None:
+            items.append(item)
+        at = match.end()
+    return items
+
+
+def _without_outer_brackets(text: str) -> str:
+    inner = text[1:-1]
+    if not text.endswith("]"):
+        return text  # a pattern such as [ab]*, or not valid
+    if set(inner) & set(_BRACKETS):
+        raise ValueError
+    return inner
+
+
+def _unquoted(text: str) -> str:
+    """Return `text` without a pair of quotes around it, if there is no other quote of its kind."""
+    while len(text) > 1 and text[0] == text[-1] and text[0] in _QUOTES and text.count(text[0]) == 2:
+        text = text[1:-1].strip()
+    return text
+
+
+def _without_brackets(names: list[str]) -> list[str]:
+    """Return `names`. Raises ValueError if one has a bracket: only patterns can have one."""
+    if any(set(name) & set(_BRACKETS) for name in names):
+        raise ValueError
+    return names
+
+
 def _parse_ids(value: Any) -> frozenset[str]:
+    """Ids may be numbers, and may have spaces between them."""
     if isinstance(value, str):
-        value = [part for part in re.split(r"[\s,\[\]\"]+", value) if part]
-    elif isinstance(value, int) and not isinstance(value, bool):
-        value = [value]
-    if not isinstance(value, list):
-        raise ValueError
-    if any(isinstance(item, bool) or not isinstance(item, (int, str)) for item in value):
-        raise ValueError
-    return frozenset(str(item) for item in value)
+        value = _split(re.sub(r"(?<=[^\s,])\s+(?=[^\s,\]])", ",", value.strip()))
+    items = value if isinstance(value, list) else [value]
+    texts = [str(i) if isinstance(i, int) and not isinstance(i, bool) else i for i in items]
+    return frozenset(_without_brackets(_parse_list(texts)))
 
 
 def _parse_segment_ids(value: Any) -> tuple[str, ...]:
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        value = _json_list(value)
-    given = value if isinstance(value, list) else [value]
+    given = _without_brackets(_parse_list(value))
     if not given:
         raise ValueError
-    # Twice the same would be exported twice.
-    return tuple(dict.fromkeys(map(_parse_header_text, given)))
-
-
-def _parse_names(value: Any) -> tuple[str, ...]:
-    """Names may come as a list, or in one text: a JSON list, or with commas between them."""
-    if isinstance(value, str) and _JSON_LIST.match(value):
-        value = _json_list(value)
-    elif isinstance(value, str):
-        value = [part for part in re.split(r"\s*[,\n]\s*", value.strip()) if part]
-    if not isinstance(value, list):
-        raise ValueError
-    names = tuple(_parse_text(item).strip() for item in value)
-    for name in names:
-        name.encode()  # UnicodeEncodeError, a ValueError, for half a surrogate pair
-        if not name:
-            raise ValueError
-    return tuple(dict.fromkeys(names))
-
-
-def _json_list(text: str) -> list[str]:
-    try:
-        return msgspec.json.decode(text, type=list[str])
-    except msgspec.MsgspecError:
-        raise ValueError from None
+    return tuple(map(_parse_header_text, given))
 
 
 def _parse_secret(value: Any) -> str:
@@ -195,12 +246,20 @@ def choice(*choices: str, fold: Callable[[str], str] = str) -> SettingType:
     return SettingType(parse, _any_of(*choices), {"type": "string", "enum": choices})
 
 
-def names(allowed: str, parse: Callable[[tuple[str, ...]], Any] = tuple) -> SettingType:
-    """A list of texts, each once; `parse` makes of it what the tap works with, and raises
+def patterns(allowed: str) -> SettingType:
+    """A list of names or shell patterns, each once."""
+    return SettingType(lambda value: tuple(_parse_list(value)), allowed, _LIST_SCHEMA)
+
+
+def names(allowed: str, parse: Callable[[tuple[str, ...]], Any]) -> SettingType:
+    """A list of names, each once; `parse` makes of it what the tap works with, and raises
     ValueError if it is not allowed.
     """
-    schema = {"type": "array", "items": {"type": "string"}}
-    return SettingType(lambda value: parse(_parse_names(value)), allowed, schema)
+
+    def parse_names(value: Any) -> Any:
+        return parse(tuple(_without_brackets(_parse_list(value))))
+
+    return SettingType(parse_names, allowed, _LIST_SCHEMA)
 
 
 @dataclass(frozen=True)
@@ -250,13 +309,11 @@ TIMESTAMP = SettingType(
 )
 URL = SettingType(
     _parse_url,
-    "an http or https URL without query, such as https://export.fullstory.com",
+    "an https URL without query, such as https://export.fullstory.com; http only for this machine",
     {"type": "string"},
 )
 SECRET = SettingType(_parse_secret, "any text; space around it is dropped", {"type": "string"})
-IDS = SettingType(
-    _parse_ids, "a list of bundle ids", {"type": "array", "items": {"type": "string"}}
-)
+IDS = SettingType(_parse_ids, "a list of bundle ids", _LIST_SCHEMA)
 SEGMENT_IDS = SettingType(
     _parse_segment_ids,
     "the id of a segment, such as everyone, or a list of such ids",

@@ -5,6 +5,7 @@ Parsing, `--about`, the documents and the plugin definitions are all made from t
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import tempfile
@@ -35,6 +36,7 @@ from tap_fullstory.setting_types import (
     int_range,
     names,
     parse_event_types,
+    patterns,
 )
 from tap_fullstory.times import format_rfc3339
 from tap_fullstory.version import __version__
@@ -107,7 +109,7 @@ SETTINGS: tuple[Setting, ...] = (
         SEGMENT_IDS,
         "Whom the exports cover: the id of a segment, as its URL in FullStory shows it. With a "
         "list of ids each segment is exported by itself, and its rows have its id in the column "
-        "`SegmentId`. For `segment_export` and `individuals` only, as are the next five.",
+        "`SegmentId`. Only for `segment_export` and `individuals`.",
         default="everyone",
     ),
     Setting(
@@ -204,7 +206,7 @@ SETTINGS: tuple[Setting, ...] = (
         "max_event_mb",
         int_range(1, 4096, "megabytes (of 1048576 bytes)"),
         "A single event larger than this is an error.",
-        default=256,
+        default=64,
     ),
     Setting(
         "custom_vars_format",
@@ -257,7 +259,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "exclude_fields",
-        names(_FIELDS),
+        patterns(_FIELDS),
         "Fields that never leave the tap, whatever the catalog lists: names or shell patterns, at "
         "any depth of a record, also after the stream's name and a dot (`users.email`).",
         default=[],
@@ -265,7 +267,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "hash_fields",
-        names(_FIELDS),
+        patterns(_FIELDS),
         "Fields, named in the same way, whose values are replaced by their hash: 32 hexadecimal "
         "digits of HMAC-SHA256 under `hash_key`. Equal values have equal hashes in every column, "
         "stream and run.",
@@ -326,6 +328,27 @@ MAX_SHOWN = 200  # characters of a refused value, or of unknown keys, that a mes
 MIN_HASH_KEY = 16  # characters, below which a key is warned of
 
 _NAMES = [setting.name for setting in SETTINGS]
+# Variables with the same prefix that are not settings.
+OTHER_VARIABLES = ("TAP_FULLSTORY_PURE_PYTHON", "TAP_FULLSTORY_REQUIRE_NATIVE")
+# What keeps data out, or chooses it. A misspelled one of these must not be ignored.
+PROTECTING = (
+    "exclude_fields",
+    "hash_fields",
+    "hash_key",
+    "event_types",
+    "custom_columns",
+    "segment_id",
+)
+_PROTECTING_WORDS = {"exclud": "exclude_fields", "hash": "hash_fields"}
+_STREAM_MAPS = (
+    "Use exclude_fields, hash_fields, event_types or custom_columns, or a mapper such as "
+    "meltano-map-transformer between tap and target."
+)
+_OF_OTHER_TAPS = {
+    "stream_map*": _STREAM_MAPS,
+    "faker_config": "Use hash_fields.",
+    "flattening_*": 'Use "custom_vars_format": "string", or the target\'s own flattening.',
+}
 # A key's prefix names its data centre; the other hosts of FullStory's API are not documented.
 _API_URLS = {"eu1.": "https://api.eu1.fullstory.com", "na1.": "https://api.fullstory.com"}
 _DEFAULT_API_URL = _API_URLS["na1."]
@@ -378,15 +401,19 @@ def config_from_environment(environment: Mapping[str, str] = os.environ) -> dict
     found = {
         name.removeprefix(VARIABLE_PREFIX): value
         for name, value in environment.items()
-        if name.startswith(VARIABLE_PREFIX) and not name.startswith(f"{VARIABLE_PREFIX}_")
+        if name.startswith(VARIABLE_PREFIX)
+        and not name.startswith(f"{VARIABLE_PREFIX}_")
+        and name not in OTHER_VARIABLES
     }
     return {name.lower(): value for name, value in found.items()}
 
 
 def parse_config(raw: Any, now: datetime, environment: Mapping[str, str] = os.environ) -> Config:
-    """Turn the decoded config file into a Config. `null` and `""` count as not given.
+    """Turn the decoded config file into a Config. `null` and `""` count as not given, and each
+    setting that is not given is read from TAP_FULLSTORY_<SETTING> in the environment.
 
-    Raises UsageError if `raw` is not an object, a value is not allowed, or no API key is given.
+    Raises UsageError if `raw` is not an object, a value is not allowed, no API key is given, or a
+    key looks like one that keeps data out.
     """
     if not isinstance(raw, dict):
         raise UsageError(
@@ -394,20 +421,20 @@ def parse_config(raw: Any, now: datetime, environment: Mapping[str, str] = os.en
             '{"api_key": "...", "start_date": "2026-01-01T00:00:00Z"}.'
         )
     given = _given(raw)
-    for key, variable in (("api_key", API_KEY_VARIABLE), ("hash_key", HASH_KEY_VARIABLE)):
-        if key not in given and environment.get(variable):
-            given[key] = environment[variable]
+    in_environment = _given(config_from_environment(environment))
+    for key in sorted(given):
+        _refuse_lookalike(key, f"Config key {_shortened(key)}")
+    for key in sorted(in_environment):
+        _refuse_lookalike(key, f"Environment variable {VARIABLE_PREFIX}{_shortened(key.upper())}")
+    given = {key: in_environment[key] for key in _NAMES if key in in_environment} | given
     if "api_key" not in given:
         raise UsageError(
-            "The config has no api_key. Make a key in FullStory (Settings, Integrations & API "
-            f"Keys, API Keys), and give it as api_key or in the environment as {API_KEY_VARIABLE}."
+            "The config has no api_key. Create an API key in FullStory (Settings, Integrations & "
+            "API Keys, API Keys) and set api_key, or the environment variable "
+            f"{API_KEY_VARIABLE}."
         )
     values = {setting.name: _value(setting, given) for setting in SETTINGS}
-    if values["hash_fields"] and not values["hash_key"]:
-        raise UsageError(
-            "The config has hash_fields and no hash_key. Make a key, as with `openssl rand -hex "
-            f"32`, keep it, and give it as hash_key or in the environment as {HASH_KEY_VARIABLE}."
-        )
+    _require_hash_key(values)
     if values["start_date"] is None:
         values["start_date"] = _year_before(now)
     if values["api_url"] is None:
@@ -417,20 +444,54 @@ def parse_config(raw: Any, now: datetime, environment: Mapping[str, str] = os.en
     return Config(**values)
 
 
+def _require_hash_key(values: Mapping[str, Any]) -> None:
+    if values["hash_key"]:
+        return
+    why = "hash_fields" if values["hash_fields"] else ""
+    if not why and values["event_digest"] and values["exclude_fields"]:
+        # Whoever has the row could guess an excluded value and compare the digest.
+        why = "event_digest beside exclude_fields"
+    if why:
+        raise UsageError(
+            f"The config has {why} and no hash_key. Create a key, as with `openssl rand -hex 32`, "
+            f"keep it, and set hash_key, or the environment variable {HASH_KEY_VARIABLE}."
+        )
+
+
+def _refuse_lookalike(key: str, what: str) -> None:
+    """Raise UsageError for an unknown key that was meant to keep data out, or is another tap's way
+    to do so: ignored, it would let the data pass.
+    """
+    if key in _NAMES:
+        return
+    for pattern, instead in _OF_OTHER_TAPS.items():
+        if fnmatch.fnmatchcase(key.lower(), pattern):
+            raise UsageError(f"{what} is not a setting of this tap. {instead}")
+    plain = re.sub("[^a-z0-9]", "", key.lower())
+    names = {re.sub("_", "", name): name for name in _NAMES}
+    meant = names.get(plain)
+    if meant is None:
+        found = get_close_matches(plain, names, n=1, cutoff=0.75)
+        meant = names[found[0]] if found else None
+        if meant not in PROTECTING:
+            words = ((word, name) for word, name in _PROTECTING_WORDS.items() if word in plain)
+            meant = next((name for _, name in words), None)
+    if meant in PROTECTING:
+        raise UsageError(f"{what} is not a setting of this tap: the name is {meant}.")
+
+
 def config_warnings(raw: Mapping[str, Any], config: Config, now: datetime) -> list[str]:
     """Return what to tell a user of a config that can be used, though not as meant perhaps."""
     warnings = []
     if unknown := sorted(set(raw) - set(_NAMES)):
         warnings.append(f"The config has unknown keys, which have no effect: {_named(unknown)}.")
     if config.workers > 1:
-        warnings.append(
-            "workers in the config no longer does anything: remove it. One process makes records "
-            "faster than any target that we know of loads them."
-        )
+        warnings.append("The setting workers has no effect any more; remove it.")
     if config.hash_key and len(config.hash_key) < MIN_HASH_KEY:
         warnings.append(
-            f"hash_key in the config has fewer than {MIN_HASH_KEY} characters: whoever guesses it "
-            "can test which address or name a hash belongs to. `openssl rand -hex 32` makes one."
+            f"hash_key in the config has fewer than {MIN_HASH_KEY} characters: anyone who guesses "
+            "it can work out which address or name a hash stands for. `openssl rand -hex 32` makes "
+            "a longer one."
         )
     start, end = format_rfc3339(config.start_date), config.end_date
     if end is not None and config.start_date >= end:
@@ -443,7 +504,7 @@ def config_warnings(raw: Mapping[str, Any], config: Config, now: datetime) -> li
     if without_effect and set(config.segment_id) == {"everyone"}:
         warnings.append(
             f"{' and '.join(without_effect)} in the config {_have(without_effect)} no effect on "
-            "everyone, which all events match. Set segment_id to another segment."
+            "the segment everyone. Set segment_id to another segment."
         )
     if config.start_date > now:
         warnings.append(f"start_date ({start}) is in the future: a first run has nothing to sync.")
@@ -468,10 +529,14 @@ def _given(raw: Mapping[str, Any]) -> dict[str, Any]:
 def _named(unknown: list[str]) -> str:
     named = []
     for key in unknown:
-        shown = f"{key[:MAX_SHOWN]}..." if len(key) > MAX_SHOWN else key
+        shown = _shortened(key)
         meant = get_close_matches(key[:MAX_SHOWN].lower(), _NAMES, n=1, cutoff=0.75)
         named.append(f"{shown} (did you mean {meant[0]}?)" if meant else shown)
     return ", ".join(named)
+
+
+def _shortened(key: str) -> str:
+    return f"{key[:MAX_SHOWN]}..." if len(key) > MAX_SHOWN else key
 
 
 def _value(setting: Setting, given: Mapping[str, Any]) -> Any:
@@ -481,12 +546,12 @@ def _value(setting: Setting, given: Mapping[str, Any]) -> Any:
         return setting.parse(given[setting.name])
     except NotAllowed as reason:
         raise UsageError(
-            f"Config key {setting.name}: {reason}. Correct that; the settings' page has an example."
+            f"Config key {setting.name}: {reason}. See docs/settings.md for an example."
         ) from None
     except ValueError:
         shown = "the value given" if setting.secret else _shown(given[setting.name], given)
         raise UsageError(
-            f"Config key {setting.name}: {shown} cannot be used; allowed is {setting.allowed}."
+            f"Config key {setting.name}: {shown} is not valid; expected {setting.allowed}."
         ) from None
 
 

@@ -468,7 +468,11 @@ HASHING: dict[str, Any] = {"hash_fields": ["UserId", "IndvId"], "hash_key": "012
             "exclude_fields: 'EventSt*' matches EventStart",
         ),
         (["events"], {"exclude_fields": "*"}, "matches EventStart of events, its replication key"),
-        (["events"], {"exclude_fields": "EventDigest", "event_digest": True}, "part of the stream"),
+        (
+            ["events"],
+            {**HASHING, "exclude_fields": "EventDigest", "event_digest": True},
+            "part of the stream",
+        ),
         (["events"], {**HASHING, "hash_fields": "E*", "event_digest": True}, "matches EventDigest"),
         (["events"], {**HASHING, "hash_fields": "EventStart"}, "hash_fields: 'EventStart' matches"),
         (

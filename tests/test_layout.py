@@ -16,11 +16,11 @@ ORDER = """
     version errors counts times streams
     records.json_text
     signals json_files
-    exports.bundle
+    exports.bundle fullstory.urls
     columns setting_types output.batch_config settings fields added_columns meltano
     catalog_file catalog bookmarks
     logs.lines logs.redact
-    fullstory.urls fullstory.retry fullstory.failures fullstory.connections fullstory.responses
+    fullstory.retry fullstory.failures fullstory.connections fullstory.responses
     fullstory.download fullstory.session fullstory.client
     exports.unpack exports.spool exports.data_export exports.segment_export exports.sources
     output.messages output.batch

@@ -72,6 +72,13 @@ def batches(
 TIMESTAMPS = [
     ("2026-01-31", utc(2026, 1, 31)),
     ("2026-01-31 00:00:00", utc(2026, 1, 31)),
+    ("2026-01-31 00:00:00Z", utc(2026, 1, 31)),
+    ("2026-01-31 00:00:00+00:00", utc(2026, 1, 31)),  # as Python and Airflow print it
+    ("2026-01-31 05:00:00.25 +0500", utc(2026, 1, 31, 0, 0, 0, 250_000)),
+    ("2026-01-31T00:00:00+0000", utc(2026, 1, 31)),
+    ("2026-01-31T00:00", utc(2026, 1, 31)),
+    ("2026-01-31 02:00-03", utc(2026, 1, 31, 5)),
+    ("2026-01-31 00:00:00 UTC", utc(2026, 1, 31)),
     ("2026-01-31T01:02:03", utc(2026, 1, 31, 1, 2, 3)),
     ("2026-01-31T01:02:03.5", utc(2026, 1, 31, 1, 2, 3, 500_000)),
     ("2026-01-31T00:00:00Z", utc(2026, 1, 31)),
@@ -80,9 +87,9 @@ TIMESTAMPS = [
     ("2024-02-29T23:59:60Z", utc(2024, 3, 1)),
 ]
 NOT_TIMESTAMPS = [
-    "2026-01-31 00:00:00Z", "2026-02-30", "2026-02-30T00:00:00Z", "2026-01-31T00:00", "٢٠٢٦-01-31",
-    "2026-01-31T24:00:00Z", "yesterday", "0000-01-01T00:00:00Z", "9999-12-31T23:59:59-00:01",
-    1769817600, True, {},
+    "soon", "2026-02-30", "2026-02-30T00:00:00Z", "2026-01-31T00", "2026-01-31T00:00+24",
+    "٢٠٢٦-01-31", "2026-01-31T24:00:00Z", "yesterday", "0000-01-01T00:00:00Z",
+    "9999-12-31T23:59:59-00:01", 1769817600, True, {},
 ]  # fmt: skip
 ADDRESSES = [
     ("https://export.example.com", "https://export.example.com"),
@@ -94,6 +101,7 @@ NO_ADDRESSES = [
     "export.example.com", "ftp://export.example.com", "https://", "https://export.example.com?a=b",
     "https://export.example.com#a", "https://export.example.com:port", "https://e.example.com:0",
     "https://e.example.com:99999", "https://[::1", "https://export.example.com/a b",
+    "http://192.0.2.2/", "http://export.example.com", "http://127.0.0.1.example.com",
     "https://user:pass-word@export.example.com", "https://na1.key@export.example.com", 1, [],
 ]  # fmt: skip
 
@@ -115,7 +123,8 @@ FIELDS = Expected(
         ([], ()),
         ("[]", ()),
     ],
-    [True, 1, {"a": 1}, [1], [""], [None], [["a"]], '["a", 1]', '["a"', ["\ud800"]],
+    [True, 1, {"a": 1}, [1], [""], [None], [["a"]], '["a", 1]', '["a"', "a]", "'a", "a'b, c",
+     "(a, b)", "{'a', 'b'}", "[a, [b]]", ["[a, b"], ["\"a"], ["\ud800"]],
     "a list of names or shell patterns",
 )  # fmt: skip
 CONTRACT: dict[str, Expected] = {
@@ -138,11 +147,10 @@ CONTRACT: dict[str, Expected] = {
         ("everyone",),
         [
             ("a:b@c", ("a:b@c",)),
-            ("a, b", ("a, b",)),  # one id: FullStory does not say what is in them
             (["a", " b ", "a"], ("a", "b")),
             ('["a", "b"]', ("a", "b")),
         ],
-        ["a\nb", 1, [], ["a", 1], ["a", ""], [["a"]], '["a"', "[]", "[" * 100_000, {"a": "b"}],
+        ["[a, b", 1, [], ["a", 1], ["a", ""], [["a"]], '["a"', "[]", "[" * 100_000, {"a": "b"}],
         "id of a segment",
     ),
     "export_scope": Expected(
@@ -193,7 +201,7 @@ CONTRACT: dict[str, Expected] = {
         [True, 1.5, {"1": 2}, [None], [1.5], [["1"]], [True]],
         "list of bundle ids",
     ),
-    "max_event_mb": whole(1, 4096, 256),
+    "max_event_mb": whole(1, 4096, 64),
     "custom_vars_format": Expected(
         "object",
         [("object", "object"), ("string", "string")],
@@ -312,6 +320,97 @@ def test_bad_values(name, value):
     assert CONTRACT[name].allowed in text
     assert [word for word in CONTRACT[name].never if word in text] == []
     assert ("the value given" in text) is (name in SECRETS)
+
+
+# A list in text as people and other programs write it.
+LIST_SPELLINGS = [
+    '["{0}", "{1}"]', '["{0}","{1}"]', "['{0}', '{1}']", "[{0}, {1}]", "[{0},{1}]", "{0},{1}",
+    " {0} , {1} ,", "{0}\n{1}\n", "'{0}', '{1}'", '"{0}", "{1}"', "'{0}',\"{1}\"", "'{0},{1}'",
+    '"[{0}, {1}]"', "'[\"{0}\", \"{1}\"]'", "\"['{0}', '{1}']\"", "['{0}', {1}]", "[ '{0}' ,{1} ]",
+]  # fmt: skip
+LISTS = sorted(
+    setting.name
+    for setting in SETTINGS
+    if "array" in setting.type.schema["type"] and setting.name != "batch_config"
+)
+
+
+def two_names(name: str) -> list[str]:
+    """Two values that this list setting takes."""
+    return {"custom_columns": ["user_a_str", "evt_b:int"]}.get(name, ["Abc", "d_e"])
+
+
+@pytest.mark.parametrize("spelling", LIST_SPELLINGS)
+@pytest.mark.parametrize("name", LISTS)
+def test_a_list_in_text_is_the_list_that_it_plainly_is(name, spelling):
+    values = two_names(name)
+    assert parsed(name, spelling.format(*values)) == parsed(name, values)
+    assert parsed(name, [f"'{values[0]}'", f'"{values[1]}"']) == parsed(name, values)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[{0}, {1}", "{0}, {1}]", "'{0}, {1}", "['{0}', '{1}'", "{{{0}}}", "({0}, {1})", "{0}'s",
+     '["{0}", "{1}"', "[[{0}], {1}]"],
+)  # fmt: skip
+@pytest.mark.parametrize("name", LISTS)
+def test_what_is_not_plainly_a_list_is_refused(name, text):
+    with pytest.raises(UsageError, match=f"Config key {name}: "):
+        parsed(name, text.format(*two_names(name)))
+
+
+LOOKALIKES = {
+    "exclude_field": "exclude_fields", "excluded_fields": "exclude_fields",
+    "excludeFields": "exclude_fields", "exclude-fields": "exclude_fields",
+    "EXCLUDE_FIELDS": "exclude_fields", "exclude": "exclude_fields", "hash_field": "hash_fields",
+    "hash_columns": "hash_fields", "hash_keys": "hash_key", "hashkey": "hash_key",
+    "event_type": "event_types", "eventTypes": "event_types", "custom_column": "custom_columns",
+    "segment_ids": "segment_id", "segmentId": "segment_id",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "meant"), LOOKALIKES.items())
+def test_a_key_that_is_nearly_one_that_keeps_data_out_is_refused(key, meant):
+    with pytest.raises(UsageError, match=f"the name is {meant}"):
+        parse_config({"api_key": KEY, key: ["a"]}, NOW, {})
+    if "-" not in key and key != "EXCLUDE_FIELDS":
+        with pytest.raises(UsageError, match=f"TAP_FULLSTORY_.*the name is {meant}"):
+            parse_config({"api_key": KEY}, NOW, {f"TAP_FULLSTORY_{key.upper()}": "a"})
+    parse_config({"api_key": KEY, key: None}, NOW, {})
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["stream_maps", "stream_map_config", "stream_maps_else", "faker_config", "flattening_enabled",
+     "flattening_max_depth"],
+)  # fmt: skip
+def test_a_setting_of_sdk_taps_that_changes_records_is_refused(key):
+    with pytest.raises(UsageError, match=f"Config key {key} is not a setting of this tap. Use "):
+        parse_config({"api_key": KEY, key: {"events": {"UserEmail": "__NULL__"}}}, NOW, {})
+
+
+def test_every_setting_that_the_config_lacks_is_read_from_the_environment():
+    environment = {
+        "TAP_FULLSTORY_EXCLUDE_FIELDS": "['PageIp', 'UserEmail']",
+        "TAP_FULLSTORY_CHECKPOINT_EVENTS": "5",
+        "TAP_FULLSTORY_START_DATE": "2026-01-01",
+        "TAP_FULLSTORY_API_KEY": KEY,
+        "TAP_FULLSTORY__SELECT": "of Meltano",
+        "TAP_FULLSTORY_PURE_PYTHON": "1",
+        "TAP_FULLSTORY_LOG_LEVEL": "",
+    }
+    config = parse_config({"start_date": "2026-02-01", "log_level": None}, NOW, environment)
+    assert config.exclude_fields == ("PageIp", "UserEmail")
+    assert config.checkpoint_events == 5
+    assert config.start_date == utc(2026, 2, 1)
+    assert config.log_level == "INFO"
+
+
+def test_a_digest_beside_excluded_fields_needs_a_key():
+    given = {"api_key": KEY, "event_digest": True, "exclude_fields": ["PageIp"]}
+    with pytest.raises(UsageError, match="event_digest beside exclude_fields and no hash_key"):
+        parse_config(given, NOW, {})
+    assert parse_config({**given, "hash_key": "0" * 32}, NOW, {}).event_digest
 
 
 # Values that may hold a password.
@@ -476,7 +575,7 @@ def test_known_keys_are_not_warned_about():
         ({"start_date": "2026-06-02", "end_date": "2026-06-01"}, "not before end_date"),
         ({"start_date": "2026-06-03"}, "in the future"),
         ({"hash_key": "k" * 15}, "hash_key in the config has fewer than 16 characters"),
-        ({"workers": 2}, "workers in the config no longer does anything"),
+        ({"workers": 2}, "The setting workers has no effect any more"),
         ({"api_key": "eu1.k", "api_url": "https://api.fullstory.com"}, "eu1. belongs to"),
         ({"api_key": "na1.k", "api_url": "https://api.eu1.fullstory.com"}, "na1. belongs to"),
     ],
@@ -662,7 +761,7 @@ def test_a_config_that_is_refused_in_a_log_of_json(sandbox):
         (line,) = [json.loads(line) for line in tap.stderr]
         assert tap.wait(60) == 2
     assert (line["level"], line["kind"]) == ("CRITICAL", "config")
-    assert line["message"].startswith("Config key start_date: 'soon' cannot be used")
+    assert line["message"].startswith("Config key start_date: 'soon' is not valid")
 
 
 def test_a_log_level(sandbox):

@@ -32,7 +32,7 @@ def origin_of(url: str) -> tuple[str, str | None, int | None]:
 
 def resolve_redirect(url: str, location: str) -> str:
     """Return where a redirect from `url` leads. Raises SourceError if that is not a valid http(s)
-    URL, or steps down from https to http anywhere but on loopback.
+    URL, or steps down from https to http.
     """
     try:
         target = urljoin(url, location)
@@ -41,7 +41,7 @@ def resolve_redirect(url: str, location: str) -> str:
         target, scheme, host = "", "", None
     if scheme not in ("https", "http") or not host:
         raise SourceError(f"{redact_url(url, {})} redirects to something that is not a valid URL.")
-    if scheme == "http" and urlsplit(url).scheme == "https" and not is_loopback(host):
+    if scheme == "http" and urlsplit(url).scheme == "https":
         raise SourceError(
             f"{redact_url(url, {})} redirects from https to http, which the tap does not follow. "
             "Check data_export_url and api_url in the config, and the proxy."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -9,9 +10,14 @@ from tap_fullstory.errors import SourceError
 from tap_fullstory.fullstory.urls import redact_url, resolve_redirect
 
 
-def test_redirects_from_https_to_http_are_followed_on_loopback():
-    assert resolve_redirect("https://localhost/x", "http://127.0.0.1/y") == "http://127.0.0.1/y"
-    assert resolve_redirect("https://localhost/x", "http://[::1]:8/y") == "http://[::1]:8/y"
+@pytest.mark.parametrize("target", ["http://127.0.0.1/y", "http://[::1]:8/y", "//x/y", "/y"])
+def test_redirects_from_https_to_http_are_refused_on_loopback_too(target):
+    if target.startswith("http:"):
+        with pytest.raises(SourceError, match="redirects from https to http"):
+            resolve_redirect("https://localhost/x", target)
+    else:
+        assert resolve_redirect("https://localhost/x", target).startswith("https://")
+    assert resolve_redirect("http://localhost/x", "http://127.0.0.1/y") == "http://127.0.0.1/y"
 
 
 @example("http://[::1")
