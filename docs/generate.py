@@ -11,10 +11,14 @@ from __future__ import annotations
 import argparse
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import shorten
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import dictionary
+import texts
 
 from tap_fullstory import _parser as tap_parser
 from tap_fullstory import columns as columns_module
@@ -25,6 +29,7 @@ from tap_fullstory.columns import personal_data
 from tap_fullstory.errors import Interrupted, TapError
 from tap_fullstory.exports import data_export, unpack
 from tap_fullstory.fullstory import responses, retry, session
+from tap_fullstory.logs.lines import MEMBERS
 from tap_fullstory.records import json_text
 from tap_fullstory.sandbox.__main__ import _parser as sandbox_parser
 from tap_fullstory.streams import STREAMS, Stream
@@ -141,9 +146,18 @@ def personal() -> str:
     return _table(["stream", "yes", "an id", "can"], rows)
 
 
-def sync_script() -> str:
-    """Return examples/sync.sh as a block."""
-    return f"```sh\n{(ROOT / 'examples/sync.sh').read_text('utf-8')}```\n"
+def log_members() -> str:
+    """Return the table of the members that a line of a JSON log can have."""
+    return _table(["member", "in"], [[f"`{name}`", MEMBERS[name]] for name in MEMBERS])
+
+
+def warning_codes() -> str:
+    """Return the table of the codes of WARNINGs, with the beginning of each text."""
+    rows = []
+    for code, found in sorted(texts.warning_codes().items()):
+        beginnings = sorted({shorten(text, 80, placeholder=" …") for text in found})
+        rows.append([f"`{code}`", ", ".join(f"`{text}`" for text in beginnings)])
+    return _table(["code", "WARNING"], rows)
 
 
 def _stream(stream: Stream) -> list[str]:
@@ -185,11 +199,12 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "exit-codes": exit_codes,
     "flags": flags,
     "limits": limits,
+    "log-members": log_members,
     "personal": personal,
     "sandbox-flags": sandbox_flags,
     "settings": settings,
     "streams": streams,
-    "sync-script": sync_script,
+    "warning-codes": warning_codes,
 }
 
 if __name__ == "__main__":

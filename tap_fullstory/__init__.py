@@ -20,7 +20,7 @@ from tap_fullstory.errors import (
     local_resource_error,
     out_of_memory,
 )
-from tap_fullstory.logs.lines import configure_logs, members_of
+from tap_fullstory.logs.lines import configure_logs, log_members, members_of, new_run_id
 from tap_fullstory.logs.redact import redact_logs
 from tap_fullstory.signals import THREAD_NAME_PREFIX, Signals
 from tap_fullstory.version import __version__
@@ -33,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
     `arguments` default to those of the command line.
     """
+    with log_members(run_id=new_run_id()):
+        _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> NoReturn:
     # backoff calls a function that Python 3.14 deprecates, which no user of the tap can change.
     warnings.filterwarnings(
         "ignore",

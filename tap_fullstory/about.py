@@ -15,7 +15,14 @@ from tap_fullstory.version import __version__
 
 NAME = "tap-fullstory"
 DESCRIPTION = "Singer tap for FullStory: one record for each captured event"
-CAPABILITIES = ("about", "batch", "catalog", "discover", "state")  # by Meltano's names
+CAPABILITIES = (
+    "about",
+    "batch",
+    "catalog",
+    "discover",
+    "state",
+    "structured-logging",
+)  # by Meltano's names
 
 
 def about(form: str) -> str:

@@ -6,6 +6,7 @@ catalog_file.py reads what users give; here it meets what the streams have.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from glob import escape
 from importlib.resources import files
@@ -25,7 +26,7 @@ from tap_fullstory.catalog_file import (
 from tap_fullstory.columns import CUSTOM_PREFIXES as CUSTOM_PREFIXES
 from tap_fullstory.columns import PERSONAL_DATA, ValueType, kind_of, personal_data, value_type
 from tap_fullstory.columns import is_custom as is_custom
-from tap_fullstory.errors import UsageError
+from tap_fullstory.errors import CodedWarning, UsageError
 from tap_fullstory.fields import (
     NO_RULES,
     Fate,
@@ -94,14 +95,13 @@ def select(catalog: Any, config: Config, meltano: MeltanoRules = NO_MELTANO) -> 
     return [_selection(stream, entry, config, meltano) for stream, entry in _selected(catalog)]
 
 
-def catalog_warnings(catalog: Any, config: Config) -> list[str]:
-    """Return what the user should know of a catalog that can be used: what it asks for and does not
+def catalog_warnings(catalog: Any, config: Config) -> Iterator[CodedWarning]:
+    """Yield what the user should know of a catalog that can be used: what it asks for and does not
     get. Raises as `select`.
     """
-    warnings = []
     nothing: list[str] = []
     for stream, entry in _selected(catalog):
-        warnings += _unmet_requests(stream, entry, _keys(stream, config))
+        yield from _unmet_requests(stream, entry, _keys(stream, config))
         known = {*_schema(stream, config)["properties"], *(entry.properties or {}), EVENT_DIGEST}
         for breadcrumb, choices in entry.choices.items():
             if breadcrumb == () or "selected" not in choices:
@@ -114,12 +114,12 @@ def catalog_warnings(catalog: Any, config: Config) -> list[str]:
                 nothing.append(".".join((stream.name, *breadcrumb[1:]))[:MAX_SHOWN])
     if nothing:
         more = f" and {len(nothing) - MAX_NAMED} more" if len(nothing) > MAX_NAMED else ""
-        warnings.append(
+        yield CodedWarning(
+            "unknown_properties",
             "The catalog selects or deselects what is not a property of its stream: "
             f"{', '.join(nothing[:MAX_NAMED])}{more}. Names must be spelled as --discover prints "
-            "them, and only an object or a list has members."
+            "them, and only an object or a list has members.",
         )
-    return warnings
 
 
 def _may_have_members(entry: Entry, name: str) -> bool:
@@ -253,41 +253,48 @@ def _selected(catalog: Any) -> list[tuple[Stream, Entry]]:
     return [(stream, entry) for stream, entry in found if stream is not None]
 
 
-def _unmet_requests(stream: Stream, entry: Entry, keys: list[str]) -> list[str]:
-    """Return a warning for each thing that the catalog asks of a stream and does not get."""
-    root, warnings = entry.choices.get((), {}), []
+def _unmet_requests(stream: Stream, entry: Entry, keys: list[str]) -> Iterator[CodedWarning]:
+    """Yield a warning for each thing that the catalog asks of a stream and does not get."""
+    root = entry.choices.get((), {})
     asked_keys = [root.get("table-key-properties"), entry.own.get("key_properties")]
     if any(asked and asked != keys for asked in asked_keys):
         written = f"with the key {', '.join(keys)}" if keys else "without a key"
         why = (
-            "its events have no id, so a target would fold rows that differ. If the target needs "
+            "its events have no id, so a target would merge distinct rows. If the target needs "
             "a key, set event_digest in the config"
             if stream is EVENTS
             else "its key is fixed"
         )
-        warnings.append(
+        yield CodedWarning(
+            "catalog_request_unmet",
             f"The catalog asks for other key properties of {stream.name}. The stream is written "
-            f"{written}: {why}."
+            f"{written}: {why}.",
         )
     method = root.get("replication-method") or entry.own.get("replication_method")
     if method and method != stream.replication_method:
-        warnings.append(
+        yield CodedWarning(
+            "catalog_request_unmet",
             f"The catalog asks for another replication-method of {stream.name}. It is always "
-            f"{stream.replication_method}."
+            f"{stream.replication_method}.",
         )
     key = root.get("replication-key") or entry.own.get("replication_key")
     if key and key != stream.replication_key:
-        warnings.append(
-            f"The catalog asks for another replication-key of {stream.name}. "
-            + (f"It is always {stream.replication_key}." if stream.replication_key
-               else "The stream has none.")
-        )  # fmt: skip
-    return warnings + [
-        f"The catalog deselects {stream.name}.{name}, which is part of the stream's key and is "
-        "written all the same. To keep it out, deselect the stream."
-        for name in keys
-        if as_bool(entry.choices.get(("properties", name), {}).get("selected"), name) is False
-    ]
+        instead = (
+            f"It is always {stream.replication_key}."
+            if stream.replication_key
+            else "The stream has none."
+        )
+        yield CodedWarning(
+            "catalog_request_unmet",
+            f"The catalog asks for another replication-key of {stream.name}. {instead}",
+        )
+    for name in keys:
+        if as_bool(entry.choices.get(("properties", name), {}).get("selected"), name) is False:
+            yield CodedWarning(
+                "catalog_request_unmet",
+                f"The catalog deselects {stream.name}.{name}, which is part of the stream's key "
+                "and is written anyway. To keep it out, deselect the stream.",
+            )
 
 
 def _column(declared: ValueType, own: dict[str, Any] | None, takes_numbers: bool) -> ValueType:

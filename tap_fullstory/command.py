@@ -10,8 +10,6 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
-from singer import metrics
-
 from tap_fullstory import bookmarks, catalog
 from tap_fullstory.about import about
 from tap_fullstory.bookmarks import EVERYONE
@@ -32,7 +30,8 @@ from tap_fullstory.exports.sources import check_access, report_access
 from tap_fullstory.fields import warn_of_long_names
 from tap_fullstory.fullstory.client import Client
 from tap_fullstory.json_files import read_json
-from tap_fullstory.logs.lines import configure_logs
+from tap_fullstory.logs.lines import configure_logs, log_warnings
+from tap_fullstory.logs.metrics import configure_metrics, restore_logs
 from tap_fullstory.logs.progress import RunSummary
 from tap_fullstory.logs.redact import redact_logs
 from tap_fullstory.meltano import meltano_rules
@@ -59,8 +58,9 @@ def discover_access(config: Config, client: Client, now: datetime) -> bool:
         if not proven:
             raise
         LOGGER.warning(
-            "The stream %s cannot be read. It needs %s. %s", EVENTS.name, EVENTS.needs, error
-        )
+            "The stream %s cannot be read. It needs %s. %s", EVENTS.name, EVENTS.needs, error,
+            extra={"code": "stream_unreadable"},
+        )  # fmt: skip
         return False
     return True
 
@@ -75,7 +75,10 @@ def log_key_level(client: Client) -> bool:
     except TapError as error:
         if isinstance(error, AccessError) and error.status == WRONG_KEY:
             raise
-        LOGGER.warning("Could not determine the API key's level (continuing): %s", error)
+        LOGGER.warning(
+            "Could not determine the API key's level (continuing): %s", error,
+            extra={"code": "key_level_unknown"},
+        )  # fmt: skip
         return False
     level = LEVEL_OF_ROLE.get(role)
     if level is None:
@@ -105,10 +108,16 @@ def check_streams(config: Config, selections: list[Selection], client: Client) -
         try:
             _check_stream(config, stream, client)
         except (AccessError, NetworkError, SourceError) as error:
-            LOGGER.warning("The stream %s cannot be read: %s", stream.name, error)
+            LOGGER.warning(
+                "The stream %s cannot be read: %s", stream.name, error,
+                extra={"code": "stream_unreadable"},
+            )  # fmt: skip
             causes[stream.name] = error
     if not selections:
-        LOGGER.warning("The catalog selects no stream, so there is nothing to check.")
+        LOGGER.warning(
+            "The catalog selects no stream, so there is nothing to check.",
+            extra={"code": "nothing_selected"},
+        )
     if causes:
         raise StreamsUnreadable(causes, len(selections))
 
@@ -129,14 +138,9 @@ def _check_stream(config: Config, stream: Stream, client: Client) -> None:
         raise AccessError(f"{error} It needs {stream.needs}.", error.status) from None
 
 
-LOGGER = logging.getLogger(__name__)
-
-
 def run(options: Namespace, signals: Signals) -> None:
     """Do what the options ask for. Raises TapError if it fails, Interrupted after a signal."""
-    # Singer configures logging when it is imported, and again with every metric.
-    metrics.get_logger = logging.getLogger
-    configure_logs()
+    restore_logs()
     if options.about:
         write_all(_stdout(), about(options.format or "text").encode())
         return
@@ -164,9 +168,9 @@ def _config(options: Namespace, signals: Signals, now: datetime) -> Config:
         configure_logs(form="json")  # for the line that refuses another setting, too
     config = parse_config(raw, now)
     configure_logs(config.log_level, config.log_format)
+    configure_metrics(config.metrics_log_level)
     redact_logs([config.api_key, config.hash_key or ""])
-    for warning in config_warnings(raw, config, now):
-        LOGGER.warning("%s", warning)
+    log_warnings(config_warnings(raw, config, now))
     return config
 
 
@@ -187,7 +191,10 @@ def _check_and_sample(found: dict[str, Any], config: Config, now: datetime) -> N
             try:
                 add_custom_variables(found, config, client, now)
             except (AccessError, NetworkError, SourceError) as error:
-                LOGGER.warning("Discovery found no custom variables: %s", error)
+                LOGGER.warning(
+                    "Discovery found no custom variables: %s", error,
+                    extra={"code": "no_custom_variables"},
+                )  # fmt: skip
 
 
 def _check_streams(config: Config, selections: list[catalog.Selection]) -> None:
@@ -200,8 +207,7 @@ def _selections(config: Config, options: Namespace, signals: Signals) -> list[ca
     wanted = read_json(path, "catalog", signals) if path else catalog.discover(config)
     selections = catalog.select(wanted, config, meltano_rules())
     _require_segment_export(config, selections)
-    for warning in catalog.catalog_warnings(wanted, config):
-        LOGGER.warning("%s", warning)
+    log_warnings(catalog.catalog_warnings(wanted, config))
     for selection in selections:
         warn_of_long_names(selection.name, selection.columns)
     return selections

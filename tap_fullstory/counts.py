@@ -39,6 +39,11 @@ class BoundedCounter(dict[str, int]):
         return sum(self.values()) + self.others
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless the number is 1."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def format_counts(counts: Mapping[str, int]) -> str:
     """Return the most frequent names with their numbers, on one line whatever the names."""
     ordered = sorted(counts.items(), key=lambda item: -item[1])

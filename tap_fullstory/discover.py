@@ -86,7 +86,10 @@ def _sample(source: ExportSource, config: Config, until: datetime) -> Sample:
                     sample.events, bundle.id, bundle.period, len(sample.variables),
                 )  # fmt: skip
                 return sample
-    LOGGER.warning("There is no bundle with events to look for custom variables in.")
+    LOGGER.warning(
+        "There is no bundle with events to look for custom variables in.",
+        extra={"code": "no_custom_variables"},
+    )
     return Sample(0, Counter())
 
 
@@ -194,4 +197,5 @@ def _warn_of_folding(names: Iterable[str]) -> None:
                 "%s are columns of their own here, but targets that rewrite column names may fold "
                 "them into one: select one of them at most, or look at what the target does.",
                 " and ".join(same),
+                extra={"code": "similar_columns"},
             )

@@ -22,9 +22,17 @@ from __future__ import annotations
 import errno
 import signal
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 # Of an AccessError: the one holds for all streams, the other for some.
 WRONG_KEY, LEVEL_TOO_LOW = 401, 403
+
+
+class CodedWarning(NamedTuple):
+    """A WARNING still to be logged: its text, and the word by which alerts know it."""
+
+    code: str
+    text: str
 
 
 class TapError(Exception):
@@ -109,8 +117,8 @@ class StreamsFailed(TapError):
     ) -> None:
         why = " ".join(f"{stream}: {reason}" for stream, reason in reasons.items())
         super().__init__(
-            f"{len(reasons)} of {selected} streams failed, the others are done. {why} The next run "
-            "with the last state tries them again; a stream that the key may not read can be "
+            f"{len(reasons)} of {selected} streams failed; the others completed. {why} The next "
+            "run with the last state tries them again; a stream that the key may not read can be "
             "deselected in the catalog."
         )
         kinds = {cause.kind for cause in causes}
@@ -124,8 +132,7 @@ class StreamsUnreadable(TapError):
     def __init__(self, causes: Mapping[str, TapError], selected: int) -> None:
         super().__init__(
             f"{len(causes)} of {selected} selected streams cannot be read: {', '.join(causes)}. "
-            "The WARNINGs before this line tell why. Use another key, or deselect them in the "
-            "catalog."
+            "See the warnings above. Use another key, or deselect them in the catalog."
         )
         kinds = {cause.kind for cause in causes.values()}
         self.kind = kinds.pop() if len(kinds) == 1 else "several"
@@ -148,22 +155,22 @@ class Interrupted(BaseException):
 
 _RESUME = "Nothing is lost: run again with the last state."
 _MEMORY = (
-    "The tap has run out of memory ({}). Give it more (ulimit -v, the container's limit; 200 MB "
-    f"are enough for most bundles), or end other programs. {_RESUME}"
+    "The tap has run out of memory ({}). Give it more memory (ulimit -v, the container's limit; "
+    f"200 MB is enough for most bundles) or stop other programs. {_RESUME}"
 )
 _RESOURCES = {
     errno.ENOMEM: _MEMORY,
-    errno.EMFILE: "The tap may not open more files ({}). Raise its limit of open files "
-    f"(ulimit -n; 64 are enough). {_RESUME}",
-    errno.ENFILE: "The machine may not open more files ({}). End what holds them open, or raise "
-    f"fs.file-max. {_RESUME}",
-    errno.EAGAIN: "The machine has no room for another thread or process ({}). Raise the limits of "
-    "the user or container (ulimit -u, ulimit -v, pids.max), or end other programs. "
+    errno.EMFILE: "Too many open files in the tap ({}). Raise its limit of open files (ulimit -n; "
+    f"64 is enough). {_RESUME}",
+    errno.ENFILE: "Too many open files on this machine ({}). Close the programs that hold them "
+    f"open, or raise fs.file-max. {_RESUME}",
+    errno.EAGAIN: "The system cannot start another thread or process ({}). Raise the limits of the "
+    "user or container (ulimit -u, ulimit -v, pids.max), or stop other programs. "
     f"{_RESUME}",
-    errno.EIO: "The machine's disk or terminal fails ({}). Check the disk that holds spool_dir and "
+    errno.EIO: "I/O error on a disk or the terminal ({}). Check the disk that holds spool_dir and "
     f"the tap itself. {_RESUME}",
-    errno.ENOSPC: "A disk is full ({}). Make room on those that hold spool_dir, the temp folder "
-    f"and the tap's output. {_RESUME}",
+    errno.ENOSPC: "A disk is full ({}). Free up space on the disks that hold spool_dir, the temp "
+    f"folder and the tap's output. {_RESUME}",
 }
 _RESOURCES[errno.EDQUOT] = _RESOURCES[errno.ENOSPC]
 

@@ -305,4 +305,5 @@ def warn_of_long_names(stream: str, names: Iterable[str]) -> None:
         "If the rows go there, remove these from the catalog, and from custom_columns in the "
         "config: they are in CustomVars then",
         stream, ", ".join(name[:MAX_SHOWN] for name in found[:MAX_NAMED]), more, MAX_NAME_BYTES,
+        extra={"code": "long_column_names"},
     )  # fmt: skip

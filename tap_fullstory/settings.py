@@ -9,7 +9,7 @@ import fnmatch
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from difflib import get_close_matches
@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tap_fullstory.columns import parse_custom_columns
-from tap_fullstory.errors import UsageError
+from tap_fullstory.errors import CodedWarning, UsageError
 from tap_fullstory.output.batch_config import BATCH_CONFIG, BatchConfig
 from tap_fullstory.setting_types import (
     BOOL,
@@ -312,6 +312,13 @@ SETTINGS: tuple[Setting, ...] = (
         default="INFO",
     ),
     Setting(
+        "metrics_log_level",
+        choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
+        "The level of METRIC lines, most of the lines of a run: with `DEBUG`, `log_level` hides "
+        "them.",
+        default="INFO",
+    ),
+    Setting(
         "log_format",
         choice("text", "json"),
         "How stderr is written: `text`, with the time unless it is a terminal, or "
@@ -391,6 +398,7 @@ class Config:
     batch_config: BatchConfig | None
     replay_url: bool
     log_level: str
+    metrics_log_level: str
     log_format: str
 
 
@@ -480,42 +488,55 @@ def _refuse_lookalike(key: str, what: str) -> None:
         raise UsageError(f"{what} is not a setting of this tap: the name is {meant}.")
 
 
-def config_warnings(raw: Mapping[str, Any], config: Config, now: datetime) -> list[str]:
-    """Return what to tell a user of a config that can be used, though not as meant perhaps."""
-    warnings = []
+def config_warnings(
+    raw: Mapping[str, Any], config: Config, now: datetime
+) -> Iterator[CodedWarning]:
+    """Yield what to tell a user of a config that can be used, though not as meant perhaps."""
     if unknown := sorted(set(raw) - set(_NAMES)):
-        warnings.append(f"The config has unknown keys, which have no effect: {_named(unknown)}.")
+        yield CodedWarning(
+            "unknown_settings",
+            f"The config has unknown keys, which have no effect: {_named(unknown)}.",
+        )
     if config.workers > 1:
-        warnings.append("The setting workers has no effect any more; remove it.")
+        yield CodedWarning(
+            "setting_without_effect",
+            "The setting workers has no effect any more; remove it.",
+        )
     if config.hash_key and len(config.hash_key) < MIN_HASH_KEY:
-        warnings.append(
-            f"hash_key in the config has fewer than {MIN_HASH_KEY} characters: anyone who guesses "
-            "it can work out which address or name a hash stands for. `openssl rand -hex 32` makes "
-            "a longer one."
+        yield CodedWarning(
+            "short_hash_key",
+            f"hash_key in the config has fewer than {MIN_HASH_KEY} characters: anyone who "
+            "guesses it can work out which address or name a hash stands for. `openssl rand "
+            "-hex 32` makes one.",
         )
     start, end = format_rfc3339(config.start_date), config.end_date
     if end is not None and config.start_date >= end:
-        warnings.append(
-            f"start_date ({start}) is not before end_date ({format_rfc3339(end)}): a first run has "
-            "nothing to sync."
+        yield CodedWarning(
+            "empty_range",
+            f"start_date ({start}) is not before end_date ({format_rfc3339(end)}): a first run "
+            "has nothing to sync.",
         )
     of_segments = [one for one in SETTINGS if one.name in ("export_scope", "segment_time_range")]
     without_effect = [one.name for one in of_segments if getattr(config, one.name) != one.default]
     if without_effect and set(config.segment_id) == {"everyone"}:
-        warnings.append(
-            f"{' and '.join(without_effect)} in the config {_have(without_effect)} no effect on "
-            "the segment everyone. Set segment_id to another segment."
+        yield CodedWarning(
+            "setting_without_effect",
+            f"{' and '.join(without_effect)} in the config {_have(without_effect)} no effect "
+            "on the segment everyone. Set segment_id to another segment.",
         )
     if config.start_date > now:
-        warnings.append(f"start_date ({start}) is in the future: a first run has nothing to sync.")
+        yield CodedWarning(
+            "start_date_in_future",
+            f"start_date ({start}) is in the future: a first run has nothing to sync.",
+        )
     expected = _API_URLS.get(config.api_key[:4])
     hosts = {urlsplit(url).hostname for url in _API_URLS.values()} - {urlsplit(expected).hostname}
     if expected and urlsplit(config.api_url).hostname in hosts:
-        warnings.append(
+        yield CodedWarning(
+            "api_url_of_other_region",
             f"api_url is {config.api_url}, but an API key that begins with {config.api_key[:4]} "
-            f"belongs to {expected}. If FullStory refuses the key, take api_url out of the config."
+            f"belongs to {expected}. If FullStory refuses the key, remove api_url from the config.",
         )
-    return warnings
 
 
 def _have(names: list[str]) -> str:

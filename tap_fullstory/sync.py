@@ -54,7 +54,10 @@ def sync(
     until then is covered by a STATE message. `summary` gets the numbers.
     """
     if not selections:
-        LOGGER.warning("The catalog selects no stream, so there is nothing to do.")
+        LOGGER.warning(
+            "The catalog selects no stream, so there is nothing to do.",
+            extra={"code": "nothing_selected"},
+        )
     ordered = in_order(selections, bookmarks.currently_syncing(state))
     parts = {one.stream.name: parts_of(one.stream, config) for one in ordered}
     count = sum(map(len, parts.values()))
@@ -85,7 +88,7 @@ def sync(
                     raise
                 LOGGER.warning(
                     "Stream %s failed; the others continue: %s",
-                    name, error, extra=members_of(error),
+                    name, error, extra={"code": "stream_failed", **members_of(error)},
                 )  # fmt: skip
                 too_low = f"HTTP {status}, it needs {stream.needs}."
                 failures[name] = too_low if status == LEVEL_TOO_LOW else str(error)

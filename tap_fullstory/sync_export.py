@@ -87,6 +87,7 @@ class ExportSync:
             LOGGER.warning(
                 "The bookmark of %s, %s, is in the future: no bundle can end after it yet. If the "
                 "state is wrong, correct its bundle_end.", self._stream, format_rfc3339(bookmark),
+                extra={"code": "bookmark_in_future"},
             )  # fmt: skip
             return state
         if self._name == EVENTS.name:
@@ -124,6 +125,7 @@ class ExportSync:
                 "The state covers %s up to %s, which is after end_date (%s): nothing is left to "
                 "sync. To load an earlier range, run without this state",
                 self._stream, format_rfc3339(bookmark), format_rfc3339(end_date),
+                extra={"code": "state_after_end_date"},
             )  # fmt: skip
             return
         LOGGER.info(
@@ -149,7 +151,7 @@ class ExportSync:
         if bundle.id in self._config.skip_bundles:
             LOGGER.warning(
                 "Bundle %s (%s) is left out, since skip_bundles in the config names it",
-                bundle.id, bundle.period,
+                bundle.id, bundle.period, extra={"code": "bundle_skipped"},
             )  # fmt: skip
             return bundle, None
         try:
@@ -244,7 +246,9 @@ class ExportSync:
         except BaseException:
             checkpoint()
             raise
-        self._progress.end(bundle, position.events - first.events, time.monotonic() - started)
+        self._progress.end(
+            bundle, position.events - first.events, time.monotonic() - started, first.events
+        )
         return state
 
     def _reader(
@@ -290,5 +294,6 @@ class ExportSync:
             "An earlier run emitted %d events of bundle %s, which has changed since: bundle %s "
             "(%s) is emitted from its start, so up to %d rows may come twice",
             progress.events, progress.id, bundle.id, bundle.period, progress.events,
+            extra={"code": "bundle_changed"},
         )  # fmt: skip
         return from_start(), Position()

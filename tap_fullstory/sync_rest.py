@@ -215,6 +215,7 @@ class RestSync:
             LOGGER.warning(
                 "%s: %d of %d %s were gone when their records were requested",
                 self._name, gone, requests, self._stream.parent and self._stream.parent.name,
+                extra={"code": "records_gone"},
             )  # fmt: skip
         return state
 
@@ -317,14 +318,18 @@ class RestSync:
         """Log what was not written as it came, by property and number, never by value."""
         builder = self._builder
         odd = {
-            "do not fit their property's type and are null there": builder.type_mismatches,
-            "have keys that the schema does not declare": builder.undeclared,
+            "type_mismatches": (
+                "do not fit their property's type and are null there",
+                builder.type_mismatches,
+            ),
+            "undeclared_fields": ("have keys that the schema does not declare", builder.undeclared),
         }
-        for what, counts in odd.items():
+        for code, (what, counts) in odd.items():
             if counts and builder.overflow:
                 LOGGER.warning(
                     "%s: %d values %s; they are in %s: %s",
                     self._name, counts.total(), what, builder.overflow, format_counts(counts),
+                    extra={"code": code},
                 )  # fmt: skip
             elif counts:
                 LOGGER.info(
@@ -335,6 +340,7 @@ class RestSync:
             LOGGER.warning(
                 "%s: %d identified users have neither uid nor email, so their records could not be "
                 "requested", self._name, self._unidentified,
+                extra={"code": "users_without_id"},
             )  # fmt: skip
         if self._truncated:
             LOGGER.info(

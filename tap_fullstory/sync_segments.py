@@ -67,6 +67,7 @@ def sync_part(
             LOGGER.warning(
                 "%s: segment %s begins at start_date, since the state's position is of no segment. "
                 "Rows that were written before come again, with %s", name, segment, SEGMENT_ID,
+                extra={"code": "segment_without_position"},
             )  # fmt: skip
     seen = state
     output = writer
@@ -117,6 +118,7 @@ def _makers(config: Config, selection: Selection, client: Client, segment: str) 
             makers.append(replay_url_maker(replays(config, client.organization())))
         else:
             LOGGER.warning(
-                "%s is not written: catalog or config keep it, UserId or SessionId out", REPLAY_URL
-            )
+                "%s is not written: catalog or config keep it, UserId or SessionId out", REPLAY_URL,
+                extra={"code": "replay_url_left_out"},
+            )  # fmt: skip
     return makers

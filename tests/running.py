@@ -90,9 +90,11 @@ class Run:
         return self.states[-1]
 
     def logged(self, level: str) -> list[str]:
-        """The log lines of a level, without their time and the level's name."""
-        lines = (without_time(line).partition(" ") for line in self.log.splitlines())
-        return [text for name, _, text in lines if name == level]
+        """The log lines of a level, without their time and the level's name: of a JSON log, the
+        messages.
+        """
+        lines = [_level_and_text(line) for line in self.log.splitlines()]
+        return [text for name, text in lines if name == level]
 
     @property
     def critical(self) -> str:
@@ -313,6 +315,14 @@ def selecting(catalog: Json, **selected: bool) -> Json:
         breadcrumb = () if name == "stream" else ("properties", name)
         entries[breadcrumb]["metadata"]["selected"] = value
     return chosen
+
+
+def _level_and_text(line: str) -> tuple[str, str]:
+    if line.startswith("{"):
+        members = json.loads(line)
+        return members["level"].upper(), members["message"]
+    name, _, text = without_time(line).partition(" ")
+    return name, text
 
 
 def _command(executable: Path | None) -> tuple[str, ...]:

@@ -35,7 +35,14 @@ def test_about_as_json_describes_each_setting():
     described = json.loads(about("--format", "json"))
     assert described["name"] == "tap-fullstory"
     assert described["version"] == __version__
-    assert described["capabilities"] == ["about", "batch", "catalog", "discover", "state"]
+    assert described["capabilities"] == [
+        "about",
+        "batch",
+        "catalog",
+        "discover",
+        "state",
+        "structured-logging",
+    ]
     properties = described["settings"]["properties"]
     assert list(properties) == [setting.name for setting in SETTINGS]
     assert properties["api_key"].items() >= {"type": "string", "secret": True}.items()

@@ -19,7 +19,7 @@ ORDER = """
     exports.bundle fullstory.urls
     columns setting_types output.batch_config settings fields added_columns meltano
     catalog_file catalog bookmarks
-    logs.lines logs.redact
+    logs.lines logs.metrics logs.redact
     fullstory.retry fullstory.failures fullstory.connections fullstory.responses
     fullstory.download fullstory.session fullstory.client
     exports.unpack exports.spool exports.data_export exports.segment_export exports.sources

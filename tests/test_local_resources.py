@@ -34,8 +34,8 @@ KINDS = [
     ("EMFILE", "ulimit -n"),
     ("ENFILE", "fs.file-max"),
     ("EAGAIN", "ulimit -u"),
-    ("thread", "no room for another thread or process (can't start new thread)"),
-    ("EIO", "disk or terminal fails (Input/output error)"),
+    ("thread", "cannot start another thread or process (can't start new thread)"),
+    ("EIO", "I/O error on a disk or the terminal (Input/output error)"),
     ("ENOSPC", "A disk is full (No space left on device)"),
     ("EDQUOT", "A disk is full (Disk quota exceeded)"),
 ]

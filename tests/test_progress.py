@@ -15,8 +15,9 @@ from running import run_tap, start_tap
 from singer import metrics
 
 from tap_fullstory.exports.bundle import Bundle
-from tap_fullstory.logs.progress import Progress, duration
+from tap_fullstory.logs.progress import Progress
 from tap_fullstory.sandbox import Sandbox, generated_bundles
+from tap_fullstory.times import duration
 
 JUNE = datetime(2026, 6, 1, tzinfo=timezone.utc)
 

@@ -249,6 +249,12 @@ CONTRACT: dict[str, Expected] = {
         ["LOUD", 10, True, []],
         "DEBUG, INFO, WARNING, ERROR or CRITICAL",
     ),
+    "metrics_log_level": Expected(
+        "INFO",
+        [("DEBUG", "DEBUG"), ("warning", "WARNING")],
+        ["LOUD", 10, True, []],
+        "DEBUG, INFO, WARNING, ERROR or CRITICAL",
+    ),
     "log_format": Expected(
         "text", [("text", "text"), ("json", "json")], ["xml", "JSON", 1], "text or json"
     ),
@@ -549,7 +555,7 @@ def test_a_refusal_does_not_repeat_the_hash_key_either():
 
 def warnings(**given: Any) -> list[str]:
     raw = {"api_key": KEY, **given}
-    return config_warnings(raw, parse_config(raw, NOW, {}), NOW)
+    return [text for _, text in config_warnings(raw, parse_config(raw, NOW, {}), NOW)]
 
 
 def test_unknown_keys_are_named_in_one_warning():
@@ -626,7 +632,7 @@ def test_the_environment_as_config():
     config = parse_config(raw, NOW, {})
     assert (config.start_date, config.end_date) == (utc(2026, 1, 31), None)
     assert config.skip_bundles == frozenset("12")
-    (warning,) = config_warnings(raw, config, NOW)
+    ((_, warning),) = config_warnings(raw, config, NOW)
     assert "did you mean start_date?" in warning
 
 
@@ -687,6 +693,7 @@ def test_every_value_as_a_string(sandbox):
         "event_types": "!keydown",
         "custom_columns": "page_category_str",
         "log_level": "DEBUG",
+        "metrics_log_level": "INFO",
         "log_format": "text",
         "discover_custom_vars": "false",
         "discover_sample_events": "1",

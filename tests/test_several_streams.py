@@ -68,7 +68,7 @@ def test_events_that_fail_among_others_keep_their_checkpoint(sandbox, offered):
     run = run_tap(sandbox.config(), catalog=catalog)
     assert run.code == 1
     assert counts(run) == {"events": 24, "geo_settings": 1}
-    assert run.critical.startswith("1 of 2 streams failed, the others are done. events: Bundle")
+    assert run.critical.startswith("1 of 2 streams failed; the others completed. events: Bundle")
     assert f'"skip_bundles": ["{bundle}"]' in run.critical
     sandbox.clear_faults()
     second = run_tap(sandbox.config(), catalog=catalog, state=run.state)

@@ -289,7 +289,7 @@ def test_the_last_line_tells_how_old_the_newest_bundle_is(days, level, age):
         until = synced(sandbox, state, end_date=days_ago(0))
     last = run.logged(level)[-1]
     assert f"The newest bundle ends at {end}, {age}" in last
-    assert ("Nothing newer has come for more than 3 days" in last) == (level == "WARNING")
+    assert ("No newer bundle for more than 3 days" in last) == (level == "WARNING")
     assert not until.logged("WARNING")  # of a range, nobody expects more
 
 
@@ -423,4 +423,4 @@ def test_workers_are_said_to_do_nothing() -> None:
     with Sandbox([]) as sandbox:
         assert not run_tap(sandbox.config(workers=1)).logged("WARNING")
         (warning,) = run_tap(sandbox.config(workers="2")).logged("WARNING")
-    assert "workers in the config no longer does anything" in warning
+    assert "The setting workers has no effect any more" in warning

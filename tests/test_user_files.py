@@ -69,7 +69,7 @@ def read(value: Any, name: str) -> Any:
 
 def use_config(raw: Any) -> Config:
     config = parse_config(raw, NOW, {})
-    config_warnings(raw, config, NOW)
+    list(config_warnings(raw, config, NOW))
     return config
 
 
@@ -88,7 +88,7 @@ def use_state(raw: Any) -> None:
 
 def use_catalog(raw: Any) -> None:
     selections = catalog.select(raw, CONFIG)
-    catalog.catalog_warnings(raw, CONFIG)
+    list(catalog.catalog_warnings(raw, CONFIG))
     for selection in in_order(selections, None):
         assert isinstance(selection.name, str)
         json.loads(msgspec.json.encode(selection.schema))

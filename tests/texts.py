@@ -52,15 +52,49 @@ def warnings() -> dict[str, str]:
     found: dict[str, str] = {}
     for name, tree in SOURCES.items():
         for call, scope in _calls(tree):
-            listed = _called(call) == "append" and getattr(scope, "name", "").endswith("warnings")
-            if listed or _called(call) == "warning":
-                found |= dict.fromkeys(_of_argument(call, scope, tree), name)
+            if _is_warning(call):
+                found |= dict.fromkeys(_warning_texts(call, scope, tree), name)
     return {text: name for text, name in found.items() if _is_a_sentence(text)}
+
+
+def warning_codes() -> dict[str, list[str]]:
+    """Return each code of a WARNING with the texts that have it; "" has those without one."""
+    found: dict[str, list[str]] = {}
+    for tree in SOURCES.values():
+        for call, scope in _calls(tree):
+            if _is_warning(call):
+                texts = set(_warning_texts(call, scope, tree))
+                for code in _codes(call, scope, tree):
+                    found.setdefault(code, []).extend(texts)
+    return found
 
 
 def matches(pattern: str, text: str) -> bool:
     """Return whether `text` contains `pattern`, in which `…` is anything."""
     return re.search(".*".join(map(re.escape, pattern.split("…"))), text, re.DOTALL) is not None
+
+
+def _is_warning(call: ast.Call) -> bool:
+    return _called(call) in ("warning", "CodedWarning")
+
+
+def _warning_texts(call: ast.Call, scope: ast.AST, module: ast.AST) -> Iterator[str]:
+    """Yield the texts of LOGGER.warning(text, ..., extra={"code": code}) or CodedWarning(code,
+    text).
+    """
+    at = 1 if _called(call) == "CodedWarning" else 0
+    yield from _values(call.args[at], scope, module, frozenset())
+
+
+def _codes(call: ast.Call, scope: ast.AST, module: ast.AST) -> list[str]:
+    given: list[ast.expr] = call.args[:1] if _called(call) == "CodedWarning" else []
+    for keyword in call.keywords:
+        match keyword:
+            case ast.keyword("extra", ast.Dict(keys=[ast.Constant("code"), *_], values=[code, *_])):
+                given.append(code)
+    if given == [] or ast.unparse(given[0]) == "warning.code":  # where CodedWarnings are logged
+        return [""] if given == [] else []
+    return [*_values(given[0], scope, module, frozenset())]
 
 
 def _is_a_sentence(text: str) -> bool:

@@ -145,6 +145,7 @@ class BundleListing:
                     "Bundle %s (%s) overlaps with a bundle before it, which ends at %s: events "
                     "that both hold come twice",
                     bundle.id, bundle.period, format_rfc3339(emitted_until),
+                    extra={"code": "bundle_overlaps"},
                 )  # fmt: skip
             yield bundle
             if bundle.advances_bookmark:
@@ -165,6 +166,7 @@ class BundleListing:
                     LOGGER.warning(
                         "FullStory lists bundle %s with two periods, %s and %s: it is emitted once",
                         bundle.id, earlier.period, bundle.period,
+                        extra={"code": "bundle_listed_twice"},
                     )  # fmt: skip
                 continue
             self._seen[bundle.id] = bundle
@@ -172,7 +174,7 @@ class BundleListing:
                 LOGGER.warning(
                     "Bundle %s (%s) ends in the future, so its period cannot be right: it is not "
                     "emitted, and the bookmark stays before it",
-                    bundle.id, bundle.period,
+                    bundle.id, bundle.period, extra={"code": "bundle_in_future"},
                 )  # fmt: skip
             elif bundle.end > self._now:
                 LOGGER.info(
@@ -183,7 +185,7 @@ class BundleListing:
                 if bundle.start >= bundle.end:
                     LOGGER.warning(
                         "Bundle %s (%s) does not end after its start: it is emitted all the same",
-                        bundle.id, bundle.period,
+                        bundle.id, bundle.period, extra={"code": "bundle_without_duration"},
                     )  # fmt: skip
                 fresh.append(bundle)
         return fresh
@@ -233,7 +235,7 @@ def report_access(config: Config, client: Client) -> None:
     else:
         LOGGER.warning(
             "It lists no bundle that ends %s. A bundle appears a day after its last event; an "
-            "earlier start_date may find older ones.", period,
+            "earlier start_date may find older ones.", period, extra={"code": "no_bundles"},
         )  # fmt: skip
 
 

@@ -243,7 +243,10 @@ class SegmentExport:
                         "before it. Run again with the last state; if it fails again, set a "
                         "smaller export_window_hours, or show this line to FullStory support."
                     ) from None
-                LOGGER.warning("Bundle %s: %s; creating its export again", bundle.id, reason)
+                LOGGER.warning(
+                    "Bundle %s: %s; creating its export again", bundle.id, reason,
+                    extra={"code": "export_created_again"},
+                )  # fmt: skip
             else:
                 return
 
@@ -272,7 +275,10 @@ class SegmentExport:
                 LOGGER.info("Cancelled export %s, which no later run would resume", operation_id)
             except TapError as error:
                 LOGGER.warning(
-                    "Export %s could not be cancelled, and will expire: %s", operation_id, error
+                    "Export %s could not be cancelled, and will expire: %s",
+                    operation_id,
+                    error,
+                    extra={"code": "export_not_cancelled"},
                 )
         if idle:
             self._creating.release()
@@ -302,6 +308,7 @@ class SegmentExport:
             LOGGER.warning(
                 "Bundle %s: %s. Trying without the fields of mobile apps, which some accounts may "
                 "not ask for: deselect them in the catalog if that helps", bundle.id, refusal,
+                extra={"code": "mobile_fields_refused"},
             )  # fmt: skip
         self._request = reduced
         return self._client.create_export(self._request.body(bundle))

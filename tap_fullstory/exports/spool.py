@@ -74,6 +74,7 @@ def fetch(
         LOGGER.warning(
             "Bundle %s (%s) %s at unpacked byte %d; downloading it once more",
             bundle.id, bundle.period, reason, reason.offset,
+            extra={"code": "bundle_downloaded_again"},
         )  # fmt: skip
     try:
         return _fetch_once(bundle, download, folder)

@@ -175,7 +175,9 @@ class Client:
             body, nuls = replace_nul(body)
             if nuls:
                 LOGGER.warning(
-                    "%d characters U+0000 in an answer became U+FFFD (replace_nul)", nuls
+                    "%d characters U+0000 in an answer became U+FFFD (replace_nul)",
+                    nuls,
+                    extra={"code": "nul_replaced"},
                 )
         return _decode_members(body)
 
@@ -225,7 +227,10 @@ def _decode_members(body: bytes) -> dict[str, Raw]:
         repaired, repairs = repair_surrogates(body)
         if not repairs:
             raise
-        LOGGER.warning("%d half surrogate pairs in an answer became U+FFFD", repairs)
+        LOGGER.warning(
+            "%d half surrogate pairs in an answer became U+FFFD", repairs,
+            extra={"code": "surrogates_replaced"},
+        )  # fmt: skip
         return decode_members(repaired)
 
 

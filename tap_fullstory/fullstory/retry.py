@@ -96,8 +96,9 @@ def with_retries(
                 ) from None
             wait = backoff.full_jitter(next(waits))
             LOGGER.warning(
-                "%s: %s; try %d of %d in %.1f s", where, error, failures + 1, tries, wait
-            )
+                "%s: %s; try %d of %d in %.1f s", where, error, failures + 1, tries, wait,
+                extra={"code": "retry"},
+            )  # fmt: skip
         sleep(wait)
         if is_throttled:
             on_throttled(wait)

@@ -18,7 +18,6 @@ from urllib.parse import urlencode
 import msgspec
 import requests
 import urllib3.exceptions
-from singer import metrics
 
 from tap_fullstory.errors import NetworkError, SourceError
 from tap_fullstory.fullstory.connections import new_session
@@ -41,6 +40,7 @@ from tap_fullstory.fullstory.retry import (
     with_retries,
 )
 from tap_fullstory.fullstory.urls import origin_of, redact_url, require_https, resolve_redirect
+from tap_fullstory.logs.metrics import RequestTimer
 from tap_fullstory.logs.redact import redactor
 from tap_fullstory.records.json_text import NestedTooDeeply, check_depth
 
@@ -276,7 +276,7 @@ class HttpSession:
         origin = None if request.signed else origin_of(request.url)
         for _ in range(MAX_REDIRECTS + 1):
             LOGGER.debug("%s %s", request.method, shown)
-            with _RequestTimer(request.endpoint) as timer:
+            with RequestTimer(request.endpoint) as timer:
                 response = self._send(request, target, shown, origin_of(target) == origin)
                 timer.note_status(response.status_code)
             location = response.headers.get("Location")
@@ -344,20 +344,3 @@ class HttpSession:
 
     def _quoted(self, body: bytes) -> str:
         return repr(self.excerpt(body[:ERROR_BODY_BYTES].decode("utf-8", "replace")))
-
-
-class _RequestTimer(metrics.Timer):  # type: ignore[misc]  # singer ships no types
-    """As singer.metrics.http_request_timer, which reconfigures logging on every call: concurrent
-    lines can be lost, or deadlock at exit.
-    """
-
-    def __init__(self, endpoint: str) -> None:
-        self.metric = metrics.Metric.http_request_duration
-        self.tags: dict[str, Any] = {metrics.Tag.endpoint: endpoint}
-        self.logger = logging.getLogger("singer")
-        self.start_time: float | None = None
-
-    def note_status(self, status: int) -> None:
-        self.tags[metrics.Tag.http_status_code] = status
-        if status >= 400:
-            self.tags[metrics.Tag.status] = metrics.Status.failed

@@ -7,21 +7,49 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
+
+from tap_fullstory.errors import CodedWarning
 
 if TYPE_CHECKING:
     _StreamHandler = logging.StreamHandler[Any]
 else:  # not generic before Python 3.11
     _StreamHandler = logging.StreamHandler
 
+LOGGER = logging.getLogger(__name__)
+
 TEXT_FORMAT = "%(levelname)s %(message)s"  # as singer-python has it
 _METRIC = "METRIC: "
-_EXTRA_MEMBERS = ("stream", "bundle", "kind", "retry_may_help")  # that a line may bring itself
+MELTANO_VARIABLE = "SINGER_SDK_LOG_CONFIG"  # Meltano sets it for whoever writes JSON lines
+# What a line of JSON may have beside time, level, logger and message, and what each means: people
+# write alerts on these. docs/operations.md lists them.
+MEMBERS = {
+    "run_id": "every line: a UUID, the same in all lines of a run",
+    "code": "every WARNING: a word that does not change",
+    "stream": "what is about a stream: its id",
+    "bundle": "what is about a bundle: its id",
+    "bundle_start": "the line of a bundle: where its period begins, RFC 3339",
+    "bundle_end": "the line of a bundle: where its period ends",
+    "events": "the line of a bundle, and the last line: events that this run has read",
+    "seconds": "the line of a bundle, and the last line: how long it took",
+    "resumed_after": "the line of a bundle: events in it that an earlier run had read, or 0",
+    "outcome": "the last line: `done`, `failed` or `stopped`",
+    "bundles": "the last line: bundles completed",
+    "records": "the last line: records of streams that have no bundles",
+    "throttled_seconds": "the last line: how long FullStory's rate limits made the run wait",
+    "newest_bundle_end": "the last line: the end of the newest bundle that there is, or `null`",
+    "state_bundle_end": "the last line: how far the state covers events, or `null`",
+    "kind": "a CRITICAL line: `config`, `access`, `source`, `network`, `data`, `machine`, "
+    "`target`, `defect` or `several`",
+    "retry_may_help": "a CRITICAL line: whether another run may succeed with nothing changed",
+}
 _NOTED = "_log_members"  # an exception's attribute
 
 _members_in_force: ContextVar[Mapping[str, str]] = ContextVar("log members", default={})  # noqa: B039
@@ -50,14 +78,29 @@ def members_of(error: BaseException) -> Mapping[str, str]:
     return noted
 
 
+def new_run_id() -> str:
+    """Return an id for the member `run_id`."""
+    return str(uuid.uuid4())
+
+
+def log_warnings(warnings: Iterable[CodedWarning]) -> None:
+    """Log each at WARNING with its code."""
+    for warning in warnings:
+        LOGGER.warning("%s", warning.text, extra={"code": warning.code})
+
+
 def configure_logs(level: str = "INFO", form: str = "text") -> None:
-    """Log everything from `level` up to stderr, in the form `text` or `json`.
+    """Log everything from `level` up to stderr, in the form `text` or `json`; under Meltano, in the
+    JSON that its log parser takes.
 
     Lines of text have the time after the level, but for METRIC lines, and unless stderr is a
     terminal.
     """
     handler = _StderrHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
+    if os.environ.get(MELTANO_VARIABLE):
+        handler.setFormatter(_MeltanoFormatter())
+    else:
+        handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
@@ -87,19 +130,31 @@ class _TextFormatter(logging.Formatter):
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
-        line: dict[str, Any] = {
-            "time": _time_of(record),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": message,
-            **_members_in_force.get(),
-        }
-        line.update(
-            {name: getattr(record, name) for name in _EXTRA_MEMBERS if hasattr(record, name)}
-        )
+        line = {**self._head(record), "message": message, **_members_in_force.get()}
+        line.update({name: getattr(record, name) for name in MEMBERS if hasattr(record, name)})
         if message.startswith(_METRIC):
             line.update(_members(message.removeprefix(_METRIC)))
         return json.dumps(line)
+
+    def _head(self, record: logging.LogRecord) -> dict[str, Any]:
+        return {"time": _time_of(record), "level": record.levelname, "logger": record.name}
+
+
+class _MeltanoFormatter(_JsonFormatter):
+    """With all members that meltano.core.logging.parsers.SingerSDKLogParser requires: a line that
+    lacks one is INFO to Meltano, whatever its level.
+    """
+
+    def _head(self, record: logging.LogRecord) -> dict[str, Any]:
+        return {
+            "level": record.levelname.lower(),
+            "pid": record.process,
+            "logger_name": record.name,
+            "ts": record.created,
+            "thread_name": record.threadName,
+            "app_name": "tap-fullstory",
+            "stream_name": _members_in_force.get().get("stream"),
+        }
 
 
 def _time_of(record: logging.LogRecord) -> str:

@@ -12,13 +12,13 @@ from typing import Any
 
 from tap_fullstory.added_columns import segments_of
 from tap_fullstory.bookmarks import bundle_end, furthest_behind, partial
+from tap_fullstory.counts import counted
 from tap_fullstory.errors import Interrupted
 from tap_fullstory.exports.bundle import Bundle
 from tap_fullstory.output.messages import MessageWriter
 from tap_fullstory.settings import Config
 from tap_fullstory.streams import EVENTS
-from tap_fullstory.times import duration as duration
-from tap_fullstory.times import format_rfc3339
+from tap_fullstory.times import duration, format_rfc3339
 
 LOGGER = logging.getLogger(__name__)
 
@@ -92,28 +92,34 @@ class Progress:
         """Count a bundle as passed over."""
         self._done += 1
 
-    def end(self, bundle: Bundle, events: int, seconds: float) -> None:
-        """Log that all records of the bundle are written, which took so many seconds."""
+    def end(self, bundle: Bundle, events: int, seconds: float, resumed_after: int = 0) -> None:
+        """Log that all records of the bundle are written: how many of its events this run has
+        read, in how many seconds, and after how many that an earlier run had read.
+        """
         self._done += 1
         self._summary.bundles += 1
-        self._summary.listed([bundle])
-        self._first = self._first or bundle
         rate = events / seconds if seconds > 0 else 0.0
         LOGGER.info(
-            "Bundle %s (%s), %s: %d events in %.1f s, %.0f a second%s",
-            bundle.id, bundle.period, self._place(self._done), events, seconds, rate,
-            self._left(bundle),
+            "Bundle %s (%s), %s: %s in %.1f s, %.0f a second%s",
+            bundle.id, bundle.period, self._place(self._done), counted(events, "event"), seconds,
+            rate, self._left(bundle),
+            extra={
+                "bundle": bundle.id,
+                "bundle_start": format_rfc3339(bundle.start),
+                "bundle_end": format_rfc3339(bundle.end),
+                "events": events,
+                "seconds": round(seconds, 3),
+                "resumed_after": resumed_after,
+            },
         )  # fmt: skip
 
     def _place(self, number: int) -> str:
-        if not self._known:  # a source that lists nothing, and asks for one period after another
-            return f"number {number}"
         return f"{number} of {self._known}{' or more' if self._more else ''}"
 
     def _left(self, bundle: Bundle) -> str:
         """Return an estimate in words: by number if the listing is complete, otherwise by time."""
         elapsed = time.monotonic() - self._started
-        if (self._more or not self._known) and self._first is not None:
+        if self._more and self._first is not None:
             covered = (bundle.end - self._first.start).total_seconds()
             ahead = (self._until - bundle.end).total_seconds()
         else:
@@ -122,8 +128,6 @@ class Progress:
             return ""
         return f"; about {duration(elapsed / covered * ahead)} left"
 
-
-LOGGER = logging.getLogger(__name__)
 
 # A bundle of a day appears a day after its end; segment_export adds export_delay_hours.
 MAX_AGE = timedelta(days=3)
@@ -156,45 +160,59 @@ class RunSummary:
 
         `state` is what the run starts from, `now` when.
         """
-        how = "Failed"
+        outcome, how = "failed", "Failed"
         try:
             yield
-            how = "Done"
+            outcome, how = "done", "Done"
         except Interrupted as error:
-            how = f"Stopped by {error.name}"
+            outcome, how = "stopped", f"Stopped by {error.name}"
             error.reported = True
             raise
         finally:
-            self._log(how, config, writer.last_state or state, now)
+            self._log(outcome, how, config, writer.last_state or state, now)
 
-    def _log(self, how: str, config: Config, state: dict[str, Any], now: datetime) -> None:
+    def _log(
+        self, outcome: str, how: str, config: Config, state: dict[str, Any], now: datetime
+    ) -> None:
         state = furthest_behind(state, EVENTS.name, segments_of(EVENTS, config))
         reached = bundle_end(state, EVENTS.name)
         ends = [end for end in (reached, self._newest) if end is not None and end <= now]
-        newest = max(ends, default=None)
-        line = f"{how}: {self.bundles} bundles with {self.events} events"
+        newest = max(ends, default=None) if self.reads_events else None
+        seconds, throttled = time.monotonic() - self._started, self.throttled_seconds()
+        members = {
+            "outcome": outcome,
+            "bundles": self.bundles,
+            "events": self.events,
+            "records": self.records,
+            "seconds": round(seconds, 3),
+            "throttled_seconds": round(throttled, 3),
+            "newest_bundle_end": newest and format_rfc3339(newest),
+            "state_bundle_end": reached and format_rfc3339(reached),
+        }
+        line = f"{how}: {counted(self.bundles, 'bundle')} with {counted(self.events, 'event')}"
         if self.records:
-            line += f", {self.records} records of other streams"
-        line += f", in {time.monotonic() - self._started:.1f} s, "
-        line += f"{self.throttled_seconds():.0f} s of it throttled. "
-        if newest is not None and self.reads_events:
+            line += f", {counted(self.records, 'record')} of other streams"
+        line += f", in {seconds:.1f} s, {throttled:.0f} s of it throttled. "
+        if newest is not None:
             age = duration((now - newest).total_seconds())
             line += f"The newest bundle ends at {format_rfc3339(newest)}, {age} ago. "
         line += _reached(state)
         delay = timedelta(hours=config.export_delay_hours)
         max_age = MAX_AGE + (delay if config.export_api == "segment_export" else timedelta())
         is_old = now - (newest or config.start_date) > max_age and config.end_date is None
-        if not (self.reads_events and is_old and how == "Done" and not self.bundles):
-            LOGGER.info("%s", line)
+        if not (self.reads_events and is_old and outcome == "done" and not self.bundles):
+            LOGGER.info("%s", line, extra=members)
         elif newest is None:
             LOGGER.warning(
-                "%s No bundle ends after start_date (%s): look in FullStory whether the account "
+                "%s No bundle ends after start_date (%s). Check in FullStory that the account "
                 "captures and exports events.", line, format_rfc3339(config.start_date),
+                extra={"code": "no_bundles", **members},
             )  # fmt: skip
         else:
             LOGGER.warning(
-                "%s Nothing newer has come for more than %s: look in FullStory whether the account "
-                "still captures and exports events.", line, duration(max_age.total_seconds()),
+                "%s No newer bundle for more than %s. Check in FullStory that the account still "
+                "captures and exports events.", line, duration(max_age.total_seconds()),
+                extra={"code": "no_newer_bundle", **members},
             )  # fmt: skip
 
 
@@ -203,5 +221,7 @@ def _reached(state: dict[str, Any]) -> str:
     if end is None:
         return "The state has no bookmark of events."
     progress = partial(state, EVENTS.name)
-    further = f", and {progress.events} events of bundle {progress.id}" if progress else ""
+    further = (
+        f", and {counted(progress.events, 'event')} of bundle {progress.id}" if progress else ""
+    )
     return f"The state covers events up to {format_rfc3339(end)}{further}."

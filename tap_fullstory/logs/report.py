@@ -22,14 +22,18 @@ def report_bundle(stats: EncodingStats, bundle: Bundle) -> None:
         LOGGER.warning(
             "%s: %d values do not fit their column's type; they are null there and are in "
             "CustomVars: %s", where, mismatches.total(), format_counts(mismatches),
+            extra={"code": "type_mismatches"},
         )  # fmt: skip
     if stats.repaired:
         LOGGER.warning(
-            "%s: %d half surrogate pairs, left where a text was cut, became U+FFFD",
-            where, stats.repaired,
+            "%s: %d lone surrogates (left where text was truncated) were replaced with U+FFFD",
+            where, stats.repaired, extra={"code": "surrogates_replaced"},
         )  # fmt: skip
     if stats.nuls:
-        LOGGER.warning("%s: %d characters U+0000 became U+FFFD (replace_nul)", where, stats.nuls)
+        LOGGER.warning(
+            "%s: %d characters U+0000 became U+FFFD (replace_nul)", where, stats.nuls,
+            extra={"code": "nul_replaced"},
+        )  # fmt: skip
     if stats.dropped:
         LOGGER.info(
             "%s: %d values that do not fit their column, or of keys that the catalog does not "
@@ -54,15 +58,15 @@ def report_undeclared(stream: str, undeclared: BoundedCounter, keeps_overflow: b
     fate = "are in CustomVars" if keeps_overflow else "were dropped, since CustomVars is deselected"
     if variables := _those(undeclared, is_custom):
         LOGGER.info(
-            "%s: %s custom variables %s that the catalog does not declare: %s. "
-            "custom_columns in the config makes columns of those that it names",
-            stream, _how_many(variables), fate, format_counts(variables),
+            "%s: %s custom variables not in the catalog %s: %s. Name them in custom_columns to "
+            "make them columns", stream, _how_many(variables), fate, format_counts(variables),
         )  # fmt: skip
     if fields := _those(undeclared, lambda name: not is_custom(name)):
         LOGGER.warning(
             "%s: %s fields %s that the catalog does not declare: %s. Discover again, perhaps with "
             "a newer version of this tap; if FullStory has added a field that it does not know "
             "yet, please report it", stream, _how_many(fields), fate, format_counts(fields),
+            extra={"code": "undeclared_fields"},
         )  # fmt: skip
 
 
@@ -71,9 +75,10 @@ def report_unused(selections: Sequence[Selection]) -> None:
     unused = unused_patterns((one.rules for one in selections), (one.name for one in STREAMS))
     if unused:
         LOGGER.warning(
-            "Nothing that this run read matches %s. If that is not as it should be, compare the "
-            "spelling with what --discover prints: upper and lower case differ",
+            "No field matched %s. If you expected a match, compare the spelling with --discover "
+            "(names are case-sensitive)",
             ", ".join(f"{pattern.text} of {pattern.setting}" for pattern in unused),
+            extra={"code": "pattern_without_match"},
         )
 
 

@@ -120,6 +120,7 @@ class BatchFolder:
             "The target has removed none of the last %d files in %s for %.0f s, so the tap goes on "
             "without waiting for it. Look whether it removes what it has loaded: the files hold "
             "personal data.", MAX_UNREAD_FILES, self.config.root, self._patience,
+            extra={"code": "batch_files_not_removed"},
         )  # fmt: skip
         self._patience = 0.0
         return False
