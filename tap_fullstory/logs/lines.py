@@ -130,13 +130,14 @@ class _TextFormatter(logging.Formatter):
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         message = record.getMessage()
-        line = {**self._head(record), "message": message, **_members_in_force.get()}
-        line.update({name: getattr(record, name) for name in MEMBERS if hasattr(record, name)})
+        own = {name: getattr(record, name) for name in MEMBERS if hasattr(record, name)}
+        members = {**_members_in_force.get(), **own}
+        line = {**self._head(record, members.get("stream")), "message": message, **members}
         if message.startswith(_METRIC):
             line.update(_members(message.removeprefix(_METRIC)))
         return json.dumps(line)
 
-    def _head(self, record: logging.LogRecord) -> dict[str, Any]:
+    def _head(self, record: logging.LogRecord, _: str | None) -> dict[str, Any]:
         return {"time": _time_of(record), "level": record.levelname, "logger": record.name}
 
 
@@ -145,7 +146,7 @@ class _MeltanoFormatter(_JsonFormatter):
     lacks one is INFO to Meltano, whatever its level.
     """
 
-    def _head(self, record: logging.LogRecord) -> dict[str, Any]:
+    def _head(self, record: logging.LogRecord, stream: str | None) -> dict[str, Any]:
         return {
             "level": record.levelname.lower(),
             "pid": record.process,
@@ -153,7 +154,7 @@ class _MeltanoFormatter(_JsonFormatter):
             "ts": record.created,
             "thread_name": record.threadName,
             "app_name": "tap-fullstory",
-            "stream_name": _members_in_force.get().get("stream"),
+            "stream_name": stream,
         }
 
 

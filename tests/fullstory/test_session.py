@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from singer import metrics
 from single_answers import GET, HOST, KEY, LIST, ONE, download, listed
 
 from tap_fullstory.errors import AccessError, SourceError, TapError
 from tap_fullstory.fullstory.responses import BadRequest
+from tap_fullstory.logs.metrics import configure_metrics
 
 STORAGE = "https://storage.example.net/bucket/export.json.gz"
 SIGNED = f"{STORAGE}?X-Goog-Signature=signed-secret"
@@ -151,12 +153,15 @@ def test_repr_holds_no_key(http):
 # --- the log ---
 
 
-def test_a_request_does_not_reconfigure_logging(http, requests_mock, monkeypatch):
+def test_no_metric_reconfigures_logging(http, requests_mock, monkeypatch):
     """While that goes on, what other threads log gets lost, and the end of the run may hang."""
 
     def fail(*_: object, **__: object) -> None:
         raise AssertionError
 
     monkeypatch.setattr("logging.config.fileConfig", fail)
+    monkeypatch.setattr(metrics, "get_logger", metrics.get_logger)  # as it was, after this test
+    configure_metrics()
     requests_mock.get(LIST, json=ONE)
-    assert listed(http) == ONE
+    with metrics.record_counter("events"):
+        assert listed(http) == ONE
