@@ -20,13 +20,14 @@ that it is given.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from tap_fullstory.errors import UsageError
-from tap_fullstory.streams import LAST_UPDATED
+from tap_fullstory.streams import LAST_UPDATED, RestStream, stream_named
 from tap_fullstory.times import format_rfc3339, parse_rfc3339
 
 State = dict[str, Any]
@@ -69,9 +70,14 @@ class Export:
     time_range: str = "window"
 
 
+LOGGER = logging.getLogger(__name__)
+
+WEB = "web"  # the platform whose settings FullStory returns by default
+REMOVED_STREAMS = ("user",)  # of 2.x
 MAX_SHOWN = 200  # characters of the state's own keys that an error quotes
 EVERYONE = "everyone"  # FullStory's segment of all people
 SEGMENTS = "segments"  # holds the positions of several segments: see positions.py
+_EXPORT_MEMBERS = ("bundle_end", "partial", "export", SEGMENTS)
 # What the state does not say of an export.
 _USUAL = {"segment": EVERYONE, "scope": "events", "time_range": "window"}
 
@@ -102,14 +108,15 @@ def parse_state(raw: Any) -> State:
             f"bookmarks in the state is {_kind(bookmarks)}, not an object. {NEXT_STEP}"
         )
     legacy = state.pop("events", None)
-    if legacy is not None and "events" not in bookmarks:
-        bookmarks["events"] = {"bundle_end": format_rfc3339(_timestamp(legacy, "events"))}
     for stream, bookmark in bookmarks.items():
         if not isinstance(bookmark, dict):
             raise UsageError(
-                f"The bookmark of {stream[:MAX_SHOWN]} in the state is {_kind(bookmark)}, not an "
-                f"object. {NEXT_STEP}"
+                f"The bookmark of {stream[:MAX_SHOWN]} in the state must be an object, not "
+                f"{_kind(bookmark)}. {NEXT_STEP}"
             )
+        _require_known(stream, bookmark)
+    if legacy is not None:
+        _take_over(_timestamp(legacy, "events"), state)
     for stream in ("events", "individuals"):
         _check_position(state, stream)
         where = f"bookmarks.{stream}.segments"
@@ -127,6 +134,55 @@ def parse_state(raw: Any) -> State:
                 )
             _check_position({"bookmarks": {name: position}}, name)
     return state
+
+
+def _require_known(stream: str, bookmark: Mapping[str, Any]) -> None:
+    """Raise UsageError if a bookmark is not one of this tap's: ignored, it would let the stream
+    start over, and rows be written twice.
+    """
+    given = [name for name, value in bookmark.items() if value is not None]
+    known = _known_members(stream)
+    if not given or stream in REMOVED_STREAMS or known == ():
+        return
+    if known is None:
+        if not set(given) & {*_EXPORT_MEMBERS, "replication_key_value", LAST_UPDATED}:
+            return  # of another program, which keeps it here
+        raise UsageError(
+            f"The state has a bookmark of {stream[:MAX_SHOWN]}, which this tap does not have. The "
+            "state is keyed by tap_stream_id, also where the catalog renames a stream. "
+            f"{NEXT_STEP}"
+        )
+    if not set(given) & set(known):
+        raise UsageError(
+            f"The bookmark of {stream[:MAX_SHOWN]} in the state has none of {', '.join(known)}; it "
+            f"has {', '.join(sorted(given))[:MAX_SHOWN]}. {NEXT_STEP}"
+        )
+
+
+def _known_members(stream: str) -> tuple[str, ...] | None:
+    """Return what a bookmark of a stream can have: nothing for full tables, None for a stream that
+    does not exist.
+    """
+    found = stream_named(stream)
+    if found is None:
+        return None
+    if isinstance(found, RestStream):
+        return (*found.bookmarks, LAST_UPDATED) if found.bookmarks else ()
+    return _EXPORT_MEMBERS
+
+
+def _take_over(end: datetime, state: State) -> None:
+    """Put the bookmark of a state of 1.x into `state`, unless it has a later one: 1.x keeps what
+    later versions have written beside its own when it runs again.
+    """
+    own = bundle_end(state, "events")
+    if own is not None:
+        later = "1.x" if end > own else "this version"
+        LOGGER.info(
+            "The state also has a bookmark of 1.x: the later one counts, which is of %s", later
+        )
+    if own is None or end > own:
+        state["bookmarks"]["events"] = {"bundle_end": format_rfc3339(end)}
 
 
 def _check_position(state: State, stream: str) -> None:
@@ -249,10 +305,10 @@ def last_updated(state: State, stream: str, part: str) -> datetime | None:
     first.
 
     `part` is the platform, or LAST_UPDATED in a history that has none. tap-fullstory 2.x kept one
-    lastUpdated for all platforms: it is read for each that has none of its own. Raises UsageError
-    if it cannot be read.
+    lastUpdated, and read the settings of `web` alone (github.com/singer-io/tap-fullstory at 2.0.0):
+    it is that platform's. Raises UsageError if it cannot be read.
     """
-    for name in (part, LAST_UPDATED):
+    for name in (part, LAST_UPDATED) if part == WEB else (part,):
         value = bookmark_of(state, stream).get(name)
         if value is not None:
             return _timestamp(value, f"bookmarks.{stream}.{name}")

@@ -6,6 +6,7 @@ import os
 import queue
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -15,6 +16,7 @@ from typing import TypeVar
 from tap_fullstory.errors import Interrupted
 
 T = TypeVar("T")
+SAME_SIGNAL_SECONDS = 1.0
 THREAD_NAME_PREFIX = "tap-fullstory-"  # of threads that nobody waits for at the end
 
 
@@ -22,12 +24,15 @@ class Signals:
     """Turns the first signal into Interrupted, where that loses and doubles nothing: at the next
     `check`, or where the main thread waits.
 
-    A second signal ends the process at once, with the first one's exit code, after a call of
-    `before_exit`: it may remove a file, and must not acquire locks.
+    One that follows within SAME_SIGNAL_SECONDS is the same signal: timeout(1) signals its child,
+    and then the group that the child belongs to. A later one ends the process at once, with the
+    first one's exit code, after a call of `before_exit`: it may remove a file, and must not acquire
+    locks.
     """
 
     def __init__(self) -> None:
         self._signal: int | None = None
+        self._arrived = 0.0
         self._interruptible = False
         self.before_exit: Callable[[], None] = lambda: None
 
@@ -84,10 +89,12 @@ class Signals:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self._signal is not None:
+            if time.monotonic() - self._arrived < SAME_SIGNAL_SECONDS:
+                return
             try:
                 self.before_exit()
             finally:
                 os._exit(128 + self._signal)
-        self._signal = number
+        self._signal, self._arrived = number, time.monotonic()
         if self._interruptible:
             raise Interrupted(number)

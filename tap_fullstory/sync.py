@@ -116,7 +116,7 @@ def _emit(
     """Emit what is new of a stream, or of one part of it; return the state after it."""
     stream = selection.stream
     if isinstance(stream, RestStream):
-        return RestSync(stream, selection, client, writer, signals, summary).run(state)
+        return RestSync(stream, selection, client, writer, signals, summary, now).run(state)
     with ExitStack() as opened:
         output: RecordWriter = writer
         if folder is not None:

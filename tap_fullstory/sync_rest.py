@@ -31,7 +31,7 @@ from tap_fullstory.output.messages import MessageWriter, record_envelope
 from tap_fullstory.records.json_text import decode_string
 from tap_fullstory.records.rest import RestRecordBuilder, promoted, renamed
 from tap_fullstory.signals import Signals
-from tap_fullstory.streams import USERS, WEBHOOK_EVENT_TYPES, RestStream, Stream
+from tap_fullstory.streams import LAST_UPDATED, USERS, WEBHOOK_EVENT_TYPES, RestStream, Stream
 from tap_fullstory.times import parse_rfc3339
 
 Record = Mapping[str, Raw]
@@ -162,7 +162,9 @@ class RestSync:
         writer: MessageWriter,
         signals: Signals,
         summary: RunSummary,
+        now: datetime,
     ) -> None:
+        self._now = now
         self._stream = stream
         self._name = selection.name
         self._client = client
@@ -178,6 +180,7 @@ class RestSync:
         self._parts_overlap = bool(stream.parts and stream.records and not stream.replication_key)
         self._listed: set[tuple[bytes, ...]] = set()
         self._unidentified = 0
+        self._in_future = 0
         self._truncated = 0
 
     def run(self, state: State) -> State:
@@ -238,7 +241,9 @@ class RestSync:
                 if version and bookmark and version[0] <= bookmark:
                     older = True
                     continue
-                if version and (newest is None or version > newest):
+                if version and version[0] > self._now:
+                    self._in_future += 1
+                elif version and (newest is None or version > newest):
                     newest = version
                 lines.append(self._builder.build(record, added))
             self._writer.records(
@@ -336,6 +341,11 @@ class RestSync:
                     "%s: %d values %s; they were dropped, since the catalog deselects %s: %s",
                     self._name, counts.total(), what, self._stream.overflow, format_counts(counts),
                 )  # fmt: skip
+        if self._in_future:
+            LOGGER.warning(
+                "%s: versions with a %s in the future: %d. The bookmark stays before them, so each "
+                "run writes them again until then", self._name, LAST_UPDATED, self._in_future,
+            )  # fmt: skip
         if self._unidentified:
             LOGGER.warning(
                 "%s: %d identified users have neither uid nor email, so their records could not be "

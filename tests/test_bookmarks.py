@@ -51,6 +51,22 @@ def events_state(**bookmark: Any) -> dict[str, Any]:
             {"events": "2020-01-01T00:00:00Z", **events_state(bundle_end=JUNE)},
             events_state(bundle_end=JUNE),
         ),
+        # 1.x has run again since, and keeps what it does not know.
+        (
+            {"events": "2026-06-03T00:00:00Z", **events_state(bundle_end=JUNE, partial=PARTIAL)},
+            events_state(bundle_end="2026-06-03T00:00:00Z"),
+        ),
+        (
+            {"events": JUNE, **events_state(bundle_end=JUNE, partial=PARTIAL)},
+            events_state(bundle_end=JUNE, partial=PARTIAL),
+        ),
+        # A stream that 2.x had, and members beside those that are known.
+        (
+            {"bookmarks": {"user": {"lastUpdated": JUNE}}},
+            {"bookmarks": {"user": {"lastUpdated": JUNE}}},
+        ),
+        (events_state(bundle_end=JUNE, more=1), events_state(bundle_end=JUNE, more=1)),
+        (events_state(bundle_end=None, more=None), events_state(bundle_end=None, more=None)),
         (
             {"bookmarks": {"users": {"any": 1}}, "events": JUNE},
             {"bookmarks": {"users": {"any": 1}, "events": {"bundle_end": JUNE}}},
@@ -81,9 +97,21 @@ def test_what_is_a_state(raw, parsed):
         ({"bookmarks": None}, "bookmarks in the state is null"),
         (
             {"bookmarks": {"events": JUNE}},
-            "bookmark of events in the state is a text, not an object",
+            "bookmark of events in the state must be an object, not a text",
         ),
-        ({"bookmarks": {"users": 3}}, "bookmark of users in the state is a number"),
+        (
+            {"bookmarks": {"users": 3}},
+            "bookmark of users in the state must be an object, not a number",
+        ),
+        (
+            events_state(replication_key_value=JUNE),
+            "bookmark of events in the state has none of bundle_end",
+        ),
+        (events_state(bundleEnd=JUNE), "it has bundleEnd"),
+        ({"bookmarks": {"individuals": {"start": JUNE}}}, "bookmark of individuals"),
+        ({"bookmarks": {"geo_settings_history": {"bundle_end": JUNE}}}, "none of lastUpdated"),
+        ({"bookmarks": {"domain_settings_history": {"Web": JUNE}}}, "none of web, mobile"),
+        ({"bookmarks": {"fullstory_events": {"bundle_end": JUNE}}}, "this tap does not have"),
         (events_state(bundle_end="2026-06-02"), "bookmarks.events.bundle_end"),
         (events_state(bundle_end="0000-01-01T00:00:00Z"), "bookmarks.events.bundle_end"),
         (events_state(bundle_end=1780358400), "bookmarks.events.bundle_end"),
@@ -168,11 +196,18 @@ def test_an_export_that_is_done_becomes_null():
     assert bookmarks.export({"bookmarks": done}, "events") is None
 
 
-def test_a_bookmark_of_2x_is_read_for_each_platform_that_has_none():
+def test_a_bookmark_of_2x_is_that_of_web():
     may, april = "2026-05-01T00:00:00Z", "2026-04-01T00:00:00Z"
-    state = {"bookmarks": {"domain_settings_history": {"lastUpdated": may, "mobile": april}}}
-    read = [bookmarks.last_updated(state, "domain_settings_history", p) for p in ("web", "mobile")]
-    assert [f"{at:%Y-%m-%dT%H:%M:%SZ}" for at in read if at] == [may, april]
+    name = "domain_settings_history"
+
+    def read(bookmark: dict[str, str]) -> list[str]:
+        state = {"bookmarks": {name: bookmark}}
+        found = [bookmarks.last_updated(state, name, part) for part in ("web", "mobile")]
+        return [f"{at:%Y-%m-%dT%H:%M:%SZ}" if at else "" for at in found]
+
+    assert read({"lastUpdated": may}) == [may, ""]
+    assert read({"lastUpdated": may, "mobile": april}) == [may, april]
+    assert read({"lastUpdated": may, "web": april}) == [april, ""]
 
 
 # --- from outside ---

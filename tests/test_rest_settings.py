@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime, timezone
 
 import pytest
 from rest_runs import (
@@ -70,6 +71,20 @@ def test_lists_and_histories_over_pages_of_any_size(offered, most):
     )
     assert all(call["limit"] == "100" for call in calls)
     assert len(calls) == {1: 122, 2: 61, 100: 3}[most]
+
+
+def test_a_version_in_the_future_is_written_and_the_bookmark_stays_behind_now(sandbox, offered):
+    catalog = selecting(offered, "geo_settings_history")
+    state = run_tap(sandbox.config(), catalog=catalog).state
+    before = state["bookmarks"]["geo_settings_history"]
+    future = datetime(9000, 1, 1, tzinfo=timezone.utc)
+    sandbox.change_settings("geo", at=future, recordGeoZones=["DE"])
+    for _ in range(2):
+        run = run_tap(sandbox.config(), catalog=catalog, state=state)
+        assert [record["lastUpdated"] for record in run.records] == ["9000-01-01T00:00:00.000000Z"]
+        assert "geo_settings_history: versions with a lastUpdated in the future: 1." in run.log
+        state = run.state
+        assert state["bookmarks"]["geo_settings_history"] == before
 
 
 def test_a_second_run_brings_only_new_versions(sandbox, offered):

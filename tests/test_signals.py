@@ -175,6 +175,18 @@ def test_a_second_signal_ends_at_once_though_the_target_reads_nothing(first, sec
     assert not run.logged("CRITICAL")
 
 
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
+def test_a_second_signal_within_a_second_is_the_same_one(second):
+    """As timeout(1) sends them: to its child, then to the group."""
+    with Sandbox(BUNDLES, api_key=KEY) as sandbox, read_by_target(sandbox.config()) as target:
+        assert target.read(100_000)
+        target.process.send_signal(signal.SIGTERM)
+        time.sleep(0.1)  # two that are pending at once are delivered in the order of their numbers
+        target.process.send_signal(second)
+        run = target.end()
+    assert_ended(run, signal.SIGTERM)
+
+
 def test_the_target_goes_too():
     """As in a shell, where Ctrl-C reaches all of a pipe."""
     with Sandbox(BUNDLES, api_key=KEY) as sandbox, read_by_target(sandbox.config()) as target:

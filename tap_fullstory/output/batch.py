@@ -187,8 +187,8 @@ class BatchWriter:
         self._file = self._end = None
 
     def close(self) -> None:
-        """Remove the file in hand, unless it has been announced. Never raises an OSError."""
-        announced = self._end is not None and self._messages.written_bytes >= self._end
+        """Remove the current file, unless it may have been announced. Never raises an OSError."""
+        announced = self._end is not None and self._messages.may_have_written(self._end)
         if self._file is not None and not announced:
             self._file.remove()
 

@@ -68,6 +68,7 @@ class MessageWriter:
         self._pending: deque[bytes] = deque()
         self._pending_bytes = 0
         self._added_bytes = 0  # since the start
+        self._is_writing = False
         self._offset = 0  # how much of the first pending piece is written
         self._last_state: bytes | None = None
         self.last_state: dict[str, Any] | None = None
@@ -117,8 +118,12 @@ class MessageWriter:
             pieces: list[bytes | memoryview] = list(islice(self._pending, _MAX_PIECES))
             if self._offset:
                 pieces[0] = memoryview(self._pending[0])[self._offset :]
-            # In one statement, so that nothing can come between writing and knowing it.
-            self._offset += _write(self._descriptor, pieces)
+            # A signal can still come between the write and its count, and end the process.
+            self._is_writing = True
+            try:
+                self._offset += _write(self._descriptor, pieces)
+            finally:
+                self._is_writing = False
             while self._pending and self._offset >= len(self._pending[0]):
                 self._offset -= len(self._pending[0])
                 self._pending_bytes -= len(self._pending[0])
@@ -129,6 +134,12 @@ class MessageWriter:
     def written_bytes(self) -> int:
         """How much of the output has been handed to the operating system."""
         return self._added_bytes - self._pending_bytes + self._offset
+
+    def may_have_written(self, end: int) -> bool:
+        """Return whether the first `end` bytes of the output may have been handed over, also while
+        a write is under way.
+        """
+        return self._is_writing or self.written_bytes >= end
 
     def has_reader(self) -> bool:
         """Return whether a program reads the output as it comes, rather than a file takes it."""

@@ -220,11 +220,14 @@ class Sandbox:
         """
         return self._store.publish(bundle)
 
-    def change_settings(self, kind: str, platform: str = "web", **changes: Any) -> Fields:
-        """Makes a new version of the settings of a kind (the last part of their path, such as
-        "blocking") and returns it. Raises ValueError if there are no such settings.
+    def change_settings(
+        self, kind: str, platform: str = "web", at: datetime | None = None, **changes: Any
+    ) -> Fields:
+        """Make a new version of the settings of a kind (the last part of their path, such as
+        "blocking"), dated `at` (None: now), and return it. Raises ValueError if there are no such
+        settings.
         """
-        return self._settings.change(kind, platform, changes)
+        return self._settings.change(kind, platform, changes, at)
 
     def fault(self, fault: Fault | str) -> None:
         """Adds a fault, behind those that are in force. Raises ValueError if the text is none."""

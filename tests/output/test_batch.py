@@ -160,22 +160,22 @@ def reached(run: Run) -> int:
 
 P = "tap_fullstory"
 PLACES = [
-    (f"{P}.batch:_BatchFile.write", 3, "before"),
-    (f"{P}.batch:_BatchFile.write", 3, "after"),
-    (f"{P}.batch:_BatchFile.complete", 2, "before"),
-    (f"{P}.batch:_BatchFile.complete", 2, "after"),
-    (f"{P}.batch:_open_for_owner", 2, "before"),
-    (f"{P}.batch:BatchFolder.announced", 2, "after"),
-    (f"{P}.batch:BatchFolder.wait_for_target", 2, "after"),
-    (f"{P}.batch:BatchWriter.state", 2, "before"),
-    (f"{P}.batch:BatchWriter.state", 2, "after"),
-    (f"{P}.messages:MessageWriter.batch", 2, "before"),
-    (f"{P}.messages:MessageWriter.batch", 2, "after"),
-    (f"{P}.messages:MessageWriter.state", 2, "before"),
-    (f"{P}.messages:MessageWriter.flush", 2, "after"),
-    (f"{P}.messages:_write", 2, "before"),
+    (f"{P}.output.batch:_BatchFile.write", 3, "before"),
+    (f"{P}.output.batch:_BatchFile.write", 3, "after"),
+    (f"{P}.output.batch:_BatchFile.complete", 2, "before"),
+    (f"{P}.output.batch:_BatchFile.complete", 2, "after"),
+    (f"{P}.output.batch:_open_for_owner", 2, "before"),
+    (f"{P}.output.batch:BatchFolder.announced", 2, "after"),
+    (f"{P}.output.batch:BatchFolder.wait_for_target", 2, "after"),
+    (f"{P}.output.batch:BatchWriter.state", 2, "before"),
+    (f"{P}.output.batch:BatchWriter.state", 2, "after"),
+    (f"{P}.output.messages:MessageWriter.batch", 2, "before"),
+    (f"{P}.output.messages:MessageWriter.batch", 2, "after"),
+    (f"{P}.output.messages:MessageWriter.state", 2, "before"),
+    (f"{P}.output.messages:MessageWriter.flush", 2, "after"),
+    (f"{P}.output.messages:_write", 2, "before"),
     (f"{P}.logs.progress:Progress.events", 2, "before"),
-    (f"{P}.state:with_partial", 2, "before"),
+    (f"{P}.bookmarks:with_partial", 2, "before"),
 ]
 
 
@@ -240,8 +240,11 @@ SECOND_SIGNAL = """
 import os, signal, sys
 from tap_fullstory.output.batch import BatchFolder, BatchWriter
 from tap_fullstory.output.batch_config import BatchConfig
+from tap_fullstory import signals as signals_module
+from tap_fullstory.output import messages
 from tap_fullstory.output.messages import MessageWriter
 from tap_fullstory.signals import Signals
+signals_module.SAME_SIGNAL_SECONDS = 0
 signals = Signals()
 signals.install()
 folder = BatchFolder(BatchConfig(sys.argv[1], "", "gzip", 1), MessageWriter(1), signals)
@@ -250,13 +253,23 @@ writer.records(b"{}\\n")
 if sys.argv[2] == "announced":
     writer.state({})
     writer.records(b"{}\\n")
+if sys.argv[2] == "while writing":
+    write = messages._write
+    def write_and_be_stopped(descriptor, pieces):
+        written = write(descriptor, pieces)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return written
+    messages._write = write_and_be_stopped
+    print(*os.listdir(sys.argv[1]), file=sys.stderr)
+    writer.state({})
 print(*os.listdir(sys.argv[1]), file=sys.stderr)
 os.kill(os.getpid(), signal.SIGTERM)
 os.kill(os.getpid(), signal.SIGTERM)
 """
 
 
-@pytest.mark.parametrize("before", ["new", "announced"])
+@pytest.mark.parametrize("before", ["new", "announced", "while writing"])
 def test_a_second_signal_removes_what_is_not_announced(batch_folder, before):
     done = subprocess.run(
         [sys.executable, "-c", SECOND_SIGNAL, batch_folder, before],
@@ -265,11 +278,7 @@ def test_a_second_signal_removes_what_is_not_announced(batch_folder, before):
     )
     assert done.returncode == 143
     assert done.stderr.count(b".part") == 1
-    assert (
-        len(list(batch_folder.iterdir()))
-        == done.stdout.count(b'"BATCH"')
-        == (before == "announced")
-    )
+    assert len(list(batch_folder.iterdir())) == done.stdout.count(b'"BATCH"') == (before != "new")
 
 
 def test_parts_that_a_killed_tap_has_left_are_removed_a_day_later(sandbox, batch_folder):
