@@ -39,10 +39,15 @@ SLOW_FILES = {
 
 
 def pytest_configure() -> None:
-    # Under nohup, programs would inherit a SIGHUP that is ignored, which bash cannot trap and the
-    # tap leaves ignored. One that is handled is back to its default in them.
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
-        signal.signal(signal.SIGHUP, lambda *_: None)
+    # Programs would inherit a SIGHUP that nohup ignores, or a SIGINT that a script ignores for what
+    # it starts in the background, and bash cannot trap such a signal. One that is handled here is
+    # back to its default in them.
+    for number, handler in (
+        (signal.SIGHUP, lambda *_: None),
+        (signal.SIGINT, signal.default_int_handler),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
