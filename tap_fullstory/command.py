@@ -14,19 +14,18 @@ from tap_fullstory import bookmarks, catalog
 from tap_fullstory.about import about
 from tap_fullstory.bookmarks import EVERYONE
 from tap_fullstory.catalog import Selection
+from tap_fullstory.checks import check_account, check_environment, check_folders
 from tap_fullstory.discover import add_custom_variables
 from tap_fullstory.errors import (
-    LEVEL_TOO_LOW,
     WRONG_KEY,
     AccessError,
     NetworkError,
     SourceError,
-    StreamsUnreadable,
     TapError,
     TargetError,
     UsageError,
 )
-from tap_fullstory.exports.sources import check_access, report_access
+from tap_fullstory.exports.sources import check_access
 from tap_fullstory.fields import warn_of_long_names
 from tap_fullstory.fullstory.client import Client
 from tap_fullstory.json_files import read_json
@@ -35,13 +34,11 @@ from tap_fullstory.logs.metrics import configure_metrics, restore_logs
 from tap_fullstory.logs.progress import RunSummary
 from tap_fullstory.logs.redact import redact_logs
 from tap_fullstory.meltano import meltano_rules
-from tap_fullstory.output.batch import check_folder
 from tap_fullstory.output.messages import MessageWriter, write_all
 from tap_fullstory.settings import Config, config_from_environment, config_warnings, parse_config
 from tap_fullstory.signals import Signals
-from tap_fullstory.streams import EVENTS, LEVEL_OF_ROLE, LEVELS, STREAMS, RestStream, Stream
+from tap_fullstory.streams import EVENTS, LEVEL_OF_ROLE, LEVELS, STREAMS
 from tap_fullstory.sync import sync
-from tap_fullstory.sync_rest import first_page
 
 LOGGER = logging.getLogger(__name__)
 
@@ -58,8 +55,8 @@ def discover_access(config: Config, client: Client, now: datetime) -> bool:
         if not proven:
             raise
         LOGGER.warning(
-            "The stream %s cannot be read. It needs %s. %s", EVENTS.name, EVENTS.needs, error,
-            extra={"code": "stream_unreadable"},
+            "The stream %s cannot be read: %s", EVENTS.name, error,
+            extra={"code": "stream_unreadable", "stream": EVENTS.name},
         )  # fmt: skip
         return False
     return True
@@ -87,55 +84,12 @@ def log_key_level(client: Client) -> bool:
     reached = LEVELS[: LEVELS.index(level) + 1]
     beyond = [stream for stream in STREAMS if stream.level not in reached]
     LOGGER.info(
-        "The API key has the level %s, which is enough for %s.",
+        "The API key has level %s; it can read every stream%s.",
         level,
-        f"all streams but {', '.join(stream.name for stream in beyond)}, which need "
-        f"{beyond[0].level}" if beyond else "all streams",
+        f" except {', '.join(stream.name for stream in beyond)} (these need {beyond[0].level})"
+        if beyond else "",
     )  # fmt: skip
     return True
-
-
-def check_streams(config: Config, selections: list[Selection], client: Client) -> None:
-    """Check the key, and read a little of each selected stream.
-
-    Raises StreamsUnreadable if some cannot be read, TapError if FullStory does not accept the key.
-    """
-    client.prove_key()
-    LOGGER.info("FullStory accepts the API key.")
-    causes: dict[str, TapError] = {}
-    for selection in selections:
-        stream = selection.stream
-        try:
-            _check_stream(config, stream, client)
-        except (AccessError, NetworkError, SourceError) as error:
-            LOGGER.warning(
-                "The stream %s cannot be read: %s", stream.name, error,
-                extra={"code": "stream_unreadable"},
-            )  # fmt: skip
-            causes[stream.name] = error
-    if not selections:
-        LOGGER.warning(
-            "The catalog selects no stream, so there is nothing to check.",
-            extra={"code": "nothing_selected"},
-        )
-    if causes:
-        raise StreamsUnreadable(causes, len(selections))
-
-
-def _check_stream(config: Config, stream: Stream, client: Client) -> None:
-    try:
-        if isinstance(stream, RestStream):
-            records = len(first_page(client, stream))
-            LOGGER.info("The stream %s can be read: %d records on its first page.",
-                        stream.name, records)  # fmt: skip
-        elif stream is EVENTS:
-            report_access(config, client)
-        else:
-            LOGGER.info("The first export will tell whether %s can be read.", stream.name)
-    except AccessError as error:
-        if error.status != LEVEL_TOO_LOW:
-            raise
-        raise AccessError(f"{error} It needs {stream.needs}.", error.status) from None
 
 
 def run(options: Namespace, signals: Signals) -> None:
@@ -152,10 +106,9 @@ def run(options: Namespace, signals: Signals) -> None:
         what = "--test" if options.test else "A sync"
         raise UsageError(f"{what} needs --config FILE; --help lists the options.")
     elif options.test:
-        if config.batch_config:
-            check_folder(config.batch_config)
         selections = _selections(config, options, signals)
-        signals.run_interruptibly(partial(_check_streams, config, selections))
+        check_folders(config)
+        signals.run_interruptibly(partial(_test, config, selections))
     else:
         _sync(config, options, signals, now)
 
@@ -197,9 +150,10 @@ def _check_and_sample(found: dict[str, Any], config: Config, now: datetime) -> N
                 )  # fmt: skip
 
 
-def _check_streams(config: Config, selections: list[catalog.Selection]) -> None:
+def _test(config: Config, selections: list[Selection]) -> None:
+    check_environment(config)
     with Client(config) as client:
-        check_streams(config, selections, client)
+        check_account(config, selections, client)
 
 
 def _selections(config: Config, options: Namespace, signals: Signals) -> list[catalog.Selection]:

@@ -345,6 +345,7 @@ class RestSync:
             LOGGER.warning(
                 "%s: versions with a %s in the future: %d. The bookmark stays before them, so each "
                 "run writes them again until then", self._name, LAST_UPDATED, self._in_future,
+                extra={"code": "versions_in_future"},
             )  # fmt: skip
         if self._unidentified:
             LOGGER.warning(

@@ -230,7 +230,7 @@ class Refusal:
 REFUSALS = [
     Refusal("list-401", "list:401", "does not accept the API key. Check api_key"),
     Refusal("get-401", "get:401", "does not accept the API key. Check api_key"),
-    Refusal("list-403", "list:403", "needs the level Architect or Admin"),
+    Refusal("list-403", "list:403", "need a key of level Architect or higher"),
     Refusal("get-403", "get:403", "needs the Data Export add-on"),
     Refusal("list-404", "list:404", "Check data_export_url"),
     Refusal("get-404", "get:404", "the bundle is gone"),
@@ -257,8 +257,8 @@ REFUSALS = [
 
 EXPORT_REFUSALS = [
     Refusal("create-401", "create:401", "does not accept the API key. Check api_key"),
-    Refusal("create-403", "create:403", "needs the level Architect or Admin"),
-    Refusal("operation-403", "operation:403", "needs the level Architect or Admin"),
+    Refusal("create-403", "create:403", "need a key of level Architect or higher"),
+    Refusal("operation-403", "operation:403", "need a key of level Architect or higher"),
     Refusal("results-403", "results:403", "needs the Data Export add-on"),
     Refusal("create-404", "create:404", "Check api_url"),
     Refusal("create-410", "create:410", "has closed this API"),

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
+from types import SimpleNamespace
 
+import certifi
 import pytest
 from running import discover, run_command
 
 from tap_fullstory.about import DESCRIPTION
+from tap_fullstory.checks import LITTLE_ROOM_BYTES, check_folders
 from tap_fullstory.sandbox import Sandbox
-from tap_fullstory.settings import SETTINGS
+from tap_fullstory.settings import SETTINGS, parse_config
 from tap_fullstory.version import __version__
+
+NOW = datetime(2026, 6, 7, tzinfo=timezone.utc)
 
 
 def about(*arguments: str) -> str:
@@ -112,16 +118,18 @@ def run_test(tmp_path, config, *options):
     return run_command("--config", tmp_path / "config.json", "--test", *options)
 
 
-def test_test_says_what_there_is_to_sync_with_two_requests(tmp_path):
+def test_test_says_what_there_is_to_sync_with_three_requests(tmp_path):
     with Sandbox() as sandbox:
         run = run_test(tmp_path, sandbox.config())
         assert [request.path for request in sandbox.requests] == [
             "/me",
+            "/v2beta/datasets",
             "/api/v1/export/list",
         ]
         bundle = sandbox.bundles[0]
     assert (run.code, run.stdout) == (0, b"")
     assert "accepts the API key" in run.log
+    assert "can read these datasets: All Data." in run.log
     assert f"lists {len(sandbox.bundles)} bundles that end after" in run.log
     assert f"The first is {bundle.id} (" in run.log
 
@@ -155,7 +163,7 @@ def test_test_reads_a_page_of_each_selected_stream(tmp_path):
     names = ("users", "segments", "domain_settings", "geo_settings_history", "sessions", "events")
     with Sandbox() as sandbox:
         run = run_test(tmp_path, sandbox.config(), *selected(tmp_path, *names, "individuals"))
-        assert len(sandbox.requests) == 1 + len(names)
+        assert len(sandbox.requests) == 2 + len(names)
     assert (run.code, run.stdout) == (0, b"")
     for name in names[:-1]:
         assert f"The stream {name} can be read" in run.log
@@ -170,9 +178,62 @@ def test_test_names_what_the_key_may_not_read_with_level_and_add_on(tmp_path):
     assert "2 of 3 selected streams cannot be read: events, users." in run.critical
     warnings = {line.split()[2]: line for line in run.logged("WARNING")}
     assert set(warnings) == {"events", "users"}
-    assert all("needs a key of level Architect or higher" in line for line in warnings.values())
+    assert all(line.count("a key of level Architect or higher") == 1 for line in warnings.values())
+    assert all(line.count("level") <= 2 for line in warnings.values())
     assert "the Data Export add-on" in warnings["events"]
+    assert '"export_api": "segment_export"' in warnings["events"]
     assert "The stream segments can be read" in run.log
+
+
+def test_test_succeeds_where_fullstory_does_not_tell_the_datasets(tmp_path):
+    for fault in ("datasets:404", "datasets:503,times=always", "datasets:200,body=[1]"):
+        with Sandbox(faults=[fault]) as sandbox:
+            run = run_test(tmp_path, sandbox.config())
+        assert (run.code, run.logged("WARNING")) == (0, []), fault
+        assert "FullStory does not tell which datasets the API key can read: " in run.log
+
+
+@pytest.mark.parametrize("setting", ["spool_dir", "batch_config"])
+def test_test_finds_a_folder_that_cannot_be_written_to(tmp_path, setting):
+    missing = str(tmp_path / "missing")
+    batches = {"encoding": {"format": "jsonl"}, "storage": {"root": missing}}
+    with Sandbox() as sandbox:
+        value = missing if setting == "spool_dir" else batches
+        run = run_test(tmp_path, sandbox.config(**{setting: value}))
+        assert sandbox.requests == []
+    assert run.code == (1 if setting == "spool_dir" else 2)
+    assert missing in run.critical
+
+
+def test_test_says_how_much_room_there_is(tmp_path, monkeypatch, caplog):
+    config = parse_config({"api_key": "k", "spool_dir": str(tmp_path)}, NOW, {})
+    caplog.set_level("INFO")
+    for free, level in ((LITTLE_ROOM_BYTES, "INFO"), (LITTLE_ROOM_BYTES - 1, "WARNING")):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        check_folders(config)
+        assert caplog.records[-1].levelname == level
+        assert f"The spool folder {tmp_path} " in caplog.text
+
+
+def test_test_names_proxy_and_ca_bundle_without_the_password(tmp_path):
+    (tmp_path / "ca.pem").write_text(certifi.contents())
+    variables = {
+        "https_proxy": "http://me:secret@127.0.0.1:1",
+        "REQUESTS_CA_BUNDLE": str(tmp_path / "ca.pem"),
+        "no_proxy": "",
+        "NO_PROXY": "",
+    }
+    with Sandbox() as sandbox:
+        (tmp_path / "config.json").write_text(json.dumps(sandbox.config()))
+        arguments = ("--config", tmp_path / "config.json", "--test")
+        run = run_command(*arguments, env=variables)
+        assert run.code == 0
+        assert "use the proxy https_proxy (http://" in run.log
+        assert f"and the CA bundle {tmp_path / 'ca.pem'} (from REQUESTS_CA_BUNDLE)." in run.log
+        assert "secret" not in run.log
+        broken = run_command(*arguments, env={"REQUESTS_CA_BUNDLE": "/missing.pem"})
+    assert broken.code == 1
+    assert "/missing.pem" in broken.critical
 
 
 def test_test_needs_a_config():

@@ -21,9 +21,9 @@ from tap_fullstory.sandbox import Sandbox
 @pytest.mark.parametrize(
     ("role", "says"),
     [
-        ("ARCHITECT", "The API key has the level Architect, which is enough for all streams."),
-        ("ADMIN", "The API key has the level Admin, which is enough for all streams."),
-        ("USER", "The API key has the level Standard, which is enough for all streams but events"),
+        ("ARCHITECT", "The API key has level Architect; it can read every stream."),
+        ("ADMIN", "The API key has level Admin; it can read every stream."),
+        ("USER", "The API key has level Standard; it can read every stream except events"),
     ],
 )
 def test_discovery_tells_what_the_key_can_reach(offered, role, says):

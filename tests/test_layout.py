@@ -27,7 +27,7 @@ ORDER = """
     records.digest records.native records.encoder records.reader records.rest records.added
     logs.progress logs.report
     sync_export sync_segments sync_rest sync
-    discover about command __init__ __main__
+    discover checks about command __init__ __main__
     """.split()
 
 

@@ -48,7 +48,7 @@ def test_a_key_too_low_reads_no_events(api):
     assert run.code == 1
     assert run.records == []
     assert run.critical.startswith("HTTP 403 from http://127.0.0.1")
-    assert "It needs the level Architect or Admin" in run.critical
+    assert "Exports need a key of level Architect or higher" in run.critical
 
 
 def test_one_stream_too_high_says_it_by_itself(offered):

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from tap_fullstory import bookmarks
 from tap_fullstory.bookmarks import State
 from tap_fullstory.catalog import Selection
+from tap_fullstory.counts import counted
 from tap_fullstory.errors import SourceError
 from tap_fullstory.exports.bundle import Bundle, OnListed, ignore_listing
 from tap_fullstory.fullstory.client import PAGE_BUNDLES, Client
@@ -222,15 +223,15 @@ def report_access(config: Config, client: Client) -> None:
     page = client.list_bundles(after=int(after.timestamp()))
     found = [bundle for bundle in page if until is None or bundle.end <= until]
     found.sort(key=_order)
-    LOGGER.info("FullStory accepts the API key, and the account has the Data Export add-on.")
+    LOGGER.info("The stream events can be read: the account has the Data Export add-on.")
     period = f"after {format_rfc3339(after)}"
     if until is not None:
         period += f" and not after {format_rfc3339(until)}"
     if found:
         more = "or more " if len(page) >= PAGE_BUNDLES and len(found) == len(page) else ""
         LOGGER.info(
-            "It lists %d bundles %sthat end %s. The first is %s (%s).",
-            len(found), more, period, found[0].id, found[0].period,
+            "It lists %s %sthat end %s. The first is %s (%s).",
+            counted(len(found), "bundle"), more, period, found[0].id, found[0].period,
         )  # fmt: skip
     else:
         LOGGER.warning(

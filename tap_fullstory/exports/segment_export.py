@@ -425,4 +425,4 @@ def check_access(client: Client, _: datetime) -> None:
 def report_access(_: Config, client: Client) -> None:
     """As sources.report_access."""
     client.prove_key()
-    LOGGER.info("FullStory accepts the API key. The first export will tell whether it may export.")
+    LOGGER.info("Only the first export will show whether the API key may export.")

@@ -198,6 +198,17 @@ class _VerifiedFile(io.FileIO):
         self._verifier.end()
 
 
+def check_folder(folder: str) -> None:
+    """Raise LocalResourceError if no file can be written in `folder`."""
+    file = _open(folder)
+    try:
+        file.write(b"\0")
+    except OSError as error:
+        raise _disk_error(error, folder, "a bundle") from error
+    finally:
+        file.close()
+
+
 def _open(folder: str) -> _VerifiedFile:
     try:
         # 0600 and unlinked: bundles hold personal data.

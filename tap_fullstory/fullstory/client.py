@@ -160,6 +160,22 @@ class Client:
         url = f"{self._api}/me"
         return _text(self._http.get_json(url, {}, "me"), "orgId", url)
 
+    def datasets(self) -> list[str]:
+        """Return the names of the datasets that the API key can read, asked for in one try.
+
+        developer.fullstory.com, "List Datasets" (beta). Raises SourceError if the answer is not
+        such a list, and as HttpSession.get.
+        """
+        url = f"{self._api}/v2beta/datasets"
+        answer = self._http.get(url, {}, "datasets", msgspec.json.decode, tries=1)
+        try:
+            return [str(dataset["name"]) for dataset in answer["datasets"] or []]
+        except (KeyError, TypeError):
+            raise SourceError(
+                f"{url} answered with JSON that has no datasets. FullStory may have changed the API: "
+                "look for a newer version of this tap."
+            ) from None
+
     def read(self, path: str, params: Mapping[str, str], endpoint: str) -> dict[str, Raw]:
         """Return the members of the JSON object that a GET of `path` answers with, as raw JSON.
 

@@ -145,6 +145,21 @@ def _key_log_problem(cause: BaseException) -> str | None:
     return f"The file that SSLKEYLOGFILE names, {path}, cannot be written: {cause.strerror}."
 
 
+def environment_in_use(url: str) -> list[str]:
+    """Return what the environment contributes to requests to `url`: a proxy, a CA bundle.
+
+    Raises NetworkError if it cannot be used.
+    """
+    if problem := _ca_bundle_problem(url):
+        raise NetworkError(f"{problem} Correct or unset the variable.")
+    if (invalid := invalid_proxy(url)) is not None:
+        raise invalid
+    variable, path = _ca_bundle()
+    bundle = f"the CA bundle {path} (from {variable})" if variable else None
+    proxy = proxy_in_use(url)
+    return [found for found in (proxy and f"the proxy {proxy}", bundle) if found]
+
+
 def proxy_in_use(url: str) -> str | None:
     """Name the proxy that the environment gives for `url`, with its variable and without its
     password; None if it gives none.

@@ -107,11 +107,12 @@ _MEANINGS = {
     410: "FullStory has closed this API for the account. Look for a newer version of this tap.",
 }
 _EXPORT_MEANINGS = {
-    403: "the API key may not do this. It needs the level Architect or Admin, and the account "
-    "needs the Data Export add-on (see Settings, Integrations & API Keys in FullStory).",
+    403: "the API key may not do this. Exports need a key of level Architect or higher, and the "
+    "Data Export add-on (see Settings, Integrations & API Keys in FullStory).",
 }
 _BUNDLE_MEANINGS = {
-    **_EXPORT_MEANINGS,
+    403: f"{_EXPORT_MEANINGS[403]} If the account has no bundles, try "
+    '"export_api": "segment_export" in the config.',
     404: "FullStory does not have this. Check data_export_url and api_url in the config; if they "
     "are right, the bundle is gone, or FullStory has closed this API, which it calls deprecated, "
     'for the account: try "export_api": "segment_export" in the config.',

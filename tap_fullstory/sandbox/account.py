@@ -1,4 +1,7 @@
-"""GET /me: whose key it is (developer.fullstory.com, GET /me), and what its role allows."""
+"""GET /me: whose key it is, and what its role allows; GET /v2beta/datasets: what it can read.
+
+developer.fullstory.com, "Me" and "List Datasets".
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,19 @@ class Account:
         self._role = role
 
     def routes(self) -> list[Route]:
-        return [Route("me", ("GET",), "/me", self.me)]
+        return [
+            Route("me", ("GET",), "/me", self.me),
+            Route("datasets", ("GET",), "/v2beta/datasets", self.datasets),
+        ]
 
     def me(self, request: Request, match: Match) -> Answer:
         return json_answer(
             200, {"email": "owner@example.com", "orgId": "o-SANDBOX-na1", "role": self._role}
         )
+
+    def datasets(self, request: Request, match: Match) -> Answer:
+        found = {"id": "1000001", "name": "All Data", "description": "Everything captured"}
+        return json_answer(200, {"datasets": [found]})
 
     def require(self, level: str, answer: Handler) -> Handler:
         """Return `answer`, or what refuses all requests with 403 if the key's level is lower."""

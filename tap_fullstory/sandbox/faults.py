@@ -19,7 +19,7 @@ from .wire import Answer, Delivery, Request, error_answer, part_of, size_of
 
 REST_ENDPOINTS = tuple(stream.name for stream in STREAMS if isinstance(stream, RestStream))
 EXPORT_ENDPOINTS = ("create", "operation", "results", "cancel")
-ENDPOINTS = ("list", "get", *EXPORT_ENDPOINTS, "me", "storage", *REST_ENDPOINTS, "any")
+ENDPOINTS = ("list", "get", *EXPORT_ENDPOINTS, "me", "datasets", "storage", *REST_ENDPOINTS, "any")
 
 KINDS = {
     "status": "answers `status` with `body`; a number as KIND is short for it",
@@ -44,7 +44,7 @@ FAULT_SYNTAX = "\n".join(
     [
         "SPEC of --fault is [ENDPOINT[/BUNDLE]:]KIND[,NAME=VALUE...]",
         "",
-        "ENDPOINT: any (the default), list, get, me, storage, or a list of the REST APIs:",
+        "ENDPOINT: any (the default), list, get, me, datasets, storage, or a REST API:",
         *wrap(", ".join(REST_ENDPOINTS), 78, initial_indent="  ", subsequent_indent="  "),
         "KIND:",
         *(f"  {kind:<12}{meaning}" for kind, meaning in KINDS.items()),

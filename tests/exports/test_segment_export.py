@@ -259,10 +259,10 @@ def test_exports_that_are_gone_each_time_end_the_run(status):
     ("fault", "says"),
     [
         ("create:401", "does not accept the API key"),
-        ("create:403", "Architect or Admin"),
+        ("create:403", "Architect or higher"),
         ("create:404", "Check api_url"),
         ("create:400", "fault: status 400"),
-        ("operation:403", "Architect or Admin"),
+        ("operation:403", "Architect or higher"),
         ("results:401", "does not accept the API key"),
     ],
 )
@@ -327,7 +327,7 @@ def test_discovery_logs_the_level_of_the_key(tmp_path):
         run = run_command("--config", config, "--discover")
         assert run.code == 0
         assert set(endpoints_asked(sandbox)) == {"me"}
-        assert "level Standard, which is enough for all streams but events, individuals" in run.log
+        assert "level Standard; it can read every stream except events, individuals" in run.log
         config.write_text(json.dumps(api.config(sandbox, api_key="na1.another")))
         run = run_command("--config", config, "--discover")
         assert (run.code, run.stdout) == (1, b"")

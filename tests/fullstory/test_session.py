@@ -96,7 +96,7 @@ def test_an_answer_that_is_not_json_is_refused(http, requests_mock, body):
 
 MEANINGS = [
     (401, AccessError, "does not accept the API key"),
-    (403, AccessError, "level Architect or Admin"),
+    (403, AccessError, "level Architect or higher"),
     (404, AccessError, "data_export_url"),
     (410, AccessError, "closed this API"),
     (400, BadRequest, "HTTP 400"),
