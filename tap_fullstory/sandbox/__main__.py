@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .account import LEVELS
 from .bundles import COMPRESSIONS, LAYOUTS, generated_bundles
+from .events import FIELDS
 from .faults import FAULT_SYNTAX, parse_fault
 from .server import DEFAULT_KEY, EXPORT_APIS, Sandbox
 
@@ -37,7 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(options: argparse.Namespace, stop: threading.Event) -> None:
     bundles = generated_bundles(
-        options.bundles, options.events, seed=options.seed, until=options.until
+        options.bundles,
+        options.events,
+        seed=options.seed,
+        until=options.until,
+        fields=options.fields,
     )
     sandbox = Sandbox(
         bundles,
@@ -87,6 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--until", type=date, metavar="DATE",
         help="end of the newest bundle, in UTC unless it says otherwise; default: the last UTC "
         "midnight at least 24 hours ago")
+    add("--fields", choices=FIELDS, default=FIELDS[0],
+        help="which fields events have: all documented ones, or those of FullStory's one public "
+        "sample of a bundle and no others; default: %(default)s")
     add("--unpublished", type=whole_number, default=0, metavar="N",
         help="list the newest N bundles only when told to (POST /sandbox/publish); "
         "default: %(default)s")

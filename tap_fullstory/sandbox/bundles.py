@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from .events import GeneratedEvents
+from .events import FIELDS, GeneratedEvents
 from .wire import Body, size_of, whole
 
 DAY = 24 * 60 * 60  # seconds: a bundle's usual period
@@ -83,19 +83,24 @@ def last_settled_midnight(now: datetime) -> datetime:
 
 
 def generated_bundles(
-    count: int = 6, events: int = 24, *, seed: int = 0, until: datetime | None = None
+    count: int = 6,
+    events: int = 24,
+    *,
+    seed: int = 0,
+    until: datetime | None = None,
+    fields: str = FIELDS[0],
 ) -> list[Bundle]:
     """Return `count` bundles of a day and `events` events each, end to end, oldest first.
 
     The newest ends at `until` (aware; None is the last settled midnight). It sets dates and
     nothing else: all other values follow from `events`, `seed` and a bundle's number, 0 for the
-    oldest.
+    oldest. `fields` is one of FIELDS.
     """
     stop = int((until or last_settled_midnight(utc_now())).timestamp())
     bundles = []
     for number in range(count):
         start = stop - (count - number) * DAY
-        made = GeneratedEvents(start, start + DAY, events, seed, number)
+        made = GeneratedEvents(start, start + DAY, events, seed, number, fields)
         # Ids seen in public are the start followed by two digits (hauser issue 82).
         bundles.append(Bundle(f"{start}48", start, start + DAY, made))
     return bundles

@@ -22,6 +22,22 @@ from .steps import Fields, Journey, Page, Step, Visit
 
 Event = Fields
 
+# `all` are the documented ones; `sample` are those of FullStory's one public sample of a bundle
+# (github.com/fullstorydev/hauser, testing/testdata/raw.json), which has these and no others.
+FIELDS = ("all", "sample")
+_TEXT_ON_EVERY_ROW = """
+    UserAppKey UserDisplayName UserEmail PageUrl PageRefererUrl PageIp PageLatLong PageUserAgent
+    PageBrowser PageDevice PageOperatingSystem
+    """.split()
+_IN_SAMPLE = frozenset(
+    """
+    IndvId UserId SessionId PageId EventStart EventType EventCustomName EventTargetText
+    EventTargetSelectorTok EventModError EventModDead PageDuration PageActiveDuration PageNumInfos
+    PageNumWarnings PageNumErrors PageClusterId LoadDomContentTime LoadFirstPaintTime LoadEventTime
+    """.split()
+)
+_VARIABLES_IN_SAMPLE = ("evt_", "page_")
+
 _NEIGHBOURHOOD = 8  # rows: how far apart shuffling may carry two events
 _LONGEST_SESSION = 15 * 60  # seconds, which journeys stay well below
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -34,7 +50,7 @@ class GeneratedEvents:
     Iterating makes them one by one, the same ones each time. `number` counts a sandbox's bundles
     from 0, the oldest, which holds the example session (EXAMPLE_USER_ID, EXAMPLE_SESSION_ID).
     `start` only moves the events in time: periods of equal length with the same `count`, `seed`
-    and `number` hold the same events but for their dates.
+    and `number` hold the same events but for their dates. `fields` is one of FIELDS.
     """
 
     start: int
@@ -42,10 +58,12 @@ class GeneratedEvents:
     count: int
     seed: int = 0
     number: int = 0
+    fields: str = FIELDS[0]
 
     def __iter__(self) -> Iterator[Event]:
         rng = Random(f"bundle/{self.seed}/{self.number}")
-        return shuffled(islice(self._sessions(rng), self.count), rng, _NEIGHBOURHOOD)
+        events = shuffled(islice(self._sessions(rng), self.count), rng, _NEIGHBOURHOOD)
+        return map(_as_in_sample, events) if self.fields == "sample" else events
 
     def _sessions(self, rng: Random) -> Iterator[Event]:
         everybody = people(self.seed)
@@ -76,6 +94,17 @@ def generate_events(
 ) -> Iterator[Event]:
     """GeneratedEvents, iterated over."""
     return iter(GeneratedEvents(start, stop, count, seed, number))
+
+
+def _as_in_sample(event: Event) -> Event:
+    texts = {name: event.get(name, "") for name in _TEXT_ON_EVERY_ROW}
+    texts["PageUserAgent"] = event.get("PageUserAgent", event.get("PageAgent", ""))
+    others = {
+        name: value
+        for name, value in event.items()
+        if name in _IN_SAMPLE or name.startswith(_VARIABLES_IN_SAMPLE)
+    }
+    return {**others, **texts}
 
 
 def _session(

@@ -182,3 +182,32 @@ def test_events_are_made_one_by_one():
     assert next(events)["EventStart"].startswith("1970-01-01T")
     assert len(list(GeneratedEvents(0, DAY, 1001))) == 1001
     assert len(list(GeneratedEvents(0, 60, 50))) == 50  # a period shorter than a session
+
+
+# On every row of FullStory's public sample of a bundle, and on some: fullstorydev/hauser,
+# testing/testdata/raw.json.
+ON_EVERY_ROW = set(
+    """
+    IndvId UserId SessionId PageId EventStart EventType PageDuration PageActiveDuration PageIp
+    PageUserAgent PageBrowser PageDevice PageOperatingSystem PageNumInfos PageNumWarnings
+    PageNumErrors PageLatLong PageUrl PageRefererUrl UserAppKey UserDisplayName UserEmail
+    """.split()
+)
+ON_SOME_ROWS = set(
+    """
+    PageClusterId EventTargetText EventTargetSelectorTok EventCustomName EventModError EventModDead
+    LoadDomContentTime LoadFirstPaintTime LoadEventTime
+    """.split()
+)
+
+
+def test_fields_of_the_public_sample_and_no_others():
+    made = generated_bundles(6, 240, fields="sample")
+    events = [event for bundle in made for event in bundle.events]
+    names = {name for event in events for name in event}
+    documented = {name for name in names if not name.startswith(("evt_", "page_"))}
+    assert documented == ON_EVERY_ROW | ON_SOME_ROWS
+    assert all(event.keys() >= ON_EVERY_ROW for event in events)
+    assert {name.partition("_")[0] for name in names - documented} == {"evt", "page"}
+    everything = [event for bundle in generated_bundles(6, 240) for event in bundle.events]
+    assert [event["EventStart"] for event in events] == [e["EventStart"] for e in everything]
