@@ -62,10 +62,10 @@ def regenerate(text: str) -> str:
 
 
 def settings() -> str:
-    """Return the table of settings, which is that of `--about`."""
-    (_, text) = about("markdown").split("## Settings\n\n")
-    table, _ = text.split("\n\n", maxsplit=1)
-    return table + "\n"
+    """Return the tables of settings, which are those of `--about`."""
+    (_, text) = about("markdown").split("\n## Settings\n\n")
+    tables, _ = text.split("\n## Streams\n")
+    return tables.replace("### ", "## ")
 
 
 def limits() -> str:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from tap_fullstory.about import CAPABILITIES
-from tap_fullstory.settings import SETTINGS, Setting
+from tap_fullstory.settings import SHOWN_SETTINGS, Setting, label, member_paths
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = (
@@ -35,45 +37,50 @@ def described(text: str) -> str:
         raise ValueError("the markers are missing")
     lines = ["# written by plugins/describe.py"]
     lines += [f"capabilities: [{', '.join(CAPABILITIES)}]", "settings:"]
-    lines += [line for setting in SETTINGS for line in entry(setting)]
+    lines += [line for setting in SHOWN_SETTINGS for line in entries(setting)]
     lines += ["settings_group_validation:", "- [api_key]", "# until here"]
     return BLOCK.sub(lambda _: "".join(f"{found[1]}{line}\n" for line in lines), text)
 
 
-def entry(setting: Setting) -> list[str]:
-    """Return one setting in Meltano's form. Without `value`: the tap has its own defaults."""
+def entries(setting: Setting) -> Iterator[str]:
+    """Yield the lines of one setting in Meltano's form; one that is an object is followed by its
+    members, by the Hub's dotted names. Without `value`: the tap has its own defaults.
+    """
     default = setting.default_text or json.dumps(setting.default).strip('"')
-    about = f"{setting.description} Default: {default}. Allowed: {setting.allowed}."
-    lines = [
-        f"- name: {setting.name}",
-        f"  label: {label(setting.name)}",
-        f"  kind: {kind(setting)}",
-    ]
+    about = f"{setting.explanation} Default: {default}. Allowed: {setting.allowed}."
     if setting.secret:
+        about = setting.explanation
+    about = f"{setting.group.title}: {about}"
+    schema = setting.type.schema
+    yield from entry(setting.name, schema, about, sensitive=setting.secret)
+    for path in member_paths(schema, ()):
+        inner = schema
+        for name in path:
+            inner = inner["properties"][name]
+        name = ".".join((setting.name, *path))
+        yield from entry(name, inner, f"{setting.group.title}: a part of {setting.name}.")
+
+
+def entry(name: str, schema: Mapping[str, Any], about: str, sensitive: bool = False) -> list[str]:
+    """Return the lines of one setting, or of a member of one."""
+    lines = [f"- name: {name}", f"  label: {label(name)}", f"  kind: {kind(schema)}"]
+    if sensitive:
         lines.append("  sensitive: true")
-        about = setting.description
-    if kind(setting) == "options":
+    if kind(schema) == "options":
         lines.append("  options:")
-        for choice in setting.choices:
+        for choice in schema["enum"]:
             lines += [f"  - label: {choice}", f"    value: {choice}"]
     # Every JSON string is a YAML string.
     return [*lines, f"  description: {json.dumps(about)}"]
 
 
-def kind(setting: Setting) -> str:
-    """What Meltano calls the type of a setting."""
-    schema = setting.type.schema
+def kind(schema: Mapping[str, Any]) -> str:
+    """Return what Meltano calls the type of a setting."""
     if schema.get("format") == "date-time":
         return "date_iso8601"
     kinds = schema["type"]
     first = kinds if isinstance(kinds, str) else kinds[0]
-    return "options" if first == "string" and setting.choices else str(first)
-
-
-def label(name: str) -> str:
-    """Return a setting's name as a person would write it: `api_key` as "API key"."""
-    words = ["API" if word == "api" else word for word in name.split("_")]
-    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]]).replace(" url", " address")
+    return "options" if first == "string" and "enum" in schema else str(first)
 
 
 if __name__ == "__main__":

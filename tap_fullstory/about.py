@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import json
 import textwrap
+from importlib import metadata
 from typing import Any
 
 from tap_fullstory import catalog
-from tap_fullstory.settings import SETTINGS, Setting
+from tap_fullstory.settings import GROUPS, SHOWN_SETTINGS, VARIABLE_PREFIX, Setting
 from tap_fullstory.version import __version__
 
 NAME = "tap-fullstory"
 DESCRIPTION = "Singer tap for FullStory: one record for each captured event"
-CAPABILITIES = (
-    "about",
-    "batch",
-    "catalog",
-    "discover",
-    "state",
-    "structured-logging",
-)  # by Meltano's names
+# By Meltano's names (docs.meltano.com/reference/plugin-definition-syntax).
+CAPABILITIES = ("about", "batch", "catalog", "discover", "state", "structured-logging", "test")
+PYTHON_VERSION = "Programming Language :: Python :: 3."  # a classifier of the package
 
 
 def about(form: str) -> str:
@@ -42,11 +38,15 @@ def _json(streams: list[dict[str, Any]]) -> str:
         "name": NAME,
         "description": DESCRIPTION,
         "version": __version__,
+        "supported_python_versions": _python_versions(),
         "capabilities": CAPABILITIES,
         "settings": {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
             "type": "object",
-            "properties": {setting.name: _schema(setting) for setting in SETTINGS},
+            "properties": {setting.name: _schema(setting) for setting in SHOWN_SETTINGS},
+            "required": [one.name for one in SHOWN_SETTINGS if one.required],
         },
+        "env_var_prefix": VARIABLE_PREFIX,
         "streams": [
             {
                 "name": stream["tap_stream_id"],
@@ -60,19 +60,31 @@ def _json(streams: list[dict[str, Any]]) -> str:
     return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
 
 
+def _python_versions() -> list[str]:
+    classifiers = metadata.metadata(NAME).get_all("Classifier") or []
+    return [one.rpartition(" ")[2] for one in classifiers if one.startswith(PYTHON_VERSION)]
+
+
 def _schema(setting: Setting) -> dict[str, Any]:
-    schema = dict(setting.type.schema)
+    schema = {"title": setting.label, **setting.type.schema}
     if setting.default is not None:
         schema["default"] = setting.default
     if setting.secret:
         schema["secret"] = True
-    return {**schema, "description": setting.description}
+    return {**schema, "group": setting.group.title, "description": setting.explanation}
 
 
 def _markdown(streams: list[dict[str, Any]]) -> str:
     settings = "".join(
-        f"| `{setting.name}` | {_default(setting)} | {setting.description} | {setting.allowed} |\n"
-        for setting in SETTINGS
+        f"### {group.title}\n\n{group.purpose}\n\n"
+        "| key | default | meaning, and when one needs it | allowed |\n|---|---|---|---|\n"
+        + "".join(
+            f"| `{one.name}` | {_default(one)} | {one.explanation} | {one.allowed} |\n"
+            for one in SHOWN_SETTINGS
+            if one.group is group
+        )
+        + "\n"
+        for group in GROUPS
     )
     listed = "".join(
         f"| `{stream['tap_stream_id']}` | {_key(stream)} | {_replication(stream)} "
@@ -82,17 +94,22 @@ def _markdown(streams: list[dict[str, Any]]) -> str:
     return (
         f"# {NAME} {__version__}\n\n{DESCRIPTION}\n\n"
         f"## Capabilities\n\n{', '.join(f'`{name}`' for name in CAPABILITIES)}\n\n"
-        f"## Settings\n\n| key | default | meaning | allowed |\n|---|---|---|---|\n{settings}\n"
+        f"## Settings\n\n{settings}"
         f"## Streams\n\n| stream | key | replication | columns |\n|---|---|---|---|\n{listed}"
     )
 
 
 def _text(streams: list[dict[str, Any]]) -> str:
     settings = "".join(
-        f"  {setting.name} (default: {_plain_default(setting)})\n"
-        + _paragraph(setting.description)
-        + _paragraph(f"Allowed: {setting.allowed}.")
-        for setting in SETTINGS
+        f"\n{group.title}: {group.purpose}\n"
+        + "".join(
+            f"  {one.name} (default: {_plain_default(one)})\n"
+            + _paragraph(one.explanation)
+            + _paragraph(f"Allowed: {one.allowed}.")
+            for one in SHOWN_SETTINGS
+            if one.group is group
+        )
+        for group in GROUPS
     )
     listed = "".join(
         f"  {stream['tap_stream_id']}: {len(stream['schema']['properties'])} columns, "

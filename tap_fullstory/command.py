@@ -114,16 +114,16 @@ def run(options: Namespace, signals: Signals) -> None:
 
 
 def _config(options: Namespace, signals: Signals, now: datetime) -> Config:
-    from_environment = options.config == "ENV"
-    raw = config_from_environment() if from_environment else None
-    raw = read_json(options.config, "config", signals) if raw is None else raw
-    if isinstance(raw, dict) and raw.get("log_format") == "json":
+    variables, no_file = config_from_environment(), options.config == "ENV"
+    raw = {} if no_file else read_json(options.config, "config", signals)
+    given = {**variables, **raw} if isinstance(raw, dict) else variables
+    if given.get("log_format") == "json":
         configure_logs(form="json")  # for the line that refuses another setting, too
     config = parse_config(raw, now)
     configure_logs(config.log_level, config.log_format)
     configure_metrics(config.metrics_log_level)
     redact_logs([config.api_key, config.hash_key or ""])
-    log_warnings(config_warnings(raw, config, now))
+    log_warnings(config_warnings(variables if no_file else raw, config, now))
     return config
 
 

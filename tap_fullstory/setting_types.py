@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,11 +27,15 @@ _DATE_TIME = re.compile(
     r"([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2})(:[0-9]{2}(?:\.[0-9]+)?)?"
     r" ?(?:[Zz]|UTC|([+-][0-9]{2}):?([0-9]{2})?)?"
 )
+# At most 1,917 years, so that no time is before the year 1.
+_BEFORE_NOW = re.compile(r"([0-9]{1,5})\s+(hour|day|week)s?\s+ago", re.ASCII)
 _LIST_SCHEMA = {"type": "array", "items": {"type": "string"}}
 _QUOTES = "'\""
 _BRACKETS = "[](){}"
 # One name of a list in text: in quotes of either kind, or without any.
 _ITEM = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)'|([^'",\n]*?))\s*(?:[,\n]|$)""")
+# Names with only whitespace or a semicolon between them, or an item of a YAML list.
+_SEVERAL_WORDS = re.compile(r"[\w*]\s+[\w*]|;|^-\s")
 _CHARACTER_CLASS = re.compile(r"\[[^][(){}'\"]+\]")  # of a shell pattern, such as [ab]
 
 
@@ -84,8 +88,10 @@ def _parse_bool(value: Any) -> bool:
     return value
 
 
-def _parse_timestamp(value: Any) -> datetime:
+def _parse_timestamp(value: Any) -> datetime | timedelta:
     text = _parse_text(value).strip()
+    if before := _BEFORE_NOW.fullmatch(text):
+        return timedelta(**{f"{before[2]}s": int(before[1])})
     if _DATE.fullmatch(text):
         text += "T00:00:00Z"
     elif match := _DATE_TIME.fullmatch(text):
@@ -124,8 +130,9 @@ def _parse_list(value: Any) -> list[str]:
         name.encode()  # UnicodeEncodeError, a ValueError, for a lone surrogate
         if not name:
             raise ValueError
-        if set(_CHARACTER_CLASS.sub("", name)) & set(_QUOTES + _BRACKETS):
-            raise ValueError
+        rest = _CHARACTER_CLASS.sub("", name)
+        if not rest or set(rest) & set(_QUOTES + _BRACKETS):
+            raise ValueError  # `[PageIp]` would be a pattern of one character
     return list(dict.fromkeys(names))
 
 
@@ -146,6 +153,8 @@ def _split(text: str) -> list[Any]:
             raise ValueError
         quoted = match[1] if match[1] is not None else match[2]
         item = re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else match[3]
+        if quoted is None and _SEVERAL_WORDS.search(item):
+            raise ValueError
         if item or quoted is not None:
             items.append(item)
         at = match.end()
@@ -304,7 +313,7 @@ BOOL = SettingType(_parse_bool, _any_of("true", "false"), {"type": "boolean"})
 TIMESTAMP = SettingType(
     _parse_timestamp,
     "an RFC 3339 date-time such as 2026-01-31T00:00:00Z; without a zone it is UTC, a date alone "
-    "is its midnight",
+    "is its midnight; or a time before now, such as 30 days ago",
     {"type": "string", "format": "date-time"},
 )
 URL = SettingType(

@@ -1,8 +1,10 @@
-"""The settings: one table of them, and the config of one run that is parsed by it.
+"""The settings: the config of one run, whose fields carry all that is known of each setting.
 
-Parsing, `--about`, the documents and the plugin definitions are all made from the table.
+To add a setting, add a field to `Config`. Parsing, the environment, `--about`, the documents and
+the plugin definitions are all made from these fields.
 """
 
+# ruff: noqa: RUF009 - `_setting` returns a field.
 from __future__ import annotations
 
 import fnmatch
@@ -10,7 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta, timezone
 from difflib import get_close_matches
 from typing import Any
@@ -41,22 +43,45 @@ from tap_fullstory.setting_types import (
 from tap_fullstory.times import format_rfc3339
 from tap_fullstory.version import __version__
 
-API_KEY_VARIABLE = "TAP_FULLSTORY_API_KEY"
-HASH_KEY_VARIABLE = "TAP_FULLSTORY_HASH_KEY"
+VARIABLE_PREFIX = "TAP_FULLSTORY_"
+API_KEY_VARIABLE = f"{VARIABLE_PREFIX}API_KEY"
+HASH_KEY_VARIABLE = f"{VARIABLE_PREFIX}HASH_KEY"
 
+_ABBREVIATIONS = {"api": "API", "url": "URL", "mb": "MB", "id": "ID", "nul": "NUL"}
 _FIELDS = "a list of names or shell patterns, such as UserEmail, user_* or users.email"
 
 
 @dataclass(frozen=True)
-class Setting:
-    """One row of the table. `default` is what a missing value means, as a config file has it."""
+class Group:
+    """Settings that belong together. `purpose` says when one needs them."""
 
-    name: str
+    title: str
+    purpose: str
+
+
+WHAT = Group("What", "Every config needs the key; most need a start date.")
+WHICH_DATA = Group("Which data", "To choose events, columns and people.")
+STAYS_OUT = Group("What stays out", "To keep personal data from leaving the tap.")
+WRITTEN = Group("How it is written", "To fit the rows to the target.")
+ADVANCED = Group("Advanced", "Few need these; each says who does.")
+GROUPS = (WHAT, WHICH_DATA, STAYS_OUT, WRITTEN, ADVANCED)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of one setting. `default` is what a missing value means, as a config file has
+    it; `when` says when one needs the setting. A hidden one is accepted, but shown nowhere.
+    """
+
     type: SettingType
     description: str
+    when: str
+    group: Group
     default: Any = None
     default_text: str = ""
     secret: bool = False
+    hidden: bool = False
+    name: str = ""
 
     @property
     def allowed(self) -> str:
@@ -68,233 +93,93 @@ class Setting:
         """All allowed values, if they are a short list; otherwise empty."""
         return tuple(self.type.schema.get("enum", ()))
 
+    @property
+    def explanation(self) -> str:
+        """What the setting does, and when one needs it."""
+        return f"{self.description} {self.when}"
+
+    @property
+    def required(self) -> bool:
+        """Whether a sync needs it, from the config or the environment."""
+        return self.default_text == "required"
+
+    @property
+    def label(self) -> str:
+        """The name as a person would write it: `api_key` as "API key"."""
+        return label(self.name)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the value may be a list."""
+        return "array" in self.type.schema["type"]
+
     def parse(self, value: Any) -> Any:
         """Return what the tap works with. Raises ValueError if `value` is not allowed."""
         return self.type.parse(value)
 
 
-SETTINGS: tuple[Setting, ...] = (
-    Setting(
-        "api_key",
+def label(name: str) -> str:
+    """Return the name of a setting, or of a member of one, as a person would write it."""
+    words = [_ABBREVIATIONS.get(word, word) for word in re.split(r"[_.]", name)]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
+
+
+def _setting(type_: SettingType, description: str, when: str, group: Group, **more: Any) -> Any:
+    setting = Setting(type_, description, when, group, **more)
+    return field(repr=not setting.secret, metadata={"setting": setting})
+
+
+@dataclass(frozen=True)
+class Config:
+    """The settings of one run, parsed. Timestamps are aware and in UTC."""
+
+    api_key: str = _setting(
         header_text("the key as FullStory shows it"),
-        "FullStory API key, of level Architect or Admin. Sent as `Authorization: Basic <key>`, as "
-        f"it is. May come from the environment variable `{API_KEY_VARIABLE}` instead.",
+        "FullStory API key, of level Architect or Admin. Sent as `Authorization: Basic <key>`, "
+        "unchanged.",
+        f"Always. Better in the environment, as `{API_KEY_VARIABLE}`, than in a file.",
+        WHAT,
         default_text="required",
         secret=True,
-    ),
-    Setting(
-        "start_date",
+    )
+    start_date: datetime = _setting(
         TIMESTAMP,
         "How far back the first sync goes: bundles that end after this time. Later runs continue "
         "from the state and ignore it.",
+        "When the first run should load more or less than a year.",
+        WHAT,
         default_text="one year before now",
-    ),
-    Setting(
-        "end_date",
+    )
+    end_date: datetime | None = _setting(
         TIMESTAMP,
         "Bundles that end after this time are left out. Ranges (start_date, end_date] that do not "
-        "overlap never share a bundle, so a backfill can be cut into shards.",
+        "overlap never share a bundle.",
+        "For a backfill, which can be cut into such ranges.",
+        WHAT,
         default_text="none",
-    ),
-    Setting(
-        "export_api",
+    )
+    export_api: str = _setting(
         choice("data_export", "segment_export"),
         "Which of FullStory's APIs the events come from: `data_export`, the bundles of the Data "
         "Export add-on, or `segment_export`, the newer one, in which the tap creates an export "
         "for each window of time.",
+        "When the account lacks the add-on, or only a segment is wanted.",
+        WHAT,
         default="data_export",
-    ),
-    Setting(
-        "segment_id",
-        SEGMENT_IDS,
-        "Whom the exports cover: the id of a segment, as its URL in FullStory shows it. With a "
-        "list of ids each segment is exported by itself, and its rows have its id in the column "
-        "`SegmentId`. Only for `segment_export` and `individuals`.",
-        default="everyone",
-    ),
-    Setting(
-        "export_scope",
-        choice("events", "pages", "sessions", "individuals"),
-        "Of a segment other than everyone: `events` exports the events that match it, the others "
-        "all events of the pages, sessions or people that have such an event.",
-        default="events",
-    ),
-    Setting(
-        "segment_time_range",
-        choice("window", "own", "all"),
-        "When somebody must match a segment other than everyone: within each `window` that is "
-        "exported, in the segment's `own` time range, or at any time (`all`).",
-        default="window",
-    ),
-    Setting(
-        "export_window_hours",
-        int_choice(*(hours for hours in range(1, 25) if 24 % hours == 0)),
-        "Hours of events in one export. Windows are cells of a grid from midnight UTC.",
-        default=24,
-    ),
-    Setting(
-        "export_timeout_minutes",
-        int_range(1, 10_080, "minutes"),
-        "How long one export may stay unfinished. The next run waits for it once more.",
-        default=120,
-    ),
-    Setting(
-        "export_delay_hours",
-        int_range(0, 720, "hours"),
-        "How old events must be to be exported. They settle for a day: with less, what arrives "
-        "late is missed for good.",
-        default=24,
-    ),
-    Setting(
-        "data_export_url",
-        URL,
-        "Host of the bundle listing and the downloads.",
-        default="https://export.fullstory.com",
-    ),
-    Setting(
-        "api_url",
-        URL,
-        "Host of FullStory's other APIs: `https://api.fullstory.com`, or for a key that begins "
-        "with `eu1.` `https://api.eu1.fullstory.com`.",
-        default_text="by the key",
-    ),
-    Setting(
-        "user_agent",
-        header_text("printable ASCII text"),
-        "The User-Agent header of every request.",
-        default=f"tap-fullstory/{__version__}",
-        default_text="tap-fullstory/<version>",
-    ),
-    Setting(
-        "request_timeout",
-        int_range(1, 86_400, "seconds"),
-        "Seconds to wait for a connection, and between two bytes of a response.",
-        default=300,
-    ),
-    Setting(
-        "checkpoint_events",
-        int_range(1, 1_000_000_000),
-        "At most this many events between two STATE messages.",
-        default=10_000,
-    ),
-    Setting(
-        "prefetch_bundles",
-        int_range(0, 100),
-        "Bundles downloaded ahead of the one being emitted; 0 turns it off.",
-        default=1,
-    ),
-    Setting(
-        "spool_dir",
-        any_text("the path of a folder"),
-        "Where bundles are kept while they are read, compressed and readable by nobody else.",
-        default_text="the system's temp folder",
-    ),
-    Setting(
-        "workers",
-        int_range(1, 64),
-        "Accepted, but has no effect: one process reads the bundles.",
-        default=1,
-    ),
-    Setting(
-        "skip_bundles",
-        IDS,
-        "Bundles to leave out, each with a WARNING: the way past one that cannot be read.",
-        default=[],
-        default_text="none",
-    ),
-    Setting(
-        "max_event_mb",
-        int_range(1, 4096, "megabytes (of 1048576 bytes)"),
-        "A single event larger than this is an error.",
-        default=64,
-    ),
-    Setting(
-        "custom_vars_format",
-        choice("object", "string"),
-        "How `CustomVars`, and each free-form object of other streams, is written: as an object, "
-        "or as one JSON text for targets that flatten objects or do not support them.",
-        default="object",
-    ),
-    Setting(
-        "replace_nul",
-        BOOL,
-        "The character U+0000 becomes U+FFFD in texts and in the names of custom variables, in "
-        "every stream: PostgreSQL stores no U+0000, and refuses the row.",
-        default=False,
-    ),
-    Setting(
-        "discover_custom_vars",
-        BOOL,
-        "Discovery also samples the newest bundle for custom variables, and lists each as a "
-        "column that can be selected.",
-        default=False,
-    ),
-    Setting(
-        "discover_sample_events",
-        int_range(1, 1_000_000_000),
-        "How many events discovery samples at most.",
-        default=10_000,
-    ),
-    Setting(
-        "event_digest",
-        BOOL,
-        "Adds the column `EventDigest`, a digest of the event as FullStory sent it, and makes it "
-        "the key: for targets that upsert.",
-        default=False,
-    ),
-    Setting(
-        "batch_config",
-        BATCH_CONFIG,
-        "Writes events and individuals to files, and BATCH messages that name them, for targets "
-        "that load files. `batch_size` then takes the place of `checkpoint_events`; its default "
-        "is 10000.",
-        default_text="none",
-    ),
-    Setting(
-        "replay_url",
-        BOOL,
-        "Adds the column `ReplayUrl` to the events: the address of the session's replay in the "
-        "FullStory app, computed from the organization, `UserId` and `SessionId`.",
-        default=False,
-    ),
-    Setting(
-        "exclude_fields",
-        patterns(_FIELDS),
-        "Fields that never leave the tap, whatever the catalog lists: names or shell patterns, at "
-        "any depth of a record, also after the stream's name and a dot (`users.email`).",
-        default=[],
-        default_text="none",
-    ),
-    Setting(
-        "hash_fields",
-        patterns(_FIELDS),
-        "Fields, named in the same way, whose values are replaced by their hash: 32 hexadecimal "
-        "digits of HMAC-SHA256 under `hash_key`. Equal values have equal hashes in every column, "
-        "stream and run.",
-        default=[],
-        default_text="none",
-    ),
-    Setting(
-        "hash_key",
-        SECRET,
-        "The key of these hashes, a secret. May come from the environment variable "
-        f"`{HASH_KEY_VARIABLE}` instead.",
-        default_text="required with hash_fields",
-        secret=True,
-    ),
-    Setting(
-        "event_types",
+    )
+    event_types: EventFilter | None = _setting(
         names(
             "a list of EventType values to keep, or of values to leave out, each with ! before it",
             parse_event_types,
         ),
         "Which events are written, by their `EventType`: these, or with `!` before each all but "
         "these (`!navigate`). The others are read and counted.",
+        "When some types of events are never queried.",
+        WHICH_DATA,
         default=[],
         default_text="all",
-    ),
-    Setting(
-        "custom_columns",
+    )
+    custom_columns: Mapping[str, dict[str, Any]] = _setting(
         names(
             "a list of custom variables whose suffix tells their type, such as user_plan_str, or "
             "with their type (str, int, real, bool or date, or strs and so on for a list), such as "
@@ -302,35 +187,250 @@ SETTINGS: tuple[Setting, ...] = (
             parse_custom_columns,
         ),
         "Custom variables that are columns of their own in every run, whatever discovery finds.",
+        "When queries use a custom variable often.",
+        WHICH_DATA,
         default=[],
         default_text="none",
-    ),
-    Setting(
-        "log_level",
+    )
+    discover_custom_vars: bool = _setting(
+        BOOL,
+        "Discovery also samples the newest bundle for custom variables, and lists each as a "
+        "column that can be selected.",
+        "To find out which custom variables there are.",
+        WHICH_DATA,
+        default=False,
+    )
+    segment_id: tuple[str, ...] = _setting(
+        SEGMENT_IDS,
+        "The segment to export: its id, as its URL in FullStory shows it. With a list of ids each "
+        "segment is exported by itself, and its rows have its id in the column `SegmentId`. For "
+        "events it needs `export_api: segment_export`; the stream `individuals` takes it, too.",
+        "When only some people's data is wanted.",
+        WHICH_DATA,
+        default="everyone",
+    )
+    export_scope: str = _setting(
+        choice("events", "pages", "sessions", "individuals"),
+        "Of a segment other than everyone: `events` exports the events that match it, the others "
+        "all events of the pages, sessions or people that have such an event. For "
+        "`segment_export` and the stream `individuals` only.",
+        "When a segment's sessions or people are wanted whole.",
+        WHICH_DATA,
+        default="events",
+    )
+    segment_time_range: str = _setting(
+        choice("window", "own", "all"),
+        "When a person must match the segment (not everyone): within each `window` that is "
+        "exported, in the segment's `own` time range, or at any time (`all`). For "
+        "`segment_export` and the stream `individuals` only.",
+        "Choose `own` for what the segment shows in FullStory.",
+        WHICH_DATA,
+        default="window",
+    )
+    exclude_fields: tuple[str, ...] = _setting(
+        patterns(_FIELDS),
+        "Fields that never leave the tap, whatever the catalog lists: names or shell patterns, at "
+        "any depth of a record, also after the stream's name and a dot (`users.email`).",
+        "When personal data must not reach the target.",
+        STAYS_OUT,
+        default=[],
+        default_text="none",
+    )
+    hash_fields: tuple[str, ...] = _setting(
+        patterns(_FIELDS),
+        "Fields whose values are replaced by their hash: 32 hexadecimal digits of HMAC-SHA256 "
+        "under `hash_key`. They are named as in `exclude_fields`. Equal values have equal hashes "
+        "in every column, stream and run.",
+        "When rows must be joined by a value that nobody may read.",
+        STAYS_OUT,
+        default=[],
+        default_text="none",
+    )
+    hash_key: str | None = _setting(
+        SECRET,
+        "The secret key of the hashes that `hash_fields` makes, and of `EventDigest` where fields "
+        "are excluded or hashed.",
+        f"With `hash_fields`. Better in the environment, as `{HASH_KEY_VARIABLE}`.",
+        STAYS_OUT,
+        default_text="required with hash_fields",
+        secret=True,
+    )
+    replace_nul: bool = _setting(
+        BOOL,
+        "The character U+0000 becomes U+FFFD in texts and in the names of custom variables, in "
+        "every stream.",
+        "For PostgreSQL, which refuses a row with U+0000.",
+        WRITTEN,
+        default=False,
+    )
+    custom_vars_format: str = _setting(
+        choice("object", "string"),
+        "How `CustomVars`, and each free-form object of other streams, is written: as an object, "
+        "or as one JSON text.",
+        "Choose `string` for targets that flatten objects or do not support them.",
+        WRITTEN,
+        default="object",
+    )
+    event_digest: bool = _setting(
+        BOOL,
+        "Adds the column `EventDigest`, a digest of the event as FullStory sent it, and makes it "
+        "the key.",
+        "For targets that upsert.",
+        WRITTEN,
+        default=False,
+    )
+    replay_url: bool = _setting(
+        BOOL,
+        "Adds the column `ReplayUrl` to the events: the address of the session's replay in the "
+        "FullStory app, computed from the organization, `UserId` and `SessionId`.",
+        "When a row should lead to its replay.",
+        WRITTEN,
+        default=False,
+    )
+    batch_config: BatchConfig | None = _setting(
+        BATCH_CONFIG,
+        "Writes events and individuals to files, and BATCH messages that name them. `batch_size` "
+        "then takes the place of `checkpoint_events`; its default is 10000.",
+        "For targets that load files.",
+        WRITTEN,
+        default_text="none",
+    )
+    checkpoint_events: int = _setting(
+        int_range(1, 1_000_000_000),
+        "At most this many events between two STATE messages.",
+        "Lower it to repeat fewer rows after a SIGKILL.",
+        WRITTEN,
+        default=10_000,
+    )
+    log_level: str = _setting(
         choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
         "The least severe level that is logged.",
+        "Choose WARNING to log only what needs attention.",
+        WRITTEN,
         default="INFO",
-    ),
-    Setting(
-        "metrics_log_level",
-        choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
-        "The level of METRIC lines, most of the lines of a run: with `DEBUG`, `log_level` hides "
-        "them.",
-        default="INFO",
-    ),
-    Setting(
-        "log_format",
+    )
+    log_format: str = _setting(
         choice("text", "json"),
         "How stderr is written: `text`, with the time unless it is a terminal, or "
         "`json`, one object a line with `time`, `level`, `logger` and `message`, `stream` and "
         "`bundle` where known, the members of a METRIC, and for a failure its `kind` and whether "
         "another run may succeed (`retry_may_help`).",
+        "Choose `json` when a program reads the log.",
+        WRITTEN,
         default="text",
-    ),
+    )
+    metrics_log_level: str = _setting(
+        choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
+        "The level of METRIC lines, most of the lines of a run.",
+        "Choose DEBUG to hide them.",
+        WRITTEN,
+        default="INFO",
+    )
+    export_window_hours: int = _setting(
+        int_choice(*(hours for hours in range(1, 25) if 24 % hours == 0)),
+        "Hours of events in one export. Windows are aligned to midnight UTC. For "
+        "`segment_export` only.",
+        "Lower it if exports of a whole day time out.",
+        ADVANCED,
+        default=24,
+    )
+    export_timeout_minutes: int = _setting(
+        int_range(1, 10_080, "minutes"),
+        "How long one export may stay unfinished. The next run waits for it again. For "
+        "`segment_export` and the stream `individuals` only.",
+        "Raise it if exports of a large account end a run.",
+        ADVANCED,
+        default=120,
+    )
+    export_delay_hours: int = _setting(
+        int_range(0, 720, "hours"),
+        "How old events must be to be exported. Events can change for about a day; with a smaller "
+        "delay, late ones are lost. For `segment_export` only.",
+        "Lower it if events are needed sooner and late ones may be missing.",
+        ADVANCED,
+        default=24,
+    )
+    discover_sample_events: int = _setting(
+        int_range(1, 1_000_000_000),
+        "How many events `discover_custom_vars` samples at most.",
+        "Raise it to find rare variables.",
+        ADVANCED,
+        default=10_000,
+    )
+    skip_bundles: frozenset[str] = _setting(
+        IDS,
+        "Bundles to leave out, each with a WARNING.",
+        "To get past a bundle that cannot be read.",
+        ADVANCED,
+        default=[],
+        default_text="none",
+    )
+    max_event_mb: int = _setting(
+        int_range(1, 4096, "megabytes (of 1048576 bytes)"),
+        "A single event larger than this is an error. A run may use five times as much memory.",
+        "Raise it if a run fails because of a larger event.",
+        ADVANCED,
+        default=64,
+    )
+    prefetch_bundles: int = _setting(
+        int_range(0, 100),
+        "Bundles downloaded ahead of the one being written; 0 turns it off.",
+        "0 if the disk is small, 2 if the target is faster than the download.",
+        ADVANCED,
+        default=1,
+    )
+    spool_dir: str = _setting(
+        any_text("the path of a folder"),
+        "Where bundles are kept while they are read, compressed and readable by nobody else.",
+        "When the system's temp folder is small or in memory.",
+        ADVANCED,
+        default_text="the system's temp folder",
+    )
+    request_timeout: int = _setting(
+        int_range(1, 86_400, "seconds"),
+        "Seconds to wait for a connection, and between two bytes of a response.",
+        "Raise it if a slow proxy ends downloads.",
+        ADVANCED,
+        default=300,
+    )
+    user_agent: str = _setting(
+        header_text("printable ASCII text"),
+        "The User-Agent header of every request.",
+        "When a proxy or FullStory's support should know whose requests these are.",
+        ADVANCED,
+        default=f"tap-fullstory/{__version__}",
+        default_text="tap-fullstory/<version>",
+    )
+    data_export_url: str = _setting(
+        URL,
+        "Host of the bundle listing and the downloads.",
+        "For the sandbox, or a proxy that has an address of its own.",
+        ADVANCED,
+        default="https://export.fullstory.com",
+    )
+    api_url: str = _setting(
+        URL,
+        "Host of FullStory's other APIs: `https://api.fullstory.com`, or for a key that begins "
+        "with `eu1.` `https://api.eu1.fullstory.com`.",
+        "For the sandbox, or a proxy that has an address of its own.",
+        ADVANCED,
+        default_text="by the key",
+    )
+    workers: int = _setting(
+        int_range(1, 64),
+        "Accepted, but has no effect: one process reads the bundles.",
+        "Never.",
+        ADVANCED,
+        default=1,
+        hidden=True,
+    )
+
+
+SETTINGS: tuple[Setting, ...] = tuple(
+    replace(one.metadata["setting"], name=one.name) for one in fields(Config)
 )
+SHOWN_SETTINGS = tuple(setting for setting in SETTINGS if not setting.hidden)
 
-
-VARIABLE_PREFIX = "TAP_FULLSTORY_"
 MAX_SHOWN = 200  # characters of a refused value, or of unknown keys, that a message quotes
 MIN_HASH_KEY = 16  # characters, below which a key is warned of
 
@@ -361,48 +461,7 @@ _API_URLS = {"eu1.": "https://api.eu1.fullstory.com", "na1.": "https://api.fulls
 _DEFAULT_API_URL = _API_URLS["na1."]
 
 
-@dataclass(frozen=True)
-class Config:
-    """The settings of one run, parsed. Timestamps are aware and in UTC."""
-
-    api_key: str = field(repr=False)
-    start_date: datetime
-    end_date: datetime | None
-    export_api: str
-    segment_id: tuple[str, ...]
-    export_scope: str
-    segment_time_range: str
-    export_window_hours: int
-    export_timeout_minutes: int
-    export_delay_hours: int
-    data_export_url: str
-    api_url: str
-    user_agent: str
-    request_timeout: int
-    checkpoint_events: int
-    prefetch_bundles: int
-    spool_dir: str
-    workers: int
-    skip_bundles: frozenset[str]
-    max_event_mb: int
-    custom_vars_format: str
-    replace_nul: bool
-    discover_custom_vars: bool
-    discover_sample_events: int
-    event_digest: bool
-    exclude_fields: tuple[str, ...]
-    hash_fields: tuple[str, ...]
-    hash_key: str | None = field(repr=False)
-    event_types: EventFilter | None
-    custom_columns: Mapping[str, dict[str, Any]]
-    batch_config: BatchConfig | None
-    replay_url: bool
-    log_level: str
-    metrics_log_level: str
-    log_format: str
-
-
-def config_from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def config_from_environment(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Return what `--config ENV` means: each setting from TAP_FULLSTORY_<SETTING>, as a config file
     would hold it. Variables that begin with TAP_FULLSTORY__ are Meltano's own.
     """
@@ -413,7 +472,7 @@ def config_from_environment(environment: Mapping[str, str] = os.environ) -> dict
         and not name.startswith(f"{VARIABLE_PREFIX}_")
         and name not in OTHER_VARIABLES
     }
-    return {name.lower(): value for name, value in found.items()}
+    return _nested(_given({name.lower(): value for name, value in found.items()}), "_")
 
 
 def parse_config(raw: Any, now: datetime, environment: Mapping[str, str] = os.environ) -> Config:
@@ -428,8 +487,8 @@ def parse_config(raw: Any, now: datetime, environment: Mapping[str, str] = os.en
             "The config is not a JSON object. It should look like "
             '{"api_key": "...", "start_date": "2026-01-01T00:00:00Z"}.'
         )
-    given = _given(raw)
-    in_environment = _given(config_from_environment(environment))
+    given = _nested(_given(raw), ".")
+    in_environment = config_from_environment(environment)
     for key in sorted(given):
         _refuse_lookalike(key, f"Config key {_shortened(key)}")
     for key in sorted(in_environment):
@@ -443,8 +502,11 @@ def parse_config(raw: Any, now: datetime, environment: Mapping[str, str] = os.en
         )
     values = {setting.name: _value(setting, given) for setting in SETTINGS}
     _require_hash_key(values)
+    for name in ("start_date", "end_date"):
+        if isinstance(values[name], timedelta):
+            values[name] = _before(now, values[name])
     if values["start_date"] is None:
-        values["start_date"] = _year_before(now)
+        values["start_date"] = _before(now, timedelta(days=365))
     if values["api_url"] is None:
         values["api_url"] = _API_URLS.get(values["api_key"][:4], _DEFAULT_API_URL)
     if values["spool_dir"] is None:
@@ -464,6 +526,42 @@ def _require_hash_key(values: Mapping[str, Any]) -> None:
             f"The config has {why} and no hash_key. Create a key, as with `openssl rand -hex 32`, "
             f"keep it, and set hash_key, or the environment variable {HASH_KEY_VARIABLE}."
         )
+
+
+def _paths(separator: str) -> dict[str, tuple[str, ...]]:
+    """Return where the members of the settings that are objects belong, by their names: one that a
+    runner writes by itself, such as `batch_config.encoding.format`.
+    """
+    return {
+        separator.join(path): path
+        for setting in SETTINGS
+        for path in member_paths(setting.type.schema, (setting.name,))
+    }
+
+
+def member_paths(schema: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the path of each value within a setting that is an object; none for any other."""
+    for name, inner in schema.get("properties", {}).items():
+        if "properties" in inner:
+            yield from member_paths(inner, (*path, name))
+        else:
+            yield (*path, name)
+
+
+def _nested(given: Mapping[str, Any], separator: str) -> dict[str, Any]:
+    """Return what is given, with members such as `batch_config.encoding.format` in their object,
+    unless that is given itself.
+    """
+    paths = _paths(separator)
+    nested = {key: value for key, value in given.items() if key not in paths}
+    own = set(nested)
+    for key, path in paths.items():
+        if key in given and path[0] not in own:
+            inner = nested
+            for name in path[:-1]:
+                inner = inner.setdefault(name, {})
+            inner[path[-1]] = given[key]
+    return nested
 
 
 def _refuse_lookalike(key: str, what: str) -> None:
@@ -492,7 +590,7 @@ def config_warnings(
     raw: Mapping[str, Any], config: Config, now: datetime
 ) -> Iterator[CodedWarning]:
     """Yield what to tell a user of a config that can be used, though not as meant perhaps."""
-    if unknown := sorted(set(raw) - set(_NAMES)):
+    if unknown := sorted(set(_nested(raw, ".")) - set(_NAMES)):
         yield CodedWarning(
             "unknown_settings",
             f"The config has unknown keys, which have no effect: {_named(unknown)}.",
@@ -594,5 +692,5 @@ def _temp_folder() -> str:
         return "/tmp"  # noqa: S108
 
 
-def _year_before(now: datetime) -> datetime:
-    return (now - timedelta(days=365)).astimezone(timezone.utc)
+def _before(now: datetime, age: timedelta) -> datetime:
+    return (now - age).astimezone(timezone.utc)

@@ -13,7 +13,7 @@ from running import discover, run_command
 from tap_fullstory.about import DESCRIPTION
 from tap_fullstory.checks import LITTLE_ROOM_BYTES, check_folders
 from tap_fullstory.sandbox import Sandbox
-from tap_fullstory.settings import SETTINGS, parse_config
+from tap_fullstory.settings import GROUPS, SETTINGS, SHOWN_SETTINGS, parse_config
 from tap_fullstory.version import __version__
 
 NOW = datetime(2026, 6, 7, tzinfo=timezone.utc)
@@ -29,9 +29,11 @@ def test_about_as_text_tells_everything():
     text = about()
     assert text == about("--format", "text")
     assert text.startswith(f"tap-fullstory {__version__}\n{DESCRIPTION}\n")
-    assert "about, batch, catalog, discover, state" in text
-    for setting in SETTINGS:
+    assert "about, batch, catalog, discover, state, structured-logging, test" in text
+    for setting in SHOWN_SETTINGS:
         assert f"\n  {setting.name} (default: " in text
+    for group in GROUPS:
+        assert f"\n{group.title}: {group.purpose}\n" in text
     for stream in discover()["streams"]:
         assert f"\n  {stream['tap_stream_id']}: " in text
     assert max(map(len, text.splitlines())) <= 100
@@ -48,9 +50,15 @@ def test_about_as_json_describes_each_setting():
         "discover",
         "state",
         "structured-logging",
+        "test",
     ]
     properties = described["settings"]["properties"]
-    assert list(properties) == [setting.name for setting in SETTINGS]
+    assert list(properties) == [setting.name for setting in SHOWN_SETTINGS]
+    assert described["settings"]["required"] == ["api_key"]
+    assert described["supported_python_versions"][0] == "3.10"
+    assert described["env_var_prefix"] == "TAP_FULLSTORY_"
+    assert {one["title"] for one in properties.values()} >= {"API key", "Replace NUL"}
+    assert all(one["type"] and one["description"] for one in properties.values())
     assert properties["api_key"].items() >= {"type": "string", "secret": True}.items()
     assert properties["start_date"]["format"] == "date-time"
     assert properties["custom_vars_format"]["enum"] == ["object", "string"]
@@ -76,7 +84,7 @@ def test_about_as_json_lists_the_streams_of_discovery():
 def test_about_as_markdown_has_a_row_for_each_setting_and_stream():
     text = about("--format", "markdown")
     first_cells = [line.split("|")[1].strip() for line in text.splitlines() if line[:1] == "|"]
-    for name in [setting.name for setting in SETTINGS] + ["events"]:
+    for name in [setting.name for setting in SHOWN_SETTINGS] + ["events"]:
         assert first_cells.count(f"`{name}`") == 1
 
 

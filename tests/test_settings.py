@@ -85,10 +85,15 @@ TIMESTAMPS = [
     (" 2026-01-31T01:30:00+01:30 ", utc(2026, 1, 31)),
     ("2026-01-31t00:00:00.123456789z", utc(2026, 1, 31, 0, 0, 0, 123456)),
     ("2024-02-29T23:59:60Z", utc(2024, 3, 1)),
+    ("30 days ago", utc(2026, 5, 3, 12, 30)),
+    ("1 day ago", utc(2026, 6, 1, 12, 30)),
+    ("12 hours ago", utc(2026, 6, 2, 0, 30)),
+    ("99999 weeks ago", utc(109, 11, 26, 12, 30)),
 ]
 NOT_TIMESTAMPS = [
     "soon", "2026-02-30", "2026-02-30T00:00:00Z", "2026-01-31T00", "2026-01-31T00:00+24",
     "٢٠٢٦-01-31", "2026-01-31T24:00:00Z", "yesterday", "0000-01-01T00:00:00Z",
+    "3 months ago", "-1 days ago", "100000 days ago", "days ago", "1.5 days ago",
     "9999-12-31T23:59:59-00:01", 1769817600, True, {},
 ]  # fmt: skip
 ADDRESSES = [
@@ -357,12 +362,23 @@ def test_a_list_in_text_is_the_list_that_it_plainly_is(name, spelling):
 @pytest.mark.parametrize(
     "text",
     ["[{0}, {1}", "{0}, {1}]", "'{0}, {1}", "['{0}', '{1}'", "{{{0}}}", "({0}, {1})", "{0}'s",
-     '["{0}", "{1}"', "[[{0}], {1}]"],
+     '["{0}", "{1}"', "[[{0}], {1}]", "{0}; {1}"],
 )  # fmt: skip
 @pytest.mark.parametrize("name", LISTS)
 def test_what_is_not_plainly_a_list_is_refused(name, text):
     with pytest.raises(UsageError, match=f"Config key {name}: "):
         parsed(name, text.format(*two_names(name)))
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_name_in_brackets_or_several_names_in_one_are_refused(name):
+    first, second = two_names(name)
+    values: list[Any] = [[f"[{first}]"], [f"['{first}', '{second}']"], [f"[{first}, {second}]"]]
+    for value in values + (
+        [f"{first} {second}", f"- {first}\n- {second}"] if name != "skip_bundles" else []
+    ):
+        with pytest.raises(UsageError, match=f"Config key {name}: "):
+            parsed(name, value)
 
 
 LOOKALIKES = {
@@ -410,6 +426,41 @@ def test_every_setting_that_the_config_lacks_is_read_from_the_environment():
     assert config.checkpoint_events == 5
     assert config.start_date == utc(2026, 2, 1)
     assert config.log_level == "INFO"
+
+
+@pytest.mark.parametrize("key", sorted(set(CONTRACT) - {"batch_config", "api_key", "hash_key"}))
+def test_the_config_wins_over_the_environment_in_each_setting(key):
+    good = CONTRACT[key].good
+    text, meaning = next(
+        ((value, meaning) for value, meaning in reversed(good) if isinstance(value, str)),
+        (json.dumps(good[0][0]), good[0][1]),
+    )
+    environment = {f"TAP_FULLSTORY_{key.upper()}": text, "TAP_FULLSTORY_HASH_KEY": KEY}
+    for raw in ({"api_key": KEY}, {"api_key": KEY, key: None}, {"api_key": KEY, key: ""}):
+        assert getattr(parse_config(raw, NOW, environment), key) == meaning
+    for own, own_meaning in good:
+        config = parse_config({"api_key": KEY, key: own}, NOW, environment)
+        assert getattr(config, key) == own_meaning
+
+
+def test_members_of_batch_config_by_the_names_of_meltanos_hub():
+    config = {
+        "batch_config.encoding.format": "jsonl",
+        "batch_config.encoding.compression": "none",
+        "batch_config.storage.root": "/a",
+        "batch_config.batch_size": "5",
+    }
+    environment = {
+        f"TAP_FULLSTORY_{key.replace('.', '_').upper()}": value for key, value in config.items()
+    }
+    expected = BatchConfig("/a", "", "none", 5)
+    raw = {"api_key": KEY, **config}
+    assert parse_config(raw, NOW, {}).batch_config == expected
+    assert list(config_warnings(raw, parse_config(raw, NOW, {}), NOW)) == []
+    assert parse_config({"api_key": KEY}, NOW, environment).batch_config == expected
+    assert config_from_environment(environment)["batch_config"]["storage"] == {"root": "/a"}
+    own = {**raw, "batch_config": batches()}
+    assert parse_config(own, NOW, environment).batch_config == BatchConfig("/a", "", "gzip", 10_000)
 
 
 def test_a_digest_beside_excluded_fields_needs_a_key():

@@ -172,8 +172,8 @@ class Client:
             return [str(dataset["name"]) for dataset in answer["datasets"] or []]
         except (KeyError, TypeError):
             raise SourceError(
-                f"{url} answered with JSON that has no datasets. FullStory may have changed the API: "
-                "look for a newer version of this tap."
+                f"{url} answered with JSON that has no datasets. FullStory may have changed the "
+                "API: look for a newer version of this tap."
             ) from None
 
     def read(self, path: str, params: Mapping[str, str], endpoint: str) -> dict[str, Raw]:

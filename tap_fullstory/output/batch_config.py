@@ -109,5 +109,21 @@ BATCH_CONFIG = SettingType(
     _parse,
     'an object, or its JSON text, such as {"encoding": {"format": "jsonl", "compression": "gzip"}, '
     '"storage": {"root": "file:///var/spool/fullstory", "prefix": ""}, "batch_size": 50000}',
-    {"type": "object"},
+    {
+        "type": "object",
+        "properties": {
+            "encoding": {
+                "type": "object",
+                "properties": {
+                    "format": {"type": "string", "enum": [_FORMAT]},
+                    "compression": _COMPRESSION.schema,
+                },
+            },
+            "storage": {
+                "type": "object",
+                "properties": {"root": {"type": "string"}, "prefix": {"type": "string"}},
+            },
+            "batch_size": _BATCH_SIZE.schema,
+        },
+    },
 )
