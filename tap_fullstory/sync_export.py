@@ -27,7 +27,7 @@ from tap_fullstory.exports.spool import Fetched, SpooledBundle, fetch, prefetch
 from tap_fullstory.exports.unpack import TruncatedFile
 from tap_fullstory.logs.lines import log_members
 from tap_fullstory.logs.progress import Progress, RunSummary
-from tap_fullstory.logs.report import report_bundle, report_undeclared
+from tap_fullstory.logs.report import report_bundle, report_left_out, report_undeclared
 from tap_fullstory.output.batch import BARE_RECORD, RecordWriter
 from tap_fullstory.output.messages import record_envelope
 from tap_fullstory.records.added import MakeMember, adding_members
@@ -77,6 +77,7 @@ class ExportSync:
         )
         self._makers = makers
         self._undeclared = BoundedCounter()
+        self._written, self._left_out = 0, EncodingStats()
 
     def run(self, state: State, now: datetime) -> State:
         """Emit the bundles that end after the bookmark; return the state after the last."""
@@ -113,6 +114,8 @@ class ExportSync:
                     self._source.release(bundle)
             finally:
                 report_undeclared(self._stream, self._undeclared, self._keeps_overflow)
+                if self._left_out.left_out and not self._written:
+                    report_left_out(self._stream, self._left_out)
         return state
 
     def _report_continuation(self, bookmark: datetime) -> None:
@@ -228,13 +231,15 @@ class ExportSync:
                     self._writer.flush_if_full()
                     self._progress.events(batch.events)
                     stats.add(batch.stats)
-                    not_written = batch.stats.before_bookmark + batch.stats.left_out
-                    counter.increment(batch.events - not_written)
+                    counter.increment(batch.written)
+                    self._written += batch.written
                     self._signals.check()
             finally:
                 gc.enable()
                 report_bundle(stats, bundle)
                 self._undeclared.add_all(stats.undeclared)
+                self._left_out.left_out += stats.left_out
+                self._left_out.types_left_out.add_all(stats.types_left_out)
             if not bundle.advances_bookmark:
                 checkpoint()
             state = self._move_bookmark(bundle, state, bookmark)

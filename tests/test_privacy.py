@@ -234,6 +234,23 @@ def test_events_of_other_types_are_read_and_not_written(api, types):
     assert sum(metric["value"] for metric in metrics) == len(second.records)
 
 
+@each_api
+def test_a_run_that_leaves_out_every_event_warns_with_the_types_that_came(api):
+    kinds: list[Any] = ["load", "click", "load", "\ud83d", 5]
+    events = [{**EVENT, "EventType": kind} for kind in kinds] + [dict(EVENT)]
+    del events[-1]["EventType"]
+    with api.sandbox([bundle(*events)]) as sandbox:
+        for native in ("", "1"):
+            config = api.config(sandbox, event_types="Click, Load", checkpoint_events=2)
+            run = run_tap(config, env={"TAP_FULLSTORY_PURE_PYTHON": native})
+            assert (run.code, run.records) == (0, [])
+            (line,) = [one for one in run.logged("WARNING") if "left out every event" in one]
+            for kind in ("load (2)", "click (1)", "\ufffd (1)", "5 (1)", "null (1)"):
+                assert kind in line
+        run = run_tap(api.config(sandbox, event_types="click"))
+        assert not [one for one in run.logged("WARNING") if "left out every event" in one]
+
+
 def test_a_filter_needs_the_type_that_is_excluded():
     run = run_tap({"api_key": "k", "event_types": "click", "exclude_fields": "EventT*"})
     assert run.code == 2

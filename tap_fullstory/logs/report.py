@@ -51,6 +51,14 @@ def report_bundle(stats: EncodingStats, bundle: Bundle) -> None:
         )
 
 
+def report_left_out(stream: str, stats: EncodingStats) -> None:
+    """Log at a run's end, in which no event was written, that event_types left out all of them."""
+    LOGGER.warning(
+        "%s: event_types in the config left out every event that was read. EventType was %s",
+        stream, format_counts(stats.types_left_out), extra={"code": "all_events_left_out"},
+    )  # fmt: skip
+
+
 def report_undeclared(stream: str, undeclared: BoundedCounter, keeps_overflow: bool) -> None:
     """Log at a run's end which keys came that the catalog does not declare, so that people discover
     again, and developers add a column.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+import msgspec
 from msgspec import MsgspecError, Raw
 
 from tap_fullstory.catalog import CUSTOM_VARS, EVENT_TYPE, Selection
@@ -46,7 +47,7 @@ class EncodingStats:
     CustomVars is deselected; `undeclared` are the keys which the catalog does not list; `repaired`
     counts half surrogate pairs and `nuls` the U+0000 that were replaced; `before_bookmark` and
     `left_out` are events that are not written: those before a bookmark, and those that the config
-    leaves out.
+    leaves out, of which `types_left_out` counts the EventType until a first event is written.
     """
 
     type_mismatches: BoundedCounter = field(default_factory=BoundedCounter)
@@ -56,6 +57,7 @@ class EncodingStats:
     nuls: int = 0
     before_bookmark: int = 0
     left_out: int = 0
+    types_left_out: BoundedCounter = field(default_factory=BoundedCounter)
 
     def add(self, other: EncodingStats) -> None:
         """Add what `other` counted."""
@@ -63,6 +65,7 @@ class EncodingStats:
             (self.type_mismatches, other.type_mismatches),
             (self.dropped, other.dropped),
             (self.undeclared, other.undeclared),
+            (self.types_left_out, other.types_left_out),
         ):
             if its:
                 mine.add_all(its)
@@ -84,6 +87,10 @@ _SEPARATOR = re.compile(rb"[ \t\n\r]*,[ \t\n\r]*")
 _BETWEEN = re.compile(rb"[ \t\n\r,]*")
 
 
+class _Typed(msgspec.Struct):
+    EventType: Raw = Raw(b"null")
+
+
 class Batch(NamedTuple):
     """Events of a chunk as RECORD lines; `events`, `consumed` and `malformed` as reader.Parsed has
     them.
@@ -94,6 +101,11 @@ class Batch(NamedTuple):
     lines: bytes
     malformed: int | None
     stats: EncodingStats
+
+    @property
+    def written(self) -> int:
+        """The number of events among them that are written."""
+        return self.events - self.stats.before_bookmark - self.stats.left_out
 
 
 class RecordEncoder:
@@ -127,6 +139,7 @@ class RecordEncoder:
             for name, column in selection.columns.items()
         }
         self._undeclared_keys: dict[str, bytes] = {}
+        self._none_written = True
         self._stats = EncodingStats()  # of the batch in hand
         self._native: NativeEncoder | None = None
         if is_available():
@@ -158,7 +171,11 @@ class RecordEncoder:
         for batch in self._encode(text, chunk, envelope, since, max_events):
             if text is not chunk:
                 batch.stats.nuls += replace_nul(chunk[start : batch.consumed], self._check)[1]
-                start = batch.consumed
+            if batch.written:
+                self._none_written = False
+            elif self._none_written and batch.stats.left_out:
+                _count_types(batch.stats.types_left_out, chunk[start : batch.consumed])
+            start = batch.consumed
             yield batch
 
     def _encode(
@@ -388,3 +405,11 @@ def _starts_before(members: Mapping[str, Raw], since: datetime) -> bool:
         return parse_rfc3339(decode_string(members["EventStart"])) < since
     except (KeyError, ValueError, MsgspecError):
         return False
+
+
+def _count_types(counter: BoundedCounter, events: bytes) -> None:
+    """Count the EventType of each of the events, which may have a separator before them."""
+    events = repair_surrogates(events[_after_separator(events, 0) :])[0]
+    for event in msgspec.json.decode(b"[%b]" % events, type=list[_Typed]):
+        kind = bytes(event.EventType)
+        counter.add(decode_string(kind) if kind[:1] == b'"' else kind.decode())
