@@ -15,6 +15,7 @@ from tap_fullstory.about import about
 from tap_fullstory.bookmarks import EVERYONE
 from tap_fullstory.catalog import Selection
 from tap_fullstory.checks import check_account, check_environment, check_folders
+from tap_fullstory.counts import counted
 from tap_fullstory.discover import add_custom_variables
 from tap_fullstory.errors import (
     WRONG_KEY,
@@ -107,6 +108,7 @@ def run(options: Namespace, signals: Signals) -> None:
         raise UsageError(f"{what} needs --config FILE; --help lists the options.")
     elif options.test:
         selections = _selections(config, options, signals)
+        _report_other_streams(selections)
         check_folders(config)
         signals.run_interruptibly(partial(_test, config, selections))
     else:
@@ -167,6 +169,19 @@ def _selections(config: Config, options: Namespace, signals: Signals) -> list[ca
     return selections
 
 
+def _report_other_streams(selections: list[catalog.Selection]) -> None:
+    """Log what is selected besides events, and what each run requests for it: a runner may select
+    every stream unless it is told otherwise.
+    """
+    others = [one for one in selections if one.stream is not EVENTS]
+    if others:
+        LOGGER.info(
+            "Selected besides events: %s, with what each run requests for them: %s.",
+            counted(len(others), "stream"),
+            "; ".join(f"{one.name} ({one.stream.cost})" for one in others),
+        )  # fmt: skip
+
+
 def _require_segment_export(config: Config, selections: list[catalog.Selection]) -> None:
     """Raise UsageError if the events of a segment are wanted, and everybody's would be written."""
     reads_events = any(selection.stream is EVENTS for selection in selections)
@@ -181,6 +196,8 @@ def _sync(config: Config, options: Namespace, signals: Signals, now: datetime) -
     selections = _selections(config, options, signals)
     given = read_json(options.state, "state", signals) if options.state else {}
     before = bookmarks.parse_state(given)
+    if not before["bookmarks"]:
+        _report_other_streams(selections)
     summary, writer = RunSummary(), MessageWriter(_stdout())
     with Client(config) as client, summary.logged_at_end(config, before, writer, now):
         summary.throttled_seconds = lambda: client.throttled_seconds

@@ -167,6 +167,23 @@ def selected(tmp_path, *names):
     return "--catalog", tmp_path / "catalog.json"
 
 
+def test_test_and_the_first_run_name_what_is_selected_besides_events(tmp_path):
+    _, catalog = selected(tmp_path, "events", "users", "segments")
+    said = (
+        "Selected besides events: 2 streams, with what each run requests for them: users (1 call "
+    )
+    with Sandbox() as sandbox:
+        run = run_test(tmp_path, sandbox.config(), "--catalog", catalog)
+        assert said in run.log
+        config = ("--config", tmp_path / "config.json", "--catalog", catalog)
+        first = run_command(*config)
+        assert said in first.log
+        state = [line for line in first.stdout.splitlines() if b'"STATE"' in line][-1]
+        (tmp_path / "state.json").write_text(json.dumps(json.loads(state)["value"]))
+        assert said not in run_command(*config, "--state", tmp_path / "state.json").log
+        assert "Selected besides" not in run_test(tmp_path, sandbox.config()).log
+
+
 def test_test_reads_a_page_of_each_selected_stream(tmp_path):
     names = ("users", "segments", "domain_settings", "geo_settings_history", "sessions", "events")
     with Sandbox() as sandbox:
