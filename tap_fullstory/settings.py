@@ -642,7 +642,14 @@ def _have(names: list[str]) -> str:
 
 
 def _given(raw: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in raw.items() if value is not None and value != ""}
+    return {key: value for key, value in raw.items() if _is_given(value)}
+
+
+def _is_given(value: Any) -> bool:
+    # Meltano writes an object of nulls for one none of whose members is set.
+    if isinstance(value, dict) and value:
+        return any(map(_is_given, value.values()))
+    return value is not None and value != ""
 
 
 def _named(unknown: list[str]) -> str:

@@ -459,6 +459,8 @@ def test_members_of_batch_config_by_the_names_of_meltanos_hub():
     assert list(config_warnings(raw, parse_config(raw, NOW, {}), NOW)) == []
     assert parse_config({"api_key": KEY}, NOW, environment).batch_config == expected
     assert config_from_environment(environment)["batch_config"]["storage"] == {"root": "/a"}
+    unset = {"batch_size": None, "storage": {"root": ""}}
+    assert parse_config({"api_key": KEY, "batch_config": unset}, NOW, {}).batch_config is None
     own = {**raw, "batch_config": batches()}
     assert parse_config(own, NOW, environment).batch_config == BatchConfig("/a", "", "gzip", 10_000)
 
