@@ -73,7 +73,6 @@ class ExportSync:
             text_custom_vars=config.custom_vars_format == "string",
             digest=EVENT_DIGEST in selection.schema["properties"],
             replaces_nul=config.replace_nul,
-            check=signals.check,
         )
         self._makers = makers
         self._undeclared = BoundedCounter()
@@ -200,7 +199,8 @@ class ExportSync:
         if self._makers:
             parse = adding_members(parse, self._makers, envelope)
         progress = bookmarks.partial(state, self._name)
-        reader, position = self._reader(spooled, parse, progress, bookmark)
+        found, position = self._reader(spooled, parse, progress, bookmark)
+        reader = iter(found)
         boundary = bookmark or bundle.boundary
         first, stats, unsaved = position, EncodingStats(), 0
         amid: State | None = None  # the state inside this bundle, but for the position
@@ -220,7 +220,8 @@ class ExportSync:
         gc.disable()
         try:
             try:
-                for batch, after_batch in reader:
+                while (item := self._next_batch(reader)) is not None:
+                    batch, after_batch = item
                     unsaved += batch.events
                     if unsaved > self._checkpoint_events:
                         checkpoint()
@@ -233,7 +234,6 @@ class ExportSync:
                     stats.add(batch.stats)
                     counter.increment(batch.written)
                     self._written += batch.written
-                    self._signals.check()
             finally:
                 gc.enable()
                 report_bundle(stats, bundle)
@@ -256,6 +256,15 @@ class ExportSync:
         )
         return state
 
+    def _next_batch(
+        self, reader: Iterator[tuple[Batch, Position]]
+    ) -> tuple[Batch, Position] | None:
+        """Return the next batch and the position after it. Reading and encoding write nothing and
+        hold no lock, so a signal ends them wherever they are.
+        """
+        with self._signals.interruptible():
+            return next(reader, None)
+
     def _reader(
         self,
         spooled: SpooledBundle,
@@ -271,7 +280,6 @@ class ExportSync:
                 spooled.chunks(),
                 parse,
                 max_event_bytes=self._config.max_event_mb * 1024 * 1024,
-                check=self._signals.check,
             )
 
         reader = from_start()

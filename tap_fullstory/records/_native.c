@@ -16,7 +16,7 @@
    nest at most MAX_DEPTH levels. Builds without NDEBUG assert all this where the bytes are read.
 
    What bounds the time that a signal waits: the text is read in slices of SLICE_BYTES, between which
-   signals are handled and `check` is called, which may raise.
+   handlers of signals run, which may raise.
 
    What bounds memory: keys are kept for the scanner's life, at most MAX_REGISTERED_KEYS besides
    those of the catalog, of at most MAX_KEY_BYTES each; that is 12 MB at worst, and it bounds the
@@ -133,8 +133,7 @@ typedef struct {
     int leaves_out;        /* those of `event_types` instead, and writes all others */
     int line_breaks; /* whether the current event has any between its tokens */
     int busy;        /* inside `encode`, which `fallback` must not enter again */
-    PyObject *check; /* inside `encode` */
-    Text slice_end;  /* where to look at signals next */
+    Text slice_end;  /* where to let signals be handled next */
 } Scanner;
 
 /* --- signals --- */
@@ -145,26 +144,16 @@ slice_end(Text at, Text end)
     return end - at > SLICE_BYTES ? at + SLICE_BYTES : end;
 }
 
-/* Let handlers of signals run, and call `check`. Return 0 with an exception set if either raises. */
-static int
-look_at_signals(PyObject *check)
-{
-    if (PyErr_CheckSignals() < 0)
-        return 0;
-    PyObject *done = PyObject_CallFunctionObjArgs(check, NULL);
-    Py_XDECREF(done);
-    return done != NULL;
-}
-
-/* As look_at_signals, once in a slice. What reads text calls this along the way, and treats 0 as it
-   treats text that is not valid; `encode` tells the two apart. */
+/* Let handlers of signals run, once in a slice. Return 0 with an exception set if one raises. What
+   reads text calls this along the way, and treats 0 as it treats text that is not valid; `encode`
+   tells the two apart. */
 static inline int
 go_on(Scanner *self, Text at, Text end)
 {
     if (at < self->slice_end)
         return 1;
     self->slice_end = slice_end(at, end);
-    return look_at_signals(self->check);
+    return PyErr_CheckSignals() == 0;
 }
 
 /* --- buffers --- */
@@ -1115,19 +1104,17 @@ raw_string_end(Text at, Text stop, Text end, int *in_string)
 }
 
 PyDoc_STRVAR(object_end_doc,
-"object_end(text, start, check)\n--\n\n"
+"object_end(text, start)\n--\n\n"
 "Return the offset after the object or array that starts at `start`; -1 if it has not ended yet.\n\n"
-"Brackets outside strings are counted; nothing else is checked. `check` is called for each slice of\n"
-"the text. Raises what that raises, and ValueError if they nest deeper than MAX_DEPTH levels, or if\n"
-"no bracket opens at `start`.");
+"Brackets outside strings are counted; nothing else is checked. Raises ValueError if they nest\n"
+"deeper than MAX_DEPTH levels, or if no bracket opens at `start`.");
 
 static PyObject *
 object_end(PyObject *Py_UNUSED(module), PyObject *args)
 {
     const char *bytes;
     Py_ssize_t length, start;
-    PyObject *check;
-    if (!PyArg_ParseTuple(args, "y#nO", &bytes, &length, &start, &check))
+    if (!PyArg_ParseTuple(args, "y#n", &bytes, &length, &start))
         return NULL;
     if (start < 0 || start >= length || (bytes[start] != '{' && bytes[start] != '[')) {
         PyErr_SetString(PyExc_ValueError, "no object or array starts there");
@@ -1138,7 +1125,7 @@ object_end(PyObject *Py_UNUSED(module), PyObject *args)
     while (at < end) {
         if (at >= stop) {
             stop = slice_end(at, end);
-            if (!look_at_signals(check))
+            if (PyErr_CheckSignals() < 0)
                 return NULL;
         }
         if (in_string) {
@@ -1186,14 +1173,14 @@ counts_of_chunk(Scanner *self)
 }
 
 PyDoc_STRVAR(encode_doc,
-"encode(chunk, prefix, suffix, fallback, max_events, check)\n--\n\n"
+"encode(chunk, prefix, suffix, fallback, max_events)\n--\n\n"
 "Encode events at the start of `chunk`, separated by commas: each record between `prefix` and\n"
 "`suffix`.\n\n"
 "Return how many events were taken, at most `max_events`; the offset in `chunk` after the last of\n"
 "them; the lines; how often each undeclared key occurs; and how many events are left out. Return\n"
 "None if the chunk is not valid: what comes after `max_events` events is not looked at. `fallback`\n"
 "makes the record of an event that the scanner does not handle; None if it is not valid, and nothing\n"
-"if it is left out. `check` is called for each slice of the chunk; raises what that raises.");
+"if it is left out. Raises what `fallback` raises.");
 
 static PyObject *
 encode(PyObject *object, PyObject *args)
@@ -1202,10 +1189,10 @@ encode(PyObject *object, PyObject *args)
     const char *chunk;
     Envelope around;
     Py_ssize_t length, max_events, events = 0, left_out = 0;
-    PyObject *fallback, *check;
-    if (!PyArg_ParseTuple(args, "y#y#y#OnO", &chunk, &length, &around.prefix,
+    PyObject *fallback;
+    if (!PyArg_ParseTuple(args, "y#y#y#On", &chunk, &length, &around.prefix,
                           &around.prefix_length, &around.suffix, &around.suffix_length, &fallback,
-                          &max_events, &check))
+                          &max_events))
         return NULL;
     if (max_events < 1) {
         PyErr_SetString(PyExc_ValueError, "max_events must be at least 1");
@@ -1218,7 +1205,6 @@ encode(PyObject *object, PyObject *args)
     self->busy = 1;
     self->out.length = 0;
     Text at = (Text)chunk;
-    self->check = check;
     self->slice_end = slice_end(at, at + length);
     Outcome outcome
         = append_lines(self, &at, at + length, &around, fallback, max_events, &events, &left_out);

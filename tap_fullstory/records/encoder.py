@@ -29,7 +29,6 @@ from tap_fullstory.records.json_text import (
     decode_items,
     decode_string,
     encode,
-    ignore,
     nesting_depth_exceeds,
     repair_surrogates,
     replace_nul,
@@ -111,7 +110,7 @@ class Batch(NamedTuple):
 class RecordEncoder:
     """Turns the events of one stream into RECORD lines.
 
-    With `replaces_nul`, U+0000 becomes U+FFFD. `check` is called all along, and may raise.
+    With `replaces_nul`, U+0000 becomes U+FFFD.
     """
 
     def __init__(
@@ -121,7 +120,6 @@ class RecordEncoder:
         text_custom_vars: bool,
         digest: bool,
         replaces_nul: bool = False,
-        check: Callable[[], None] = ignore,
     ) -> None:
         self._dropped = selection.dropped
         self._rules = selection.rules
@@ -130,7 +128,6 @@ class RecordEncoder:
         self._text_custom_vars = text_custom_vars
         self._digest = digest
         self._replaces_nul = replaces_nul
-        self._check = check
         self._good_date_times: set[bytes] = set()
         # For each column its key as JSON, the first bytes of values that pass, a test for others
         # that do, and its type, which is slower and knows all.
@@ -149,7 +146,6 @@ class RecordEncoder:
                 self._record_or_none,
                 custom_vars=self._keeps_overflow,
                 as_text=text_custom_vars,
-                check=check,
                 rules=selection.rules,
                 event_filter=selection.event_filter,
             )
@@ -166,11 +162,11 @@ class RecordEncoder:
         Stops where the chunk is not valid JSON, or before; what has been yielded is right all the
         same. Events whose EventStart is before `since` are left out and counted.
         """
-        text = replace_nul(chunk, self._check)[0] if self._replaces_nul else chunk
+        text = replace_nul(chunk)[0] if self._replaces_nul else chunk
         start = 0
         for batch in self._encode(text, chunk, envelope, since, max_events):
             if text is not chunk:
-                batch.stats.nuls += replace_nul(chunk[start : batch.consumed], self._check)[1]
+                batch.stats.nuls += replace_nul(chunk[start : batch.consumed])[1]
             if batch.written:
                 self._none_written = False
             elif self._none_written and batch.stats.left_out:
@@ -226,7 +222,7 @@ class RecordEncoder:
         elements = self._split(text)
         repaired = False
         if elements is None:
-            text, repairs = repair_surrogates(text, self._check)
+            text, repairs = repair_surrogates(text)
             elements = self._split(text) if repairs else None
             repaired = True
         if elements is None:
@@ -236,7 +232,6 @@ class RecordEncoder:
         records: list[bytes | Raw] = []
         self._stats = EncodingStats()
         for element in elements:
-            self._check()
             start = _after_separator(chunk, end)
             if events == max_events:
                 yield Batch(events, end, envelope.lines(records), None, self._stats)
@@ -250,8 +245,7 @@ class RecordEncoder:
             events += 1
             end = start + len(event)
             if repaired:
-                self._stats.repaired += repair_surrogates(chunk[start:end], self._check)[1]
-            self._check()
+                self._stats.repaired += repair_surrogates(chunk[start:end])[1]
             if record is None:
                 self._stats.before_bookmark += 1
                 continue
@@ -265,12 +259,10 @@ class RecordEncoder:
 
     def _split(self, chunk: bytes) -> list[Raw] | None:
         """Return the elements of a chunk; None if it is not valid JSON, or nested too deeply."""
-        if nesting_depth_exceeds(chunk, MAX_DEPTH, self._check):
+        if nesting_depth_exceeds(chunk, MAX_DEPTH):
             return None
         try:
-            elements = decode_items(b"[%b]" % chunk)
-            self._check()
-            return elements
+            return decode_items(b"[%b]" % chunk)
         except DECODE_ERRORS:
             return None
 
@@ -284,7 +276,7 @@ class RecordEncoder:
             if found is not None:
                 self._count_undeclared(found[3])
                 return found[2]
-        members = decode_event(event, self._check)
+        members = decode_event(event)
         if since is not None and _starts_before(members, since):
             return None
         return self._encode_members(members)
@@ -294,8 +286,8 @@ class RecordEncoder:
         left out, None if it is not an event.
         """
         try:
-            check_depth(event, self._check)
-            return self._encode_members(decode_event(event, self._check))
+            check_depth(event)
+            return self._encode_members(decode_event(event))
         except DECODE_ERRORS:
             return None
 
@@ -324,13 +316,10 @@ class RecordEncoder:
                     custom.append(self._undeclared_key(name) + value)
                 else:
                     self._stats.dropped.add(name)
-        self._check()
         record = b"{%b}" % b",".join(kept)
         if custom:
             member = self._custom_vars_member(custom)
-            self._check()
             record = _add_member(record, member)
-        self._check()
         return record
 
     def _coerce(
@@ -343,7 +332,6 @@ class RecordEncoder:
         custom: list[bytes],
     ) -> None:
         coerced = column.coerce(value)
-        self._check()
         if coerced is None:
             if self._keeps_overflow:
                 self._stats.type_mismatches.add(name)

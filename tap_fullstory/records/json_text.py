@@ -6,7 +6,7 @@ What stays undecoded goes out as it came: integers beyond 2^53, decimals, escape
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import accumulate, chain
 
 import msgspec
@@ -61,31 +61,25 @@ class TooManyKeys(ValueError):
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, NestedTooDeeply, TooManyKeys)
 
 
-def ignore() -> None:
-    """Do nothing: the `check` of those who need none."""
-
-
-def check_depth(text: bytes, check: Callable[[], None] = ignore) -> None:
+def check_depth(text: bytes) -> None:
     """Raise NestedTooDeeply if `text` has more than MAX_DEPTH levels of objects and arrays.
 
-    To be called before anything that recurses decodes text from outside. `check` is called all
-    along, and may raise.
+    To be called before anything that recurses decodes text from outside.
     """
-    if nesting_depth_exceeds(text, MAX_DEPTH, check):
+    if nesting_depth_exceeds(text, MAX_DEPTH):
         raise NestedTooDeeply
 
 
-def nesting_depth_exceeds(text: bytes, limit: int, check: Callable[[], None] = ignore) -> bool:
+def nesting_depth_exceeds(text: bytes, limit: int) -> bool:
     """Return whether `text` opens more than `limit` objects and arrays within each other.
 
-    Looks at text that is not valid JSON at least as far as a decoder does. `check` is called all
-    along, and may raise.
+    Looks at text that is not valid JSON at least as far as a decoder does.
     """
     if text.count(b"{") + text.count(b"[") <= limit:
         return False
     scanner = NestingScanner(limit=limit)
     try:
-        scanner.scan(text, check)
+        scanner.scan(text)
     except NestedTooDeeply:
         return True
     return False
@@ -105,23 +99,18 @@ class NestingScanner:
         self._in_string = False
         self._piece_bytes = MIN_PIECE_BYTES
 
-    def scan(self, text: bytes, check: Callable[[], None] = ignore) -> None:
-        """Go on to the end of `text`, with `check` between pieces.
-
-        Raises NestedTooDeeply if the limit is exceeded.
-        """
+    def scan(self, text: bytes) -> None:
+        """Continue to the end of `text`. Raises NestedTooDeeply if the limit is exceeded."""
         while piece := self._piece(text):
-            check()
             self._take(piece, *_outside_strings(piece, self._in_string))
 
-    def object_end(self, text: bytes, check: Callable[[], None] = ignore) -> int | None:
+    def object_end(self, text: bytes) -> int | None:
         """Return where the object ends at whose start scanning began; None if it has not ended in
         `text`, which may then be given again with more after it.
 
-        `check` is called between pieces. Raises NestedTooDeeply if the object exceeds the limit.
+        Raises NestedTooDeeply if the object exceeds the limit.
         """
         while piece := self._piece(text):
-            check()
             steps, in_string = _outside_strings(piece, self._in_string)
             if self._depth <= steps.count(_CLOSE):
                 depths = list(accumulate(memoryview(steps).cast("b"), initial=self._depth))
@@ -132,15 +121,14 @@ class NestingScanner:
             self._take(piece, steps, in_string)
         return None
 
-    def commas(self, text: bytes, check: Callable[[], None] = ignore) -> Iterator[int]:
+    def commas(self, text: bytes) -> Iterator[int]:
         """Yield the offsets of commas between members of the object at whose start scanning began:
         not all of them, but the first that comes SLICE_BYTES after the one before.
 
-        `check` is called between pieces. Raises NestedTooDeeply if the object exceeds the limit.
+        Raises NestedTooDeeply if the object exceeds the limit.
         """
         last = self._position
         while piece := self._piece(text):
-            check()
             steps, in_string = _outside_strings(piece, self._in_string)
             if self._position - last >= SLICE_BYTES and self._has_top_level(steps):
                 comma = _top_level_comma(piece, self._in_string, self._depth)
@@ -206,23 +194,21 @@ def _top_level_comma(piece: bytes, in_string: bool, depth: int) -> int | None:
     return None
 
 
-def decode_event(text: bytes, check: Callable[[], None] = ignore) -> dict[str, Raw]:
+def decode_event(text: bytes) -> dict[str, Raw]:
     """Return the members of an event, which is not nested too deeply; of duplicate keys the last.
 
-    `check` is called for each megabyte, and may raise. Raises one of DECODE_ERRORS if `text` is not
-    an object, has more than MAX_KEYS keys, or is not UTF-8: msgspec does not look at that in values
-    that it leaves raw.
+    A large one is decoded in pieces, since a signal cannot interrupt a call of msgspec. Raises one
+    of DECODE_ERRORS if `text` is not an object, has more than MAX_KEYS keys, or is not UTF-8:
+    msgspec does not look at that in values that it leaves raw.
     """
     if not text.isascii():
         text.decode()
-        check()
     if len(text) <= SLICE_BYTES or not text.startswith(b"{"):
         members = decode_members(text)
     else:
         members, start, pieces, empty = {}, 1, 0, False
-        for end in chain(NestingScanner().commas(text, check), [len(text) - 1]):
+        for end in chain(NestingScanner().commas(text), [len(text) - 1]):
             piece = decode_members(b"{%b}" % text[start:end])
-            check()
             members.update(piece)
             pieces, empty, start = pieces + 1, empty or not piece, end + 1
             if len(members) > MAX_KEYS:
@@ -234,33 +220,29 @@ def decode_event(text: bytes, check: Callable[[], None] = ignore) -> dict[str, R
     return members
 
 
-def repair_surrogates(json_text: bytes, check: Callable[[], None] = ignore) -> tuple[bytes, int]:
+def repair_surrogates(json_text: bytes) -> tuple[bytes, int]:
     """Return JSON with every half surrogate pair, written as an escape, turned into U+FFFD, and how
     many there were.
 
-    FullStory cuts long texts, and cuts pairs with them. The length stays as it was. `check` is
-    called all along, and may raise.
+    FullStory cuts long texts, and cuts pairs with them. The length stays as it was.
     """
-    return _replace_escapes(json_text, _SURROGATES, check)
+    return _replace_escapes(json_text, _SURROGATES)
 
 
-def replace_nul(json_text: bytes, check: Callable[[], None] = ignore) -> tuple[bytes, int]:
+def replace_nul(json_text: bytes) -> tuple[bytes, int]:
     """Return JSON with every U+0000 turned into U+FFFD, and how many there were.
 
     In JSON, U+0000 is always an escape. The rest is as repair_surrogates has it.
     """
-    return _replace_escapes(json_text, _NUL, check) if _NUL_ESCAPE in json_text else (json_text, 0)
+    return _replace_escapes(json_text, _NUL) if _NUL_ESCAPE in json_text else (json_text, 0)
 
 
-def _replace_escapes(
-    json_text: bytes, pattern: re.Pattern[bytes], check: Callable[[], None]
-) -> tuple[bytes, int]:
+def _replace_escapes(json_text: bytes, pattern: re.Pattern[bytes]) -> tuple[bytes, int]:
     # Blotted out, so that every backslash that is left begins an escape, however many there are.
     escapes = json_text.replace(rb"\\", b"\0\0")
     repaired: bytearray | None = None
     repairs = start = 0
     while start < len(escapes):
-        check()
         end = start + SLICE_BYTES
         for match in pattern.finditer(escapes, start, end + _PAIR_BYTES):
             if match.start() >= end:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from tap_fullstory.columns import ValueType
 from tap_fullstory.fields import NO_RULES, Fate, FieldRules
-from tap_fullstory.records.json_text import NestedTooDeeply, ignore, needs_no_escape
+from tap_fullstory.records.json_text import NestedTooDeeply, needs_no_escape
 from tap_fullstory.setting_types import EventFilter
 
 try:
@@ -36,8 +36,7 @@ class NativeEncoder:
 
     `dropped` are declared keys whose values are not wanted. `fallback` makes the record of an event
     that the scanner does not handle, or returns None if it is not valid, and nothing if it is left
-    out. `rules` are for all keys, declared or not. `check` is called for each megabyte, and may
-    raise.
+    out. `rules` are for all keys, declared or not.
     """
 
     def __init__(
@@ -50,7 +49,6 @@ class NativeEncoder:
         as_text: bool,
         rules: FieldRules = NO_RULES,
         event_filter: EventFilter | None = None,
-        check: Callable[[], None] = ignore,
     ) -> None:
         declared = {name: (_native.KEPT, *_types(column)) for name, column in columns.items()}
         hashed = [name for name in columns if rules.fate(name) is Fate.HASHED]
@@ -75,7 +73,6 @@ class NativeEncoder:
             leaves_out=bool(event_filter and event_filter.leaves_out),
         )
         self._fallback = fallback
-        self._check = check
 
     def encode(
         self, chunk: bytes, prefix: bytes, suffix: bytes, max_events: int = sys.maxsize
@@ -86,16 +83,16 @@ class NativeEncoder:
         often each undeclared key occurs in them, and how many are left out; None if the chunk is
         not valid. The time it takes depends on the events taken, not on the chunk.
         """
-        return self._scanner.encode(chunk, prefix, suffix, self._fallback, max_events, self._check)
+        return self._scanner.encode(chunk, prefix, suffix, self._fallback, max_events)
 
 
-def object_end(text: bytes, start: int, check: Callable[[], None] = ignore) -> int | None:
+def object_end(text: bytes, start: int) -> int | None:
     """Return where the object or array ends that begins at `start`; None if it has not ended yet.
 
-    `check` is called for each megabyte. Raises NestedTooDeeply if it exceeds the limit.
+    Raises NestedTooDeeply if it exceeds the limit.
     """
     try:
-        end = _native.object_end(text, start, check)
+        end = _native.object_end(text, start)
     except ValueError:
         raise NestedTooDeeply from None
     return None if end < 0 else end

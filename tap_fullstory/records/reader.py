@@ -23,7 +23,6 @@ from tap_fullstory.records.json_text import (
     WHITESPACE,
     NestedTooDeeply,
     NestingScanner,
-    ignore,
 )
 
 # An event begins with a key. In text that holds JSON itself, logged by somebody's page, the quotes
@@ -95,8 +94,7 @@ class EventReader(Generic[P]):
 
     `blocks` are the unpacked bytes from the bundle's start. `parse` takes a chunk, events separated
     by commas, and yields what it makes of it as far as that is valid JSON. An event of more than
-    `max_event_bytes` is malformed. `check` is called every few milliseconds while no batch comes,
-    and may raise.
+    `max_event_bytes` is malformed.
     """
 
     def __init__(
@@ -104,12 +102,10 @@ class EventReader(Generic[P]):
         blocks: Iterator[bytes],
         parse: Callable[[bytes], Iterable[P]],
         max_event_bytes: int,
-        check: Callable[[], None] = ignore,
     ) -> None:
         self._blocks = blocks
         self._parse = parse
         self._max_event_bytes = max_event_bytes
-        self._check = check
         self._buffer = b""
         self._start = 0  # in the buffer: where the position is
         self._position = Position()
@@ -159,7 +155,6 @@ class EventReader(Generic[P]):
         first = self._start
         chunk = self._buffer[first:end]
         for batch in self._parse(chunk):
-            self._check()
             after = following
             if batch.malformed is not None:
                 after = first + batch.malformed
@@ -276,8 +271,8 @@ class EventReader(Generic[P]):
         not ended yet.
         """
         if native.is_available():
-            return partial(native.object_end, start=start, check=self._check)
-        return partial(NestingScanner(start).object_end, check=self._check)
+            return partial(native.object_end, start=start)
+        return NestingScanner(start).object_end
 
     def _open(self) -> bool:
         """Go to the next event's `{`; return False if there is none."""
@@ -340,7 +335,6 @@ class EventReader(Generic[P]):
         blocks = [self._buffer[self._start :]]
         missing = max(self._unread(), 1)
         while missing > 0 and (block := next(self._blocks, b"")):
-            self._check()
             blocks.append(block)
             missing -= len(block)
         self._buffer, self._start = b"".join(blocks), 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from itertools import repeat
-from typing import Any
 
 import oracle
 import pytest
@@ -16,7 +15,6 @@ from strategies import any_events, block_sizes, bundles, cut, damaged, exhaustiv
 
 from tap_fullstory.exports.bundle import CHUNK_BYTES
 from tap_fullstory.records.json_text import MAX_DEPTH
-from tap_fullstory.records.reader import EventReader
 
 # --- malformed bundles: a caret stands where the first thing is that is no event ---
 
@@ -261,23 +259,3 @@ def test_an_event_nested_deeper_than_the_limit_is_said_to_be(key: str) -> None:
             assert reading.malformed is not None
             assert str(reading.malformed) == "holds an event nested deeper than 500 levels"
             assert reading.malformed.offset == 4
-
-
-@pytest.mark.usefixtures("either_encoder")
-def test_telling_a_large_event_apart_can_be_interrupted() -> None:
-    class Stop(Exception):
-        pass
-
-    calls = 0
-
-    def check() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 20:
-            raise Stop
-
-    block = b'{"a":1},' * (CHUNK_BYTES // 8)
-    blocks = [b'[{"a":[', *[block] * 200, b"{}]}]"]
-    events: EventReader[Any] = EventReader(iter(blocks), lambda _: [], 10**9, check)
-    with pytest.raises(Stop):
-        list(events)

@@ -210,7 +210,7 @@ def test_chunks_without_an_event_are_not_valid() -> None:
 
 
 def object_end(text: bytes, start: int) -> int:
-    return _native.object_end(text, start, lambda: None)
+    return _native.object_end(text, start)
 
 
 def expected_end(text: bytes, start: int) -> int:

@@ -36,12 +36,8 @@ def fallback(event: bytes) -> bytes:
     return b'{"n":1}'
 
 
-def check() -> None:
-    pass
-
-
 def encode(made: Any, chunk: bytes = CHUNK, call: Callable[[bytes], Any] = fallback) -> Any:
-    return made.encode(chunk, b">", b"\n", call, sys.maxsize, check)
+    return made.encode(chunk, b">", b"\n", call, sys.maxsize)
 
 
 def refuse(event: bytes) -> None:
@@ -70,7 +66,7 @@ def fail_each_allocation() -> None:
         lambda: encode(scanner()),
         lambda: encode(scanner(as_text=True)),
         lambda: encode(used),
-        lambda: _native.object_end(CHUNK, 0, check),
+        lambda: _native.object_end(CHUNK, 0),
     ]
     for operation in operations:
         failures = successes = 0
@@ -116,15 +112,15 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "the fallback raises": lambda: encode(scanner(), call=fail),
     "the fallback returns text": lambda: encode(scanner(), call=str),
     "the fallback cannot be called": lambda: encode(scanner(), call=None),  # type: ignore[arg-type]
-    "arguments of other types": lambda: scanner().encode("text", b"", b"", fallback, 1, check),
-    "no events": lambda: scanner().encode(b"{}", b"", b"", fallback, 0, check),
+    "arguments of other types": lambda: scanner().encode("text", b"", b"", fallback, 1),
+    "no events": lambda: scanner().encode(b"{}", b"", b"", fallback, 0),
     "no such column type": lambda: _native.Scanner({"n": ("0", 0, 0)}, True, True, SEED),
     "no name": lambda: _native.Scanner(dict([*DECLARED.items(), (5, (0, 0, 0))]), True, True, SEED),
     "half a surrogate pair": lambda: _native.Scanner({"\ud800": (0, 0, 0)}, True, True, SEED),
     "another seed": lambda: _native.Scanner(DECLARED, True, True, b"short"),
-    "an object's end": lambda: _native.object_end(CHUNK, 0, check),
-    "no object": lambda: _native.object_end(CHUNK, 1, check),
-    "too deep": lambda: _native.object_end(b"[" * 1000, 0, check),
+    "an object's end": lambda: _native.object_end(CHUNK, 0),
+    "no object": lambda: _native.object_end(CHUNK, 1),
+    "too deep": lambda: _native.object_end(b"[" * 1000, 0),
 }
 
 

@@ -1,18 +1,19 @@
-"""One event of megabytes is read in slices, and a signal is seen between any two of them.
-
-Counted, not timed: `check` raises at its n-th call, wherever that is.
-"""
+"""One event of megabytes is read in slices, and signals are handled between any two of them."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from types import FrameType
 
+import msgspec
 import pytest
 from encoders import ENVELOPE, encoded_by_reference, encoder, selection
 
 from tap_fullstory.errors import Interrupted
-from tap_fullstory.records import native
+from tap_fullstory.records import json_text, native
 from tap_fullstory.records.encoder import RecordEncoder
 from tap_fullstory.records.json_text import MAX_KEYS, SLICE_BYTES, decode_event, repair_surrogates
 from tap_fullstory.records.reader import EventReader, Malformed
@@ -21,85 +22,114 @@ MEGABYTES = 4
 SIZE = MEGABYTES * SLICE_BYTES
 
 
-def filled(before: bytes, unit: bytes, after: bytes) -> bytes:
-    return before + unit * (SIZE // len(unit)) + after
-
-
-EVENTS = {
-    "brackets": filled(b'{"evt_a":[', b"[],", b"[]]}"),
-    "digits": filled(b'{"evt_a":', b"1", b"}"),
-    "a decimal in an integer column": filled(b'{"PageId":1.', b"0", b"1}"),
-    "text": filled(b'{"EventTargetText":"', "é".encode(), b'"}'),
-    "text in a date-time column": filled(b'{"EventStart":"', b"x", b'"}'),
-    "escapes": filled(b'{"EventTargetText":"', rb"\n", b'"}'),
-    "half surrogate pairs": filled(b'{"EventTargetText":"', rb"\ud83d" + b"x" * 60, b'"}'),
-    "a long key": filled(b'{"', b"x", b'":1}'),
-    "one key over and over": filled(b"{", b'"evt_a":1,', b'"evt_a":1}'),
-    "keys of an inner object": filled(b'{"evt_a":{', b'"k":1,', b'"k":1}}'),
+# What an event begins with, what fills it, and what it ends with.
+PARTS = {
+    "brackets": (b'{"evt_a":[', b"[],", b"[]]}"),
+    "digits": (b'{"evt_a":', b"1", b"}"),
+    "a decimal in an integer column": (b'{"PageId":1.', b"0", b"1}"),
+    "text": (b'{"EventTargetText":"', "é".encode(), b'"}'),
+    "text in a date-time column": (b'{"EventStart":"', b"x", b'"}'),
+    "escapes": (b'{"EventTargetText":"', rb"\n", b'"}'),
+    "half surrogate pairs": (b'{"EventTargetText":"', rb"\ud83d" + b"x" * 60, b'"}'),
+    "a long key": (b'{"', b"x", b'":1}'),
+    "one key over and over": (b"{", b'"evt_a":1,', b'"evt_a":1}'),
+    "keys of an inner object": (b'{"evt_a":{', b'"k":1,', b'"k":1}}'),
 }
 
 
-class Checks:
-    """Counts its calls, and raises Interrupted at the one with the number `last`."""
+def large(name: str, size: int) -> bytes:
+    before, unit, after = PARTS[name]
+    return before + unit * (size // len(unit)) + after
+
+
+EVENTS = {name: large(name, SIZE) for name in PARTS}
+
+
+class Ticks:
+    """Handles a signal that comes every millisecond: counts them, and raises Interrupted at the one
+    with the number `last`.
+    """
 
     def __init__(self, last: int | None = None) -> None:
-        self.calls, self.last = 0, last
+        self.handled, self.last = 0, last
 
-    def __call__(self) -> None:
-        self.calls += 1
-        if self.calls == self.last:
-            raise Interrupted(15)
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        self.handled += 1
+        if self.handled == self.last:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            raise Interrupted(number)
+
+    @contextmanager
+    def coming(self) -> Iterator[None]:
+        before = signal.signal(signal.SIGALRM, self)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
 
-def read(event: bytes, check: Callable[[], None], *, compiled: bool) -> None:
-    encode = RecordEncoder(selection(), text_custom_vars=False, digest=False, check=check)
+def read(event: bytes, *, compiled: bool) -> None:
+    encode = RecordEncoder(selection(), text_custom_vars=False, digest=False)
     if not compiled:
         encode._native = None
     text = b"[%b]" % event
     blocks = (text[at : at + 65_536] for at in range(0, len(text), 65_536))
-    reader = EventReader(blocks, partial(encode.encode, envelope=ENVELOPE), 10 * SIZE, check)
+    reader = EventReader(blocks, partial(encode.encode, envelope=ENVELOPE), 10 * SIZE)
     assert sum(batch.events for batch, _ in reader) == 1
 
 
 @pytest.mark.parametrize("compiled", [True, False], ids=["compiled", "reference"])
 @pytest.mark.parametrize("name", EVENTS)
-def test_a_large_event_is_interrupted_wherever_a_signal_comes(name, compiled):
-    """The blocks are counted, too: what comes after the last of them is the event as a whole."""
+def test_signal_while_a_large_event_is_read_ends_the_reading(name, compiled):
     if compiled and not native.is_available():
         pytest.skip("tap_fullstory/records/_native.c has not been compiled")
-    blocks = SIZE // 65_536
-    whole = Checks()
-    read(EVENTS[name], whole, compiled=compiled)
-    assert whole.calls > blocks + MEGABYTES
-    for last in (blocks // 2, blocks + 2, (blocks + whole.calls) // 2, whole.calls):
-        check = Checks(last)
-        with pytest.raises(Interrupted):
-            read(EVENTS[name], check, compiled=compiled)
-        assert check.calls == last, "it went on after a signal"
+    for last in (1, 4):
+        with pytest.raises(Interrupted), Ticks(last).coming():
+            read(EVENTS[name], compiled=compiled)
+
+
+def handled_amid(call: Callable[[bytes], object], text: bytes) -> None:
+    """Assert that `call` lets signals be handled before it returns: those that come during a call
+    that does not are one signal, handled after it.
+    """
+    ticks = Ticks()
+    with ticks.coming():
+        call(text)
+    assert ticks.handled > 2
+    with pytest.raises(Interrupted), Ticks(2).coming():
+        call(text)
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_the_compiled_scanner_looks_at_signals_in_every_slice(name):
+def test_c_extension_handles_signals_amid_an_object(name):
     if not native.is_available():
         pytest.skip("tap_fullstory/records/_native.c has not been compiled")
-    check = Checks()
-    assert native.object_end(EVENTS[name], 0, check) == len(EVENTS[name])
-    assert check.calls >= MEGABYTES - 1
-    check = Checks(MEGABYTES // 2)
-    with pytest.raises(Interrupted):
-        native.object_end(EVENTS[name], 0, check)
+    handled_amid(lambda text: native.object_end(text, 0), large(name, 10 * SIZE))
 
 
-def test_a_scanner_that_was_interrupted_encodes_the_next_event():
+def test_scanner_that_was_interrupted_encodes_the_next_event():
     if not native.is_available():
         pytest.skip("tap_fullstory/records/_native.c has not been compiled")
-    check = Checks(3)
-    made = native.NativeEncoder(
-        {}, frozenset(), lambda _: None, custom_vars=True, as_text=False, check=check
-    )
-    with pytest.raises(Interrupted):
-        made.encode(EVENTS["brackets"], b"", b"")
+    made = native.NativeEncoder({}, frozenset(), lambda _: None, custom_vars=True, as_text=False)
+    handled_amid(lambda text: made.encode(text, b"", b""), large("brackets", 10 * SIZE))
     assert made.encode(b'{"a":1}', b"", b"") == (1, 7, b'{"CustomVars":{"a":1}}', {"a": 1}, 0)
+
+
+def test_large_event_is_decoded_in_pieces(monkeypatch):
+    """A signal cannot interrupt a call of the decoder."""
+    sizes = []
+
+    def decode_members(text: bytes) -> dict[str, msgspec.Raw]:
+        sizes.append(len(text))
+        return original(text)
+
+    original = json_text.decode_members
+    monkeypatch.setattr(json_text, "decode_members", decode_members)
+    decode_event(EVENTS["one key over and over"])
+    assert len(sizes) >= MEGABYTES
+    assert max(sizes) < 2 * SLICE_BYTES
 
 
 def members(count: int, value: bytes = b"1") -> bytes:
@@ -115,8 +145,6 @@ def texts() -> Iterator[bytes]:
 
 @pytest.mark.parametrize("text", list(texts()), ids=["keys", "texts", "arrays", "blanks"])
 def test_an_event_that_is_decoded_in_pieces_has_the_same_members(text):
-    import msgspec
-
     expected = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     found = decode_event(text)
     assert {name: bytes(value) for name, value in found.items()} == {
@@ -127,8 +155,6 @@ def test_an_event_that_is_decoded_in_pieces_has_the_same_members(text):
 @pytest.mark.parametrize("spoilt", [b",", b"1", b'{"a":1},', b'"a"', b'"a":,'])
 @pytest.mark.parametrize("where", [1, len(members(200_000)) // 2])
 def test_what_is_not_valid_between_pieces_is_refused(spoilt, where):
-    import msgspec
-
     text = members(90_000, b'"0123456789"')
     at = 1 if where == 1 else text.index(b",", len(text) // 2) + 1
     with pytest.raises(msgspec.MsgspecError):
@@ -143,7 +169,7 @@ def test_the_limit_of_keys(compiled):
     assert batch is not None
     assert batch.stats.undeclared.total() == MAX_KEYS
     with pytest.raises(Malformed, match="or has more than 100000 keys"):
-        read(members(MAX_KEYS + 1), lambda: None, compiled=compiled)
+        read(members(MAX_KEYS + 1), compiled=compiled)
 
 
 def test_many_backslashes_before_half_a_pair_take_linear_time():

@@ -197,7 +197,7 @@ def test_what_was_changed_is_counted_in_each_bundle_and_not_quoted(default_run):
     repaired = sum(case.repaired for case in CASES)
     about_misfits, about_halves = (
         [line for line in default_run.logged("WARNING") if words in line]
-        for words in (f": {len(misfits)} values do not fit", f": {repaired} half surrogate")
+        for words in (f": {len(misfits)} values do not fit", f": {repaired} lone surrogate")
     )
     assert len(about_misfits) == len(about_halves) == 2
     about_bundles = [line for line in default_run.logged("WARNING") if line.startswith("Bundle")]
