@@ -5,11 +5,12 @@
 # Bundles are spooled in /tmp: give it room, or mount a volume and name it as spool_dir.
 FROM python:3.13.9-bookworm AS build
 COPY . /src
-RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheels /src
+RUN pip wheel --no-cache-dir --wheel-dir /wheels --require-hashes --requirement /src/constraints.txt \
+    && pip wheel --no-cache-dir --wheel-dir /wheels --no-deps /src
 
 FROM python:3.13.9-slim-bookworm
 COPY --from=build /wheels /wheels
-RUN pip install --no-cache-dir /wheels/*.whl && rm -rf /wheels
+RUN pip install --no-cache-dir --no-index --no-deps /wheels/*.whl && rm -rf /wheels
 # nobody, as a number: Kubernetes cannot tell under runAsNonRoot who a name is.
 USER 65534:65534
 WORKDIR /work

@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 .PHONY: help demo bench bench-load check test test-pythons test-meltano test-backfill test-dbt \
-	test-snowflake coverage fuzz lint site docs format dist wheel clean FORCE
+	test-snowflake coverage fuzz lint site docs constraints format dist wheel clean FORCE
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,12 +77,18 @@ lint: $(ENVS)/dev/.stamp $(ENVS)/mkdocs/.stamp ## Check rules, format, types, an
 site: $(ENVS)/mkdocs/.stamp ## Build the documents as a site into site/
 	@$(MKDOCS)
 
-docs: $(ENVS)/dev/.stamp ## Renew what the documents, Meltano's files and catalog.json take from the code
+docs: $(ENVS)/dev/.stamp ## Regenerate what the documents, Meltano's files and catalog.json take from the code
 	@$(BIN)/python docs/generate.py
 	@$(BIN)/python plugins/describe.py
 	@$(BIN)/tap-fullstory --discover > catalog.json
 
-format: $(ENVS)/dev/.stamp ## Mend what ruff can mend
+constraints: $(ENVS)/uv/.stamp ## Renew constraints.txt: the newest versions that setup.py allows, with hashes
+	@sed -n '/^#/p; /^$$/q' constraints.txt > constraints.txt.new
+	@$(ENVS)/uv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --no-header \
+		--no-annotate --no-emit-package colorama setup.py >> constraints.txt.new
+	@mv constraints.txt.new constraints.txt
+
+format: $(ENVS)/dev/.stamp ## Fix what ruff can fix
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
@@ -116,7 +122,7 @@ $(ENVS)/.python: FORCE
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 # The names of the package's files: one that goes or is renamed makes no other file newer.
-TAP_FILES := setup.py pyproject.toml MANIFEST.in \
+TAP_FILES := setup.py pyproject.toml MANIFEST.in README.md \
 	$(shell find tap_fullstory -name '*.py' -o -name '*.c' -o -name '*.json' -o -name py.typed | LC_ALL=C sort)
 $(ENVS)/.tap-files: FORCE
 	@mkdir -p $(ENVS)
@@ -133,15 +139,16 @@ $(ENVS)/dev/.stamp: setup.py tap_fullstory/version.py tap_fullstory/records/_nat
 # What a user gets: the tap alone, installed again when a file of it changes. Order-only on the one
 # above, since both build in this folder; the demo alone does without that one, which takes minutes.
 # A build/ left over would put deleted modules into the wheel.
-$(ENVS)/tap/.made: setup.py $(ENVS)/.python
+$(ENVS)/tap/.made: setup.py constraints.txt $(ENVS)/.python
 	@rm -rf $(@D)
 	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python $(PIP_INSTALL) --require-hashes --requirement constraints.txt
 	@touch $@
 
 $(ENVS)/tap/.stamp: $(TAP_FILES) $(ENVS)/.tap-files $(ENVS)/tap/.made | $(if $(filter-out demo,$(MAKECMDGOALS)),$(ENVS)/dev/.stamp)
 	@echo "$(@D): the tap as users install it"
 	@rm -rf build
-	@$(@D)/bin/python $(PIP_INSTALL) .
+	@$(@D)/bin/python $(PIP_INSTALL) --no-deps .
 	@rm -rf build
 	@touch $@
 

@@ -7,6 +7,7 @@ TAP_FULLSTORY_REQUIRE_NATIVE set, a build without the compiled part fails instea
 
 import os
 import re
+import shutil
 import sys
 import sysconfig
 from pathlib import Path
@@ -19,6 +20,11 @@ from setuptools.errors import BaseError, CCompilerError
 
 HERE = Path(__file__).parent
 README = HERE / "README.md"
+# Run as a file: importing the package would need its dependencies before they are installed.
+VERSION = run_path(str(HERE / "tap_fullstory" / "version.py"))
+REPOSITORY, SOURCE = VERSION["REPOSITORY"], VERSION["SOURCE"]
+# The times of files in the wheel: with those of a clone, no two wheels would be the same.
+os.environ.setdefault("SOURCE_DATE_EPOCH", "315532800")  # 1980-01-01, the earliest in a zip
 NATIVE_REQUIRED = bool(os.environ.get("TAP_FULLSTORY_REQUIRE_NATIVE"))
 # A free-threaded Python has no stable ABI that this extension could be built for.
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -26,8 +32,21 @@ if FREE_THREADED and NATIVE_REQUIRED:
     sys.exit("TAP_FULLSTORY_REQUIRE_NATIVE is set, and a free-threaded Python cannot build it.")
 
 
+def long_description():
+    """Return the README, with links that lead somewhere from the package index, too."""
+    text = README.read_text(encoding="utf-8") if README.exists() else ""
+    raw = SOURCE.replace("/blob/", "/raw/")
+    text = re.sub(r"(!\[[^\]]*\]\()(?![a-z]+:|#)", rf"\g<1>{raw}/", text)
+    return re.sub(r"(\]\()(?![a-z]+:|#)", rf"\g<1>{SOURCE}/", text)
+
+
 class BuildExtension(build_ext):
     """Builds the compiled part, or takes it out of the distribution if that fails."""
+
+    def finalize_options(self):
+        """Compile again, whatever an earlier build has left."""
+        super().finalize_options()
+        self.force = True
 
     def run(self):
         try:
@@ -49,6 +68,8 @@ class BuildWheel(bdist_wheel):
     """Names the wheel for what was built."""
 
     def run(self):
+        # What an earlier build has left there would go into the wheel.
+        shutil.rmtree(self.get_finalized_command("build").build_lib, ignore_errors=True)
         self.run_command("build")
         if not self.distribution.ext_modules:
             self.root_is_pure = True
@@ -57,10 +78,10 @@ class BuildWheel(bdist_wheel):
 
 setup(
     name="tap-fullstory",
-    # Run as a file: importing the package would need its dependencies before they are installed.
-    version=run_path(str(HERE / "tap_fullstory" / "version.py"))["__version__"],
+    version=VERSION["__version__"],
+    url=REPOSITORY,
     description="Singer tap for FullStory's Data Export: one record for each captured event",
-    long_description=README.read_text(encoding="utf-8") if README.exists() else "",
+    long_description=long_description(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     keywords=["singer", "tap", "fullstory", "etl", "data export", "meltano", "stitch"],
@@ -82,6 +103,10 @@ setup(
         "Typing :: Typed",
     ],
     project_urls={
+        "Documentation": f"{SOURCE}/README.md",
+        "Changelog": f"{SOURCE}/CHANGELOG.md",
+        "Source": REPOSITORY,
+        "Issues": f"{REPOSITORY}/issues",
         "FullStory Data Export": "https://developer.fullstory.com/",
         "Singer": "https://www.singer.io/",
     },
@@ -96,6 +121,8 @@ setup(
             "tap_fullstory.records._native",
             ["tap_fullstory/records/_native.c"],
             py_limited_api=True,
+            # Debugging symbols hold the folder that it was compiled in.
+            extra_compile_args=["-g0"],
         )
     ],
     options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp310"}},

@@ -12,13 +12,22 @@ from typing import Any
 
 from tap_fullstory import catalog
 from tap_fullstory.settings import GROUPS, SHOWN_SETTINGS, VARIABLE_PREFIX, Setting
-from tap_fullstory.version import __version__
+from tap_fullstory.version import REPOSITORY, SOURCE, __version__
 
 NAME = "tap-fullstory"
 DESCRIPTION = "Singer tap for FullStory: one record for each captured event"
 # By Meltano's names (docs.meltano.com/reference/plugin-definition-syntax).
 CAPABILITIES = ("about", "batch", "catalog", "discover", "state", "structured-logging", "test")
 PYTHON_VERSION = "Programming Language :: Python :: 3."  # a classifier of the package
+
+
+# Examples are in the source archive, not in the wheel.
+LINKS = {
+    "documentation": f"{SOURCE}/README.md",
+    "examples": f"{SOURCE.replace('/blob/', '/tree/')}/examples",
+    "changelog": f"{SOURCE}/CHANGELOG.md",
+    "issues": f"{REPOSITORY}/issues",
+}
 
 
 def about(form: str) -> str:
@@ -38,6 +47,7 @@ def _json(streams: list[dict[str, Any]]) -> str:
         "name": NAME,
         "description": DESCRIPTION,
         "version": __version__,
+        "links": LINKS,
         "supported_python_versions": _python_versions(),
         "capabilities": CAPABILITIES,
         "settings": {
@@ -91,8 +101,9 @@ def _markdown(streams: list[dict[str, Any]]) -> str:
         f"| {len(stream['schema']['properties'])} |\n"
         for stream in streams
     )
+    links = "".join(f"- [{name.capitalize()}]({address})\n" for name, address in LINKS.items())
     return (
-        f"# {NAME} {__version__}\n\n{DESCRIPTION}\n\n"
+        f"# {NAME} {__version__}\n\n{DESCRIPTION}\n\n{links}\n"
         f"## Capabilities\n\n{', '.join(f'`{name}`' for name in CAPABILITIES)}\n\n"
         f"## Settings\n\n{settings}"
         f"## Streams\n\n| stream | key | replication | columns |\n|---|---|---|---|\n{listed}"
@@ -116,8 +127,10 @@ def _text(streams: list[dict[str, Any]]) -> str:
         f"{_replication(stream)}, key: {_key(stream)}\n"
         for stream in streams
     )
+    links = "".join(f"{name.capitalize()}: {address}\n" for name, address in LINKS.items())
     return (
-        f"{NAME} {__version__}\n{DESCRIPTION}\n\nCapabilities: {', '.join(CAPABILITIES)}\n\n"
+        f"{NAME} {__version__}\n{DESCRIPTION}\n\n{links}\n"
+        f"Capabilities: {', '.join(CAPABILITIES)}\n\n"
         f"Settings:\n{settings}\nStreams:\n{listed}"
     )
 

@@ -37,6 +37,7 @@ def test_about_as_text_tells_everything():
     for stream in discover()["streams"]:
         assert f"\n  {stream['tap_stream_id']}: " in text
     assert max(map(len, text.splitlines())) <= 100
+    assert f"\nExamples: https://github.com/singer-io/tap-fullstory/tree/v{__version__}/ex" in text
 
 
 def test_about_as_json_describes_each_setting():

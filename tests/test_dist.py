@@ -32,10 +32,12 @@ def copy_of_source(folder: Path) -> Path:
     """What a clone holds that a build reads: builds leave files where they run."""
     folder.mkdir()
     for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE",
-                 "CHANGELOG.md", "catalog.json", "sample_config.json"):  # fmt: skip
+                 "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "catalog.json",
+                 "constraints.txt", "sample_config.json"):  # fmt: skip
         shutil.copy(ROOT / name, folder)
     leave = shutil.ignore_patterns("*.so", "__pycache__")
-    shutil.copytree(ROOT / "tap_fullstory", folder / "tap_fullstory", ignore=leave)
+    for name in ("tap_fullstory", "docs", "examples"):
+        shutil.copytree(ROOT / name, folder / name, ignore=leave)
     return folder
 
 
@@ -116,6 +118,13 @@ def test_the_wheel_holds_the_package_with_its_types_and_nothing_else(built: Path
     }
     assert "Requires-Python: >=3.10" in metadata
     assert "License-File: LICENSE" in metadata
+    for name in ("Documentation", "Changelog", "Source", "Issues"):
+        assert f"Project-URL: {name}, https://github.com/singer-io/tap-fullstory" in metadata
+    _, _, description = metadata.partition("\n\n")
+    links = re.findall(r"\]\(([^)]+)\)", description)
+    assert len(links) > 40
+    assert [link for link in links if not link.startswith(("https://", "#"))] == []
+    assert f"https://github.com/singer-io/tap-fullstory/blob/v{__version__}/docs/sql.md" in links
 
 
 def test_wheel_is_named_for_every_python_only_with_the_compiled_part(built: Path) -> None:
@@ -144,6 +153,36 @@ def test_extension_of_an_earlier_build_stays_out_of_a_pure_wheel(tmp_path: Path)
     (wheel,) = (tmp_path / "second").glob("*.whl")
     assert wheel.name.endswith("-py3-none-any.whl")
     assert COMPILED not in files_in(wheel)
+
+
+def test_what_an_earlier_build_has_left_does_not_pass_for_the_required_compiled_part(
+    tmp_path: Path,
+) -> None:
+    source = copy_of_source(tmp_path / "source")
+    assert build_wheel(source, tmp_path / "first", {}).returncode == 0
+    assert build_wheel(source, tmp_path / "second", NO_COMPILER | REQUIRED).returncode != 0
+    assert list(tmp_path.glob("second/*")) == []
+
+
+def test_a_module_that_is_deleted_is_in_no_later_wheel(tmp_path: Path) -> None:
+    source = copy_of_source(tmp_path / "source")
+    module = source / "tap_fullstory/deleted.py"
+    module.touch()
+    for name, compiler in (("first", {}), ("second", NO_COMPILER)):
+        assert build_wheel(source, tmp_path / name, compiler).returncode == 0
+        (wheel,) = (tmp_path / name).glob("*.whl")
+        assert ("tap_fullstory/deleted.py" in files_in(wheel)) == module.exists()
+        module.unlink(missing_ok=True)
+
+
+def test_a_wheel_is_the_same_wherever_and_whenever_it_is_built(built: Path, tmp_path: Path) -> None:
+    source = copy_of_source(tmp_path / "elsewhere")
+    for path in source.rglob("*.py"):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert build_wheel(source, tmp_path / "out", {}).returncode == 0
+    (first,), (second,) = built.glob("*.whl"), (tmp_path / "out").glob("*.whl")
+    assert first.name == second.name
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_failing_compiler_fails_the_build_where_the_compiled_part_is_required(
@@ -202,6 +241,11 @@ def test_the_source_archive_has_what_its_readers_look_for(built: Path) -> None:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"README.md", "LICENSE", "CHANGELOG.md", "catalog.json", "sample_config.json"} <= names
     assert "tap_fullstory/records/_native.c" in names
+    assert {
+        "constraints.txt", "docs/operations.md", "examples/sync.sh", "examples/alerts.py",
+        "examples/duckdb/load.py", "examples/systemd/tap-fullstory.service",
+        "examples/kubernetes/cronjob.yaml",
+    } <= names  # fmt: skip
     assert not any(name.startswith("tests") for name in names)
 
 

@@ -160,3 +160,38 @@ def test_images_run_as_a_number_and_from_a_pinned_base(path):
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE)[-1] == "65534:65534"
     for base in re.findall(r"^FROM (\S+)", text, re.MULTILINE):
         assert base == "tap-fullstory" or re.fullmatch(r"python:3\.\d+\.\d+-[a-z-]+", base)
+
+
+# --- constraints.txt ---
+
+
+def constraints() -> dict[str, list[str]]:
+    """Return the hashes of each pinned package."""
+    text = (ROOT / "constraints.txt").read_text("utf-8")
+    pins = re.findall(r"^(\S+==\S+)[^\n]*((?:\\\n +--hash=\S+ ?)+)", text, re.MULTILINE)
+    return {pin: re.findall(r"--hash=(\S+)", hashes) for pin, hashes in pins}
+
+
+def test_the_constraints_are_what_is_installed_for_the_tests(commands):
+    python = commands.tap.with_name("python")
+    listed = subprocess.run(
+        [python, "-m", "pip", "list", "--format=freeze"], capture_output=True, check=True, text=True
+    )
+    installed = set(listed.stdout.split()) - {f"tap-fullstory=={__version__}"}
+    tools = {name for name in installed if name.startswith(("pip==", "setuptools==", "wheel=="))}
+    assert installed - tools == set(constraints())
+
+
+def test_every_constraint_has_hashes():
+    found = constraints()
+    assert len(found) >= 16
+    assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", one) for many in found.values() for one in many)
+    required, _, _ = read("setup.py").partition("extras_require")
+    for pinned in re.findall(r'^ +"([a-z0-9-]+==[^"]+)",$', required, re.MULTILINE):
+        assert pinned in found
+    assert "--require-hashes" in read("Dockerfile")
+    assert "--require-hashes --requirement constraints.txt" in read("docs/install.md")
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
