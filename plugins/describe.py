@@ -43,8 +43,9 @@ def described(text: str) -> str:
 
 
 def entries(setting: Setting) -> Iterator[str]:
-    """Yield the lines of one setting in Meltano's form; one that is an object is followed by its
-    members, by the Hub's dotted names. Without `value`: the tap has its own defaults.
+    """Yield the lines of one setting in Meltano's form. Of one that is an object there are its
+    members, by the Hub's dotted names: Meltano makes the object of them, and would not if it were
+    listed too. Without `value`: the tap has its own defaults.
     """
     default = setting.default_text or json.dumps(setting.default).strip('"')
     about = f"{setting.explanation} Default: {default}. Allowed: {setting.allowed}."
@@ -52,13 +53,15 @@ def entries(setting: Setting) -> Iterator[str]:
         about = setting.explanation
     about = f"{setting.group.title}: {about}"
     schema = setting.type.schema
-    yield from entry(setting.name, schema, about, sensitive=setting.secret)
-    for path in member_paths(schema, ()):
+    members = list(member_paths(schema, ()))
+    for path in members:
         inner = schema
         for name in path:
             inner = inner["properties"][name]
-        name = ".".join((setting.name, *path))
-        yield from entry(name, inner, f"{setting.group.title}: a part of {setting.name}.")
+        dotted = ".".join((setting.name, *path))
+        yield from entry(dotted, inner, f"One part of {setting.name}. {about}")
+    if not members:
+        yield from entry(setting.name, schema, about, sensitive=setting.secret)
 
 
 def entry(name: str, schema: Mapping[str, Any], about: str, sensitive: bool = False) -> list[str]:

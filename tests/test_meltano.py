@@ -14,7 +14,7 @@ from environments import ENVIRONMENTS
 from running import columns
 
 from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
-from tap_fullstory.settings import SHOWN_SETTINGS
+from tap_fullstory.settings import SHOWN_SETTINGS, member_paths
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 300  # seconds for one command: the first ones make environments
@@ -77,7 +77,9 @@ def meltano(project: Path, sandbox: Sandbox) -> Meltano:
 def test_every_setting_is_known_to_meltano_and_the_key_is_hidden(meltano: Meltano) -> None:
     listed = meltano("config", "list", "--all", "tap-fullstory")
     for setting in SHOWN_SETTINGS:
-        assert f"{setting.name} [env: TAP_FULLSTORY_{setting.name.upper()}]" in listed
+        for path in list(member_paths(setting.type.schema, (setting.name,))) or [(setting.name,)]:
+            variable = f"TAP_FULLSTORY_{'_'.join(path).upper()}"
+            assert f"{'.'.join(path)} [env: {variable}]" in listed
     printed = json.loads(meltano("config", "print", "tap-fullstory"))
     assert printed["api_key"] == "*****"
 
