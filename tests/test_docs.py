@@ -348,6 +348,7 @@ def test_the_sandbox_serves_as_written(shell, tmp_path):
     assert len(rows(tmp_path)) == 144 + 144
 
 
+@pytest.mark.slow  # it needs more than `make check` installs
 def test_the_demo_prints_what_the_readme_shows(commands):
     """All lines but `...` are in the demo's output in this order."""
     commands.tap, commands.loader_python  # noqa: B018 - fails where there is none

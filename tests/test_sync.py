@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import gzip
 import io
 import itertools
@@ -14,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import Run, as_record, counted, read_messages, run_tap, start_tap
+from running import Run, as_record, counted, read_messages, run_tap, start_tap, sync_at
 
+from tap_fullstory.errors import TapError
 from tap_fullstory.sandbox import (
     COMPRESSIONS,
     LAYOUTS,
@@ -424,3 +427,16 @@ def test_workers_are_said_to_do_nothing() -> None:
         assert not run_tap(sandbox.config(workers=1)).logged("WARNING")
         (warning,) = run_tap(sandbox.config(workers="2")).logged("WARNING")
     assert "The setting workers has no effect any more" in warning
+
+
+# --- the process ---
+
+
+@pytest.mark.parametrize("body", [b"[]", b'[{"EventType":"click"}', b"[1]"])
+def test_the_garbage_collector_is_on_after_a_bundle_whole_or_not(body):
+    """It is off while records are written; left off, a long run would only grow."""
+    with Sandbox([day(0, body)]) as sandbox, contextlib.suppress(TapError):
+        sync_at(datetime(2026, 6, 7, tzinfo=timezone.utc), sandbox.config())
+    was_on = gc.isenabled()
+    gc.enable()
+    assert was_on
