@@ -25,7 +25,7 @@ from tap_fullstory import columns as columns_module
 from tap_fullstory import counts, errors
 from tap_fullstory.about import about
 from tap_fullstory.catalog import discover
-from tap_fullstory.columns import personal_data
+from tap_fullstory.columns import marked_members, personal_data
 from tap_fullstory.errors import Interrupted, TapError
 from tap_fullstory.exports import data_export, unpack
 from tap_fullstory.fullstory import responses, retry, session
@@ -138,7 +138,8 @@ def personal() -> str:
     rows = []
     for stream, entry in zip(STREAMS, discover()["streams"], strict=True):
         found: dict[str | None, list[str]] = {}
-        for name in entry["schema"]["properties"]:
+        names = [*entry["schema"]["properties"], *(path for path, _ in marked_members(stream))]
+        for name in names:
             found.setdefault(personal_data(stream, name), []).append(f"`{name}`")
         cells = [", ".join(found.get(answer, [])) for answer in ("yes", "an id", "can")]
         if any(cells):

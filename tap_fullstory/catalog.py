@@ -24,7 +24,14 @@ from tap_fullstory.catalog_file import (
     refuse_repeated,
 )
 from tap_fullstory.columns import CUSTOM_PREFIXES as CUSTOM_PREFIXES
-from tap_fullstory.columns import PERSONAL_DATA, ValueType, kind_of, personal_data, value_type
+from tap_fullstory.columns import (
+    PERSONAL_DATA,
+    ValueType,
+    kind_of,
+    marked_members,
+    personal_data,
+    value_type,
+)
 from tap_fullstory.columns import is_custom as is_custom
 from tap_fullstory.errors import CodedWarning, UsageError
 from tap_fullstory.fields import (
@@ -49,7 +56,8 @@ EVENT_TYPE = "EventType"
 _EVENT_DIGEST_SCHEMA = {
     "type": ["string"],
     "description": "BLAKE2b-128, as 32 hexadecimal digits, of the event as FullStory sent it, "
-    "without the whitespace between its tokens. Equal events have equal digests; an event that "
+    "without the whitespace between its tokens; keyed with hash_key where the config excludes or "
+    "hashes fields. Equal events have equal digests; an event that "
     "FullStory corrects later has another one.",
 }
 MAX_NAMED = 20  # choices that one warning names
@@ -145,7 +153,12 @@ def _entry(stream: Stream, config: Config | None, meltano: MeltanoRules) -> dict
     for breadcrumb in entries:
         by_default = stream.selected_by_default or breadcrumb != ()
         metadata.write(entries, breadcrumb, "selected-by-default", by_default)
-        if (personal := personal_data(stream, breadcrumb[-1] if breadcrumb else "")) is not None:
+        if breadcrumb and (personal := personal_data(stream, breadcrumb[-1])) is not None:
+            metadata.write(entries, breadcrumb, PERSONAL_DATA, personal)
+    for path, personal in marked_members(stream):
+        parent, member = path.split(".")
+        if member in schema["properties"].get(parent, {}).get("properties", {}):
+            breadcrumb = ("properties", parent, "properties", member)
             metadata.write(entries, breadcrumb, PERSONAL_DATA, personal)
     return {
         "tap_stream_id": stream.name,
@@ -168,8 +181,12 @@ def _rules(
     `check`, raises UsageError if the config cannot be followed.
     """
     keys = _keys(stream, config)
-    patterns = field_patterns(config.exclude_fields, config.hash_fields) + deselected
-    rules = FieldRules((stream.name, renamed), patterns, config.hash_key or "", keys)
+    patterns = field_patterns(config.exclude_fields, config.hash_fields, stream) + deselected
+    is_variable = is_custom if stream.overflow == CUSTOM_VARS else _never
+    documented = [one for one in _schema(stream, config)["properties"] if not is_variable(one)]
+    rules = FieldRules(
+        (stream.name, renamed), patterns, config.hash_key or "", keys, stream.overflow, documented
+    )
     needed = dict.fromkeys(keys, "part of the stream's key")
     needed |= {stream.replication_key: "its replication key"} if stream.replication_key else {}
     for name, why in needed.items() if check else ():
@@ -178,10 +195,15 @@ def _rules(
                 continue
             # A hash identifies a row as well as the value does, but is neither a date nor a digest.
             if pattern.fate is Fate.EXCLUDED or name in (stream.replication_key, EVENT_DIGEST):
+                instead = (
+                    "Use a pattern that does not match it, hash it with hash_fields instead,"
+                    if pattern.fate is Fate.EXCLUDED and name in keys and name != EVENT_DIGEST
+                    else "Use a pattern that does not match it,"
+                )
                 raise UsageError(
                     f"Config key {pattern.setting}: {pattern.text!r} matches {name} of "
-                    f"{stream.name}, {why}, which must be written as it is. Use a pattern that "
-                    "does not match it, or deselect the stream."
+                    f"{stream.name}, {why}, which must be written as it is. {instead} or deselect "
+                    "the stream."
                 )
     if check and rules.fate(stream.overflow) is Fate.HASHED:
         raise UsageError(
@@ -194,6 +216,10 @@ def _rules(
             "events. Take one of the two out of the config."
         )
     return rules
+
+
+def _never(_: str) -> bool:
+    return False
 
 
 def _keys(stream: Stream, config: Config | None) -> list[str]:

@@ -7,7 +7,7 @@ keeps integers beyond 2^53 exact, and decimals, escapes and date-times as FullSt
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -19,7 +19,7 @@ from tap_fullstory.records.json_text import (
     encode,
     without_line_breaks,
 )
-from tap_fullstory.streams import Stream
+from tap_fullstory.streams import CUSTOM_VARS, Stream
 from tap_fullstory.times import is_date_time
 
 _INTEGER = re.compile(rb"-?[0-9]+")
@@ -74,7 +74,8 @@ class ValueType:
         found = set()
         for first, kind in _KINDS.items():
             looked_into = (
-                (kind == "string" and (self.date_time or self.as_json))
+                (kind != "null" and self.as_json)
+                or (kind == "string" and self.date_time)
                 or (kind == "array" and self.items is not None)
                 or (kind == "object" and self._has_typed_members)
             )
@@ -91,7 +92,7 @@ class ValueType:
         between the tokens of objects and arrays (it may go, line breaks always do). None if the
         value is of another type.
         """
-        # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
+        # Recursion depth is bounded by json_text.MAX_DEPTH.
         kind = _KINDS[value[0]]
         if self.as_json and kind != "null":
             return encode(without_line_breaks(value).decode())
@@ -138,8 +139,9 @@ class ValueType:
     def _as_date_time(self, value: bytes) -> bytes | None:
         if value == b'""' and self.nullable:
             return b"null"
-        is_short = len(value) - 2 <= MAX_DATE_TIME_BYTES
-        return value if is_short and is_date_time(decode_string(value)) else None
+        if len(value) - 2 > MAX_DATE_TIME_BYTES or not is_date_time(text := decode_string(value)):
+            return None
+        return value if text.isupper() else encode(text.upper())
 
 
 ANY_TYPE = ValueType(frozenset())
@@ -258,15 +260,22 @@ def _schema_of(suffix: str) -> dict[str, Any] | None:
 
 PERSONAL_DATA = "tap-fullstory.personal-data"  # a metadata key of this tap's own
 
-_OF_EVENTS = {
-    "yes": "UserAppKey UserDisplayName UserEmail PageIp PageLatLong",
-    "an id": "IndvId UserId SessionId PageId",
-    "can": """
-        EventTargetText EventTargetSelector EventTargetSelectorTok EventVarFields PageUrl PageName
-        PageRefererUrl PageUserAgent PageAgent ReqUrl AppViewName EventCustomName CustomVars""",
-}
-_OF_STREAMS = {
-    "events": _OF_EVENTS,
+# What the fields of each stream can hold: `yes` names a person or a place of theirs, `an id` can be
+# traced to one, `can` holds what an application or a colleague puts there. A member of an object
+# has the name of its property before it. Each stream has a row.
+_OF_SETTINGS = {"yes": "metadata.createdBy metadata.lastUpdatedBy", "can": "metadata extra"}
+_OF_PRIVACY = {**_OF_SETTINGS, "can": "elementBlocks ajaxWatches elementRuleGroups metadata extra"}
+_OF_TARGETING = {**_OF_SETTINGS, "can": "sessionTargetingRules metadata extra"}
+_OF_BLOCKING = {**_OF_SETTINGS, "can": "blockedIps metadata extra"}
+_OF_STREAMS: dict[str, dict[str, str]] = {
+    "events": {
+        "yes": "UserAppKey UserDisplayName UserEmail PageIp PageLatLong",
+        "an id": "IndvId UserId SessionId PageId",
+        "can": """
+            EventTargetText EventTargetSelector EventTargetSelectorTok EventVarFields PageUrl
+            PageName PageRefererUrl PageUserAgent PageAgent ReqUrl AppViewName EventCustomName
+            EventWebSourceFileUrl CustomVars""",
+    },
     "individuals": {
         "yes": "Uid DisplayName Email LastIp LastLatLong",
         "an id": "IndvId",
@@ -279,16 +288,47 @@ _OF_STREAMS = {
     },
     "sessions": {"yes": "uid", "an id": "id app_url user_id", "can": "extra"},
     "segments": {"yes": "creator", "can": "name extra"},
+    "block_rules": _OF_BLOCKING,
+    "block_rules_history": _OF_BLOCKING,
+    "domain_settings": _OF_SETTINGS,
+    "domain_settings_history": _OF_SETTINGS,
+    "geo_settings": _OF_SETTINGS,
+    "geo_settings_history": _OF_SETTINGS,
+    "privacy_settings": _OF_PRIVACY,
+    "privacy_settings_history": _OF_PRIVACY,
+    "recording_features": _OF_SETTINGS,
+    "recording_features_history": _OF_SETTINGS,
+    "target_rule": _OF_TARGETING,
+    "target_rule_history": _OF_TARGETING,
     "webhook_endpoints": {"can": "url extra"},
+    "webhook_event_types": {"can": "extra"},
+    "webhook_event_subcategories": {"can": "extra"},
+    "organization_quotas": {"can": "extra"},
+    "extraction_rules": {"can": "name description source mappings extra"},
+    "privacy_elements": {"yes": "last_updated_by", "can": "name description source extra"},
     "operations": {"can": "errorDetails details results extra"},
 }
-# Of settings: who changed them, and what they were changed to.
-_OF_OTHERS = {"can": "metadata extra blockedIps sessionTargetingRules"}
 
 
-def personal_data(stream: Stream, name: str) -> str | None:
-    """Return what a property of a stream can hold; None: no personal data."""
-    if is_custom(name):
+def personal_data(stream: Stream, path: str) -> str | None:
+    """Return what a property of a stream, or a member of one, can hold; None: no personal data.
+
+    Raises KeyError if nobody has said so of this stream.
+    """
+    if stream.overflow == CUSTOM_VARS and is_custom(path):
         return "can"
-    answers = _OF_STREAMS.get(stream.name, _OF_OTHERS)
-    return next((answer for answer, names in answers.items() if name in names.split()), None)
+    marks = _OF_STREAMS[stream.name].items()
+    return next((mark for mark, paths in marks if path in paths.split()), None)
+
+
+def marked_fields(stream: Stream, mark: str) -> list[str]:
+    """Return the paths of a stream's fields that have this mark."""
+    return _OF_STREAMS[stream.name].get(mark, "").split()
+
+
+def marked_members(stream: Stream) -> Iterator[tuple[str, str]]:
+    """Yield the path and the mark of each marked field that is a member of a property."""
+    for mark in _OF_STREAMS[stream.name]:
+        for path in marked_fields(stream, mark):
+            if "." in path:
+                yield path, mark

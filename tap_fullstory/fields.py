@@ -9,7 +9,8 @@ from __future__ import annotations
 import fnmatch
 import hmac
 import logging
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -17,7 +18,8 @@ from typing import Any
 
 from msgspec import Raw
 
-from tap_fullstory.columns import JSON_TEXT, as_integer, value_type
+from tap_fullstory.columns import JSON_TEXT, as_integer, marked_fields
+from tap_fullstory.errors import UsageError
 from tap_fullstory.records.json_text import decode_items, decode_members, decode_string, encode
 from tap_fullstory.settings import Config
 from tap_fullstory.streams import CUSTOM_VARS, Stream
@@ -29,6 +31,9 @@ MAX_REMEMBERED_NAMES, MAX_REMEMBERED_NAME = 10_000, 200  # characters
 MAX_PATH = 4096  # characters: of the names around a member, the last ones
 
 MELTANO_SELECT = "select"  # where patterns come from that Meltano has
+# Words that stand for all fields with a mark, in every stream.
+MARKED = {"@personal": "yes", "@ids": "an id"}
+_WILDCARD = re.compile(r"[*?\[]")
 _NULL = b"null"
 _NUMBER = tuple(b"%c" % byte for byte in b"-0123456789")
 _HASHED = "The value's hash (HMAC-SHA256 under hash_key, 32 hexadecimal digits)."
@@ -44,28 +49,37 @@ class Fate(Enum):
 
 @dataclass(frozen=True)
 class Pattern:
-    """A name or shell pattern, as `setting` of the config has it; case-sensitive."""
+    """A name or shell pattern, as `setting` of the config has it; case-sensitive. One of MARKED
+    stands for the fields `marked`, each with the name of its stream.
+    """
 
     text: str
     setting: str
     fate: Fate
+    marked: frozenset[str] = frozenset()
 
-    def matches(self, *names: str) -> bool:
+    def matches(self, names: Iterable[str]) -> bool:
         """Return whether it matches one of these spellings of a field."""
+        if self.text in MARKED:
+            return not self.marked.isdisjoint(names)
         return any(fnmatch.fnmatchcase(name, self.text) for name in names)
 
-    def matches_all(self, stream: str, prefix: str) -> bool:
-        """Return whether it matches every name that begins with `prefix`."""
-        # Then its last asterisk takes whatever follows.
-        return self.text.endswith("*") and self.matches(prefix, f"{stream}.{prefix}")
+    def may_match(self, beginning: str) -> bool:
+        """Return whether it matches any name that begins so."""
+        wildcard = _WILDCARD.search(self.text)
+        if wildcard is None:
+            return self.text.startswith(beginning)
+        head = self.text[: wildcard.start()]
+        return head.startswith(beginning) or beginning.startswith(head)
 
 
 class FieldRules:
     """What the patterns of the config make of the fields of one stream, known by `names`.
 
     A pattern is compared with a field's name, at whatever depth of a record; with its path, such as
-    `properties.phone`; and with that after the stream's name and a dot. `keys` are never excluded.
-    `used` are the patterns that have matched anything.
+    `properties.phone`; and with that after the stream's name and a dot. What is not one of the
+    `documented` fields is in the property `overflow` of a row, and so it has a path there, too.
+    `keys` are never excluded. `used` are the patterns that have matched anything.
     """
 
     def __init__(
@@ -74,10 +88,14 @@ class FieldRules:
         patterns: Iterable[Pattern],
         hash_key: str,
         keys: Iterable[str] = (),
+        overflow: str = "",
+        documented: Collection[str] = (),
     ) -> None:
         self.streams = tuple(dict.fromkeys(names))
         self.patterns = tuple(patterns)
         self._keys = frozenset(keys)
+        self._overflow = overflow
+        self._documented = frozenset(documented)
         self._fates: dict[tuple[str, str], Fate] = {}
         self._key = hmac.new(hash_key.encode(), digestmod="sha256")
         self._remembered = lru_cache(MAX_REMEMBERED_HASHES)(self._hash)
@@ -94,10 +112,35 @@ class FieldRules:
         """Return the patterns that match a field at the top of a record."""
         return self._matching(name, name)
 
+    def fate_in_overflow(self, name: str) -> Fate:
+        """Return what becomes of a value of a field that goes to the overflow property, after
+        `apply`: there, a documented field has another path.
+        """
+        fate = self.fate(name)
+        if not self.patterns or name not in self._documented or fate is not Fate.KEPT:
+            return Fate.KEPT
+        return self._fate(f"{self._overflow}.{name}", name)
+
+    def fate_of_undeclared(self, name: str) -> Fate:
+        """Return what becomes of a field that goes to the overflow property, before `apply`."""
+        fate = self.fate(name)
+        return self.fate_in_overflow(name) if fate is Fate.KEPT else fate
+
     def excludes_all(self, prefix: str) -> bool:
-        """Return whether every field is excluded whose name begins with `prefix`."""
-        excluding = (one for one in self.patterns if one.fate is Fate.EXCLUDED)
-        return any(one.matches_all(stream, prefix) for one in excluding for stream in self.streams)
+        """Return whether every custom variable is excluded whose name begins with `prefix`."""
+        # A pattern's last asterisk takes whatever follows.
+        return any(
+            pattern.text.endswith("*") and pattern.matches(self._spellings(prefix, prefix))
+            for pattern in self.patterns
+            if pattern.fate is Fate.EXCLUDED
+        )
+
+    def not_requested(self, prefix: str) -> None:
+        """Count the patterns as used that may match custom variables whose names begin with
+        `prefix`: FullStory was not asked for any.
+        """
+        for beginning in self._spellings(prefix, prefix):
+            self.used.update(one for one in self.patterns if one.may_match(beginning))
 
     def apply(self, members: Mapping[str, Raw]) -> dict[str, Raw]:
         """Return the members of a record, without those that are excluded, at any depth, and with
@@ -187,8 +230,16 @@ class FieldRules:
         return fate
 
     def _matching(self, path: str, name: str) -> list[Pattern]:
-        spellings = (name, path, *(f"{stream}.{path}" for stream in self.streams))
-        return [pattern for pattern in self.patterns if pattern.matches(*spellings)]
+        spellings = self._spellings(path, name)
+        return [pattern for pattern in self.patterns if pattern.matches(spellings)]
+
+    def _spellings(self, path: str, name: str) -> list[str]:
+        paths = [path]
+        # Names of custom variables may have dots, those of documented fields have none.
+        top = path if path == name else path.partition(".")[0]
+        if self._overflow and top not in (*self._documented, self._overflow):
+            paths.append(f"{self._overflow}.{path}")
+        return [name, *paths, *(f"{stream}.{one}" for stream in self.streams for one in paths)]
 
 
 def _canonical(value: bytes) -> bytes:
@@ -214,19 +265,45 @@ def _canonical(value: bytes) -> bytes:
 
 
 def _hashed_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    nullable = value_type(schema).nullable
     # A catalog that was made with the same config says so already.
     description = str(schema.get("description") or "").removesuffix(_HASHED).strip()
     description = f"{description} {_HASHED}".strip()
-    return {"type": ["null", "string"] if nullable else ["string"], "description": description}
+    return {"type": ["null", "string"], "description": description}
 
 
-def field_patterns(exclude: Iterable[str], hashed: Iterable[str]) -> tuple[Pattern, ...]:
-    """Return the patterns of `exclude_fields` and `hash_fields`."""
+def field_patterns(
+    exclude: Iterable[str], hashed: Iterable[str], stream: Stream | None = None
+) -> tuple[Pattern, ...]:
+    """Return the patterns of `exclude_fields` and `hash_fields` for a stream.
+
+    Raises UsageError for a word that begins with @ and is not one of MARKED.
+    """
     return (
-        *(Pattern(text, "exclude_fields", Fate.EXCLUDED) for text in exclude),
-        *(Pattern(text, "hash_fields", Fate.HASHED) for text in hashed),
+        *_patterns(exclude, "exclude_fields", Fate.EXCLUDED, stream),
+        *_patterns(hashed, "hash_fields", Fate.HASHED, stream),
     )
+
+
+def _patterns(
+    texts: Iterable[str], setting: str, fate: Fate, stream: Stream | None
+) -> Iterator[Pattern]:
+    for text in texts:
+        if text in MARKED:
+            paths = marked_fields(stream, MARKED[text]) if stream else ()
+            marked = frozenset(f"{stream.name}.{path}" for path in paths) if stream else frozenset()
+            yield Pattern(text, setting, fate, marked)
+        elif text.startswith("@"):
+            raise UsageError(
+                f"Config key {setting}: {text[:MAX_SHOWN]!r} is not one of {', '.join(MARKED)}. "
+                "Use one of these, or the names of fields."
+            )
+        else:
+            yield Pattern(unescaped(text), setting, fate)
+
+
+def unescaped(text: str) -> str:
+    r"""Return a pattern whose escaped dots, `\.`, are dots of a name, as Meltano writes them."""
+    return text.replace(r"\.", ".")
 
 
 def unused_patterns(rules: Iterable[FieldRules], streams: Iterable[str]) -> list[Pattern]:
@@ -242,6 +319,7 @@ def unused_patterns(rules: Iterable[FieldRules], streams: Iterable[str]) -> list
         pattern
         for pattern in patterns
         if pattern not in used
+        and pattern.text not in MARKED
         and pattern.setting != MELTANO_SELECT
         and not fnmatch.filter(others, pattern.text.partition(".")[0])
     ]

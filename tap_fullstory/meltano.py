@@ -19,7 +19,7 @@ import msgspec
 
 from tap_fullstory.columns import is_custom, property_schema
 from tap_fullstory.errors import UsageError
-from tap_fullstory.fields import MELTANO_SELECT, Fate, Pattern
+from tap_fullstory.fields import MELTANO_SELECT, Fate, Pattern, unescaped
 from tap_fullstory.records.json_text import DECODE_ERRORS, check_depth
 
 SELECT = "MELTANO_EXTRACT__SELECT"
@@ -84,7 +84,7 @@ def _of_select(environment: Mapping[str, str]) -> Iterator[tuple[bool, str, str]
     for rule in _decoded(environment, SELECT, list[str]):
         stream, *rest = _UNESCAPED_DOT.split(rule.removeprefix("!"), maxsplit=1)
         if rest:
-            yield not rule.startswith("!"), stream.replace(r"\.", "."), rest[0]
+            yield not rule.startswith("!"), unescaped(stream), unescaped(rest[0])
 
 
 def _of_metadata(environment: Mapping[str, str]) -> Iterator[tuple[bool, str, str]]:

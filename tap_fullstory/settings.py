@@ -230,7 +230,9 @@ class Config:
     exclude_fields: tuple[str, ...] = _setting(
         patterns(_FIELDS),
         "Fields that never leave the tap, whatever the catalog lists: names or shell patterns, at "
-        "any depth of a record, also after the stream's name and a dot (`users.email`).",
+        "any depth of a record, or their paths (`CustomVars.user_*`), also after the stream's name "
+        "and a dot (`users.email`). `@personal` stands for all fields that are marked as naming a "
+        "person, `@ids` for all that can be traced to one.",
         "When personal data must not reach the target.",
         STAYS_OUT,
         default=[],

@@ -31,6 +31,7 @@ from tap_fullstory.logs.report import report_bundle, report_left_out, report_und
 from tap_fullstory.output.batch import BARE_RECORD, RecordWriter
 from tap_fullstory.output.messages import record_envelope
 from tap_fullstory.records.added import MakeMember, adding_members
+from tap_fullstory.records.digest import digest_key
 from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
 from tap_fullstory.records.native import is_available
 from tap_fullstory.records.reader import ChecksumMismatch, EventReader, Malformed, Position
@@ -72,6 +73,7 @@ class ExportSync:
             selection,
             text_custom_vars=config.custom_vars_format == "string",
             digest=EVENT_DIGEST in selection.schema["properties"],
+            digest_key=digest_key(config),
             replaces_nul=config.replace_nul,
         )
         self._makers = makers

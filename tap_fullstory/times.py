@@ -17,11 +17,17 @@ _DATE_TIME = re.compile(
 
 def is_date_time(text: str) -> bool:
     """Return whether `text` is an RFC 3339 date-time, the day of the month included, that targets
-    can store: not in the year 0000, not in a leap second.
+    can store: in the years 1 to 9999, as it is written and in UTC, not in a leap second, and with
+    an offset that PostgreSQL takes (its manual, "Date/Time Types": up to 15:59).
     """
     match = _DATE_TIME.fullmatch(text)
-    if match is None or match[1] == "0000" or match[6] == "60":
+    if match is None or match[1] == "0000" or match[6] == "60" or (match[9] or "") > "15":
         return False
+    if match[1] in ("0001", "9999"):
+        try:
+            parse_rfc3339(text)
+        except ValueError:
+            return False
     day = int(match[3])
     return day <= 28 or day <= monthrange(int(match[1]), int(match[2]))[1]
 

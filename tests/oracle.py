@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from typing import Any
@@ -152,7 +152,7 @@ def fitted(value: Any, column: ValueType) -> Any:
     if isinstance(value, str) and column.date_time:
         if value == "" and "null" in column.names:
             return None
-        return value if is_date_time(value) else MISFIT
+        return value.upper() if is_date_time(value) else MISFIT
     if isinstance(value, list) and column.items is not None:
         items = [fitted(item, column.items) for item in value]
         if "number" in column.items.names and "integer" not in column.items.names:
@@ -173,12 +173,16 @@ def is_date_time(text: str) -> bool:
     if match is None:
         return False
     year, day, *clock = match.groups()
-    try:
-        date.fromisoformat(year + day)  # there is no year 0000
-    except ValueError:
+    bounds = (23, 59, 59, 15, 59)
+    if any(int(part or 0) > most for part, most in zip(clock, bounds, strict=True)):
         return False
-    bounds = (23, 59, 59, 23, 59)
-    return all(int(part or 0) <= most for part, most in zip(clock, bounds, strict=True))
+    try:
+        written = datetime.fromisoformat(f"{year}{day}T{':'.join(clock[:3])}")  # no year 0000
+        offset = timedelta(hours=int(clock[3] or 0), minutes=int(clock[4] or 0))
+        written + offset if text[-6] == "-" else written - offset
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def _number(value: tuple[str, str], names: frozenset[str]) -> Any:
@@ -285,6 +289,6 @@ def compact(json_text: bytes) -> bytes:
     return bytes(kept)
 
 
-def digest(event: bytes) -> str:
-    """EventDigest of an event's own bytes."""
-    return hashlib.blake2b(compact(event), digest_size=16).hexdigest()
+def digest(event: bytes, key: bytes = b"") -> str:
+    """EventDigest of an event's own bytes, under `key`."""
+    return hashlib.blake2b(compact(event), digest_size=16, key=key).hexdigest()

@@ -16,10 +16,10 @@ import pytest
 from running import columns
 
 from tap_fullstory import catalog
-from tap_fullstory.columns import _OF_STREAMS, personal_data
+from tap_fullstory.columns import _OF_STREAMS, marked_members, personal_data
 from tap_fullstory.errors import CodedWarning, UsageError
 from tap_fullstory.settings import parse_config
-from tap_fullstory.streams import STREAMS, stream_named
+from tap_fullstory.streams import STREAMS, RestStream, stream_named
 
 NOW = datetime(2026, 6, 2, tzinfo=timezone.utc)
 # FullStory's dictionary of export fields, by type:
@@ -120,12 +120,29 @@ def test_every_mark_of_personal_data_is_of_a_property():
     for stream, entry in zip(STREAMS, catalog.discover()["streams"], strict=True):
         names = entry["schema"]["properties"]
         marked[stream.name] = {name for name in names if personal_data(stream, name)}
+        marked[stream.name] |= {path for path, _ in marked_members(stream)}
     listed = {
         stream: {name for names in answers.values() for name in names.split()}
         for stream, answers in _OF_STREAMS.items()
     }
-    assert listed.items() <= marked.items()
+    assert listed == marked
     assert all("extra" in names for name, names in marked.items() if name not in EXPORTS)
+
+
+def test_a_stream_without_a_row_of_marks_fails():
+    with pytest.raises(KeyError, match="tomorrow"):
+        personal_data(RestStream("tomorrow", "/", "", ""), "name")
+
+
+def test_a_member_of_an_object_has_its_mark_in_the_metadata():
+    (one,) = [s for s in catalog.discover()["streams"] if s["stream"] == "geo_settings"]
+    marks = {tuple(item["breadcrumb"]): item["metadata"].get(PERSONAL) for item in one["metadata"]}
+    for member in ("createdBy", "lastUpdatedBy"):
+        assert marks["properties", "metadata", "properties", member] == "yes"
+    assert marks["properties", "metadata"] == "can"
+    (one,) = [s for s in catalog.discover()["streams"] if s["stream"] == "sessions"]
+    marks = {tuple(item["breadcrumb"]): item["metadata"].get(PERSONAL) for item in one["metadata"]}
+    assert marks["properties", "user_id"] == "an id"
 
 
 PERSONAL = "tap-fullstory.personal-data"
@@ -313,7 +330,7 @@ def test_a_member_of_an_object_is_left_out_by_the_catalog_alone(discovered):
     assert set(listed["metadata"]["properties"]) == {"created", "lastUpdated", "lastUpdatedBy"}
     assert "notes" not in listed["elementBlocks"]["items"]["properties"]
     (pattern,) = [one for one in chosen.rules.patterns if "free" in one.text]
-    assert pattern.matches("extra.free[1]")
+    assert pattern.matches(["extra.free[1]"])
     assert not chosen.columns["metadata"].properties.keys() & {"createdBy"}
 
 
@@ -453,7 +470,7 @@ def test_discovery_offers_no_excluded_column_and_hashed_ones_as_text():
     assert ("properties", "UserEmail") not in metadata_of(made)
     assert properties(made)["UserId"]["type"] == ["null", "string"]
     (individuals,) = [s for s in made["streams"] if s["stream"] == "individuals"]
-    assert individuals["schema"]["properties"]["IndvId"]["type"] == ["string"]
+    assert individuals["schema"]["properties"]["IndvId"]["type"] == ["null", "string"]
     chosen = selection(json.loads(json.dumps(made)), exclude_fields="UserEmail, user_*", **HASHING)
     # The same from a catalog that was made without them.
     edited = json.loads(json.dumps(plain))

@@ -8,7 +8,7 @@ from unittest import mock
 
 import oracle
 import pytest
-from date_times import DATE_TIMES, NO_DATE_TIMES, NOT_STORABLE
+from date_times import DATE_TIMES, LOWER_CASE, NO_DATE_TIMES, NOT_STORABLE
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import (
@@ -154,6 +154,15 @@ def test_a_value_as_its_column_takes_it(column: ValueType, value: str, fitted: s
 def test_a_date_time_fits(text: str) -> None:
     value = f'"{text}"'.encode()
     assert DATE_TIME.coerce(value) == value
+
+
+@pytest.mark.parametrize(("text", "written"), LOWER_CASE.items())
+def test_lower_case_letters_of_a_date_time_become_upper_case(text: str, written: str) -> None:
+    assert DATE_TIME.coerce(f'"{text}"'.encode()) == f'"{written}"'.encode()
+    escaped = text.replace("t", "\\u0074").replace("z", "\\u007a")
+    assert DATE_TIME.coerce(f'"{escaped}"'.encode()) == f'"{written}"'.encode()
+    items = ValueType(names("array"), items=DATE_TIME)
+    assert items.coerce(f'["{text}"]'.encode()) == f'["{written}"]'.encode()
 
 
 @pytest.mark.parametrize("text", NO_DATE_TIMES[1:] + NOT_STORABLE)

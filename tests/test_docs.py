@@ -310,6 +310,12 @@ def test_personal_data_stays_in_the_tap_as_written(shell, sandbox, tmp_path):
     assert not [name for name in found if re.search("UserEmail|PageIp|user_", name)]
     assert "jane@example.com" not in private
     assert re.search('"UserEmail":"[0-9a-f]{32}"', hashed)
+    # The check of the files finds what is there without the settings.
+    private_settings = json.loads((tmp_path / "batched.json").read_text("utf-8"))
+    del private_settings["exclude_fields"]
+    (tmp_path / "batched.json").write_text(json.dumps(private_settings), "utf-8")
+    *_, check = proof
+    assert shell(*check.splitlines()[-2:]).wait(TIMEOUT) == 1
 
 
 @needs_jq

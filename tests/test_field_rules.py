@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hmac
 import json
+import re
 from typing import Any
 
 import pytest
 from msgspec import Raw
 
-from tap_fullstory.fields import FieldRules, field_patterns, unused_patterns
+from tap_fullstory.errors import UsageError
+from tap_fullstory.fields import Fate, FieldRules, field_patterns, unused_patterns
 from tap_fullstory.records.json_text import decode_members
+from tap_fullstory.streams import stream_named
 
 KEY = "a key of our own"
 
@@ -54,6 +57,63 @@ RECORD = {
 )  # fmt: skip
 def test_a_pattern_excludes_a_field_at_any_depth(patterns: str, left: Any) -> None:
     assert applied(rules(patterns), RECORD) == left
+
+
+@pytest.mark.parametrize("path", ["CustomVars.{}", "events.CustomVars.{}", "*.CustomVars.{}"])
+@pytest.mark.parametrize(
+    "name",
+    ["user_plan_str", "user_*", "evt_order.total_real", r"evt_order\.total_real", "Tomorrow.a"],
+)
+def test_a_path_as_one_reads_it_in_a_row(path: str, name: str) -> None:
+    record = {
+        "UserEmail": "a@b.c", "user_plan_str": "gold", "evt_order.total_real": 1,
+        "Tomorrow": {"a": 1, "b": 2}, "CustomVars": 1,
+    }  # fmt: skip
+    documented = ["UserEmail", "CustomVars"]
+    made = rules(path.format(name), stream="events", overflow="CustomVars", documented=documented)
+    left = applied(made, record)
+    expected = json.loads(json.dumps(record))
+    if name == "Tomorrow.a":
+        del expected["Tomorrow"]["a"]
+    else:
+        del expected["user_plan_str" if name.startswith("user_") else "evt_order.total_real"]
+    assert left == expected
+    assert made.excludes_all("user_") is (name == "user_*")
+
+
+def test_a_documented_field_has_two_paths() -> None:
+    """A value without a column, or of another type, is in CustomVars."""
+    made = rules(
+        "CustomVars.PageIp", "CustomVars.Page*", "events", overflow="CustomVars",
+        documented=["PageIp", "PageUrl"],
+    )  # fmt: skip
+    assert made.fate("PageIp") is made.fate("PageUrl") is Fate.KEPT
+    assert made.fate_in_overflow("PageIp") is Fate.EXCLUDED
+    assert made.fate_in_overflow("PageUrl") is made.fate_of_undeclared("PageUrl") is Fate.HASHED
+    # What is not documented has been hashed by `apply`.
+    assert made.fate_of_undeclared("PageTomorrow") is Fate.HASHED
+    assert made.fate_in_overflow("PageTomorrow") is Fate.KEPT
+
+
+def test_a_word_for_all_fields_with_a_mark() -> None:
+    patterns = field_patterns(["@personal"], ["@ids"], stream_named("users"))
+    made = FieldRules(("users", "renamed"), patterns, KEY)
+    record = {"id": "1", "email": "a@b.c", "uid": "2", "properties": {"email": 1, "id": 2}}
+    assert applied(made, record) == {"id": hash_of("1"), "properties": {"email": 1, "id": 2}}
+    patterns = field_patterns(["@personal"], [], stream_named("geo_settings"))
+    made = FieldRules(("geo_settings",), patterns, KEY)
+    assert applied(made, {"createdBy": 1, "metadata": {"createdBy": 1, "created": 2}}) == {
+        "createdBy": 1, "metadata": {"created": 2},
+    }  # fmt: skip
+    assert unused_patterns([made], []) == []
+
+
+@pytest.mark.parametrize("word", ["@Personal", "@id", "@", "@personal*", "@can"])
+@pytest.mark.parametrize("setting", ["exclude_fields", "hash_fields"])
+def test_an_unknown_word_is_refused(word: str, setting: str) -> None:
+    lists = ([word], []) if setting == "exclude_fields" else ([], [word])
+    with pytest.raises(UsageError, match=f"{setting}: '{re.escape(word)}' is not one of @personal"):
+        field_patterns(*lists)
 
 
 def test_a_key_is_kept_and_a_member_of_its_name_is_not() -> None:
@@ -114,7 +174,7 @@ def test_a_schema_has_no_excluded_property_and_hashed_ones_are_text() -> None:
     }  # fmt: skip
     made = rules("email", "at id").schema(properties)
     assert set(made) == {"id", "at", "rules"}
-    assert made["id"]["type"] == ["string"]
+    assert made["id"]["type"] == ["null", "string"]
     assert made["id"]["description"].startswith("The id. ")
     assert made["at"]["type"] == ["null", "string"]
     assert "format" not in made["at"]
@@ -122,6 +182,13 @@ def test_a_schema_has_no_excluded_property_and_hashed_ones_are_text() -> None:
     assert set(inner) == {"at", "name"}
     assert inner["at"]["type"] == ["null", "string"]
     assert properties["rules"]["items"]["properties"]["email"]  # the catalog given is as it was
+
+
+def test_no_alarm_for_what_fullstory_was_not_asked_for() -> None:
+    texts = "user_* user_x_str events.user_y CustomVars.user_? *.user_z us* *_str evt_x Email"
+    made = rules(texts, stream="events", overflow="CustomVars")
+    made.not_requested("user_")
+    assert [one.text for one in unused_patterns([made], [])] == ["evt_x", "Email"]
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,25 @@ from __future__ import annotations
 import gzip
 import hmac
 import json
+import re
+from collections.abc import Iterator
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import pytest
-from either_api import DATA_EXPORT, UNTIL, each_api, orders
+from either_api import DATA_EXPORT, SEGMENT_EXPORT, UNTIL, each_api, orders
 from interrupting import interrupted
 from running import Json, Run, discover, run_command, run_tap, selecting
 
 from tap_fullstory.catalog import discover as offered
+from tap_fullstory.columns import personal_data
 from tap_fullstory.sandbox import Bundle, Fault, Sandbox
+from tap_fullstory.sandbox.people import people
+from tap_fullstory.streams import STREAMS, Stream
 
 STOP = int(UNTIL.timestamp())
-KEY = "a-hash-key-of-the-tests"
+KEY = "4f1c-of-the-tests-2a"
 MARK, HASHED = "marked-5d1", "text to hash"
 EVENTS = 400  # more than a pipe holds, so that a signal comes amid them
 EVENT = {
@@ -122,7 +128,7 @@ def test_excluded_and_hashed_values_are_nowhere(api, form, tmp_path):
     assert {"Email", "LastIp", "UserEmail"} & set(person) == set()
     types = {s["stream"]: s["schema"]["properties"] for s in second.schemas}
     assert types["events"]["UserId"]["type"] == ["null", "string"]
-    assert types["users"]["id"]["type"] == ["string"]
+    assert types["users"]["id"]["type"] == ["null", "string"]
     assert {"UserEmail", "email", "Email"} & {
         name for made in types.values() for name in made
     } == set()
@@ -179,6 +185,30 @@ WAYS: dict[str, tuple[Json | None, Json, dict[str, str]]] = {
     "schema": (deselecting(schema="user_phone_str", **NO_EMAIL), {}, {}),
     "a column by config": (
         deselecting(user_phone_str=False, **NO_EMAIL), {"custom_columns": "user_phone_str"}, {},
+    ),
+    "paths of a row": (
+        None,
+        {"exclude_fields": ["UserEmail", "CustomVars.user_phone_str", "events.CustomVars.evt_t*",
+                            "*.CustomVars.evt_*s"]}, {},
+    ),
+    "paths of a row, hashed": (
+        None,
+        {"exclude_fields": "UserEmail", "hash_key": KEY,
+         "hash_fields": ["CustomVars.user_phone_str", "events.CustomVars.evt_t*",
+                         "CustomVars.evt_names_strs"]}, {},
+    ),
+    "a path of the catalog": (
+        {"streams": [{**entry, "metadata": [*entry["metadata"], *(
+            {"breadcrumb": ["properties", "CustomVars", "properties", name],
+             "metadata": {"selected": False}}
+            for name in ("user_phone_str", "evt_tomorrow", "evt_names_strs")
+        )]} for entry in deselecting(UserEmail=False)["streams"]]}, {}, {},
+    ),
+    "Meltano, paths of a row": (
+        deselecting(UserEmail=False), {},
+        {"MELTANO_EXTRACT__SELECT": json.dumps(["events.*", *(
+            f"!events.CustomVars.{name}" for name in ("user_phone_str", "evt_t*", "evt_*s")
+        )])},
     ),
     "no CustomVars": (deselecting(CustomVars=False, UserEmail=False), {}, {}),
     "config alone": (None, {"exclude_fields": "*Email, user_ph*, evt_t*, evt_*s"}, {}),
@@ -285,3 +315,184 @@ def test_refusals_name_no_secret(tmp_path):
         run = run_tap({**config, "hash_key": None}, env={"TAP_FULLSTORY_HASH_KEY": KEY})
         assert len(run.records[0]["UserId"]) == 32
         look_for_marks(tmp_path, run)
+
+
+def test_paths_of_the_rows_of_other_streams():
+    user = {**USER, "email": "kept", "nickname": {"name": "kept"}, "uid": {"not": MARK}}
+    body = json.dumps({"results": [user]}).encode()
+    faults = [Fault("status", "users", status=200, body=body, times=None)]
+    api = SEGMENT_EXPORT
+    with api.sandbox([bundle(EVENT)], faults=faults) as sandbox:
+        config = api.config(
+            sandbox, hash_key=KEY,
+            exclude_fields=["users.properties.phone", "users.properties.ref", "CustomVars.user_*",
+                            "individuals.CustomVars.*", "users.extra.nickname", "extra.uid"],
+        )  # fmt: skip
+        run = run_tap(config, catalog=choosing(discover(config), "users", "individuals"))
+    assert run.code == 0, run.log
+    (record,) = records("users", run)
+    assert record == {
+        "id": USER["id"], "email": "kept", "uid": None, "properties": {"colours": ["red"]},
+    }  # fmt: skip
+    assert records("individuals", run)
+    assert not any("CustomVars" in record for record in records("individuals", run))
+
+
+def test_a_kind_of_variables_that_is_not_requested_is_no_alarm():
+    with SEGMENT_EXPORT.sandbox([bundle(EVENT)]) as sandbox:
+        config = SEGMENT_EXPORT.config(
+            sandbox, exclude_fields=["user_*", "user_x_str", "CustomVars.evt_*", "EMail"]
+        )
+        run = run_tap(config)
+    assert run.code == 0, run.log
+    (warning,) = [line for line in run.logged("WARNING") if "Nothing" in line]
+    assert "matches EMail of exclude_fields." in warning
+
+
+# --- all that is marked ---
+
+STREAMS_OF_ALL = [stream.name for stream in STREAMS]
+ADDRESS = re.compile(
+    r"[\w.+-]+@example\.com|\b(?:192\.0\.2|198\.51\.100|203\.0\.113)\.\d+|2001:db8:"
+)
+
+
+def everything(**settings: Any) -> Run:
+    """A run of every stream, with the people of the sandbox."""
+    with Sandbox() as sandbox:
+        config = sandbox.config(**settings)
+        run = run_tap(config, catalog=choosing(discover(config), *STREAMS_OF_ALL))
+    assert run.code == 0, run.log
+    return run
+
+
+def the_stream(message: Json) -> Stream:
+    (stream,) = [one for one in STREAMS if one.name == message["stream"]]
+    return stream
+
+
+def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The values in a record, as text, with the names around each."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from leaves(inner, (*path, name))
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item, path)
+    elif value is not None and not isinstance(value, bool):
+        yield path, str(value)
+
+
+def identities() -> set[str]:
+    found = set()
+    for person in people():
+        found |= {person.app_key, person.name, person.email, str(person.indv_id)}
+        found |= {str(visitor.user_id) for visitor in person.visitors}
+    return found - {""}
+
+
+def holds_a_person(text: str, known: set[str]) -> bool:
+    return ADDRESS.search(text) is not None or any(one in text for one in known)
+
+
+def test_people_are_in_no_field_without_a_mark():
+    run = everything()
+    known = identities()
+    unmarked, seen = set(), set()
+    for message in run.messages:
+        if message["type"] != "RECORD":
+            continue
+        stream = the_stream(message)
+        for path, text in leaves(message["record"]):
+            if not holds_a_person(text, known):
+                continue
+            seen.add(stream.name)
+            marks = {personal_data(stream, ".".join(path[: n + 1])) for n in range(len(path))}
+            if marks == {None}:
+                unmarked.add((stream.name, path))
+    assert unmarked == set()
+    assert seen >= {"events", "individuals", "users", "sessions", "segments", "geo_settings"}
+
+
+def test_all_that_names_a_person_is_excluded_by_one_word():
+    run = everything(exclude_fields=["@personal"])
+    for message in run.messages:
+        if message["type"] == "RECORD":
+            stream = the_stream(message)
+            marked = [
+                ".".join(path)
+                for path, _ in leaves(message["record"])
+                if personal_data(stream, ".".join(path)) == "yes"
+            ]
+            assert marked == []
+    for schema in run.schemas:
+        stream, listed = the_stream(schema), schema["schema"]["properties"]
+        assert not [name for name in listed if personal_data(stream, name) == "yes"]
+        members = listed.get("metadata", {}).get("properties", {})
+        assert not members.keys() & {"createdBy", "lastUpdatedBy"}
+    assert run.logged("WARNING") == []
+
+
+def test_all_ids_are_hashed_by_one_word_and_still_join():
+    run = everything(exclude_fields="@personal", hash_fields=["@ids"], hash_key=KEY)
+    events, sessions = records("events", run), records("sessions", run)
+    users = {record["id"] for record in records("users", run)}
+    assert {record["UserId"] for record in events} & users
+    assert {record["user_id"] for record in sessions} <= users
+    for message in run.messages:
+        if message["type"] == "RECORD":
+            stream = the_stream(message)
+            for path, text in leaves(message["record"]):
+                if personal_data(stream, ".".join(path)) == "an id":
+                    assert re.fullmatch("[0-9a-f]{32}", text), (stream.name, path)
+
+
+@pytest.mark.parametrize(
+    ("stream", "key"), [("users", "id"), ("individuals", "IndvId"), ("sessions", "id")]
+)
+def test_a_key_that_is_an_id_cannot_be_excluded_by_the_word(stream, key):
+    config = {"api_key": "na1.of-the-tests", "exclude_fields": ["@personal", "@ids"]}
+    run = run_tap(config, catalog=choosing(discover(), stream))
+    assert run.code == 2
+    assert f"exclude_fields: '@ids' matches {key} of {stream}, part of the stream's key" in run.log
+    assert "hash_fields" in run.critical
+
+
+def test_events_without_ids():
+    with DATA_EXPORT.sandbox([bundle(EVENT)]) as sandbox:
+        run = run_tap(DATA_EXPORT.config(sandbox, exclude_fields="@ids, @personal"))
+    assert run.code == 0, run.log
+    (record,) = run.records
+    assert record.keys() == {"EventStart", "EventType", "CustomVars"}
+    assert run.logged("WARNING") == []
+
+
+def test_an_unknown_word_for_marks_is_refused():
+    run = run_tap({"api_key": "na1.of-the-tests", "exclude_fields": "@persona"})
+    assert run.code == 2
+    assert "'@persona' is not one of @personal, @ids" in run.critical
+
+
+# --- the digest of an event ---
+
+
+@pytest.mark.parametrize("pure", ["", "1"])
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"hash_key": KEY}, b""),
+        ({"hash_key": KEY, "exclude_fields": ["PageIp"]}, KEY.encode()),
+        ({"hash_key": KEY, "hash_fields": ["UserEmail"]}, KEY.encode()),
+        ({"hash_key": "k" * 64, "exclude_fields": ["PageIp"]}, b"k" * 64),
+        ({"hash_key": "k" * 65, "exclude_fields": ["PageIp"]}, blake2b(b"k" * 65).digest()),
+    ],
+)
+def test_a_digest_is_keyed_where_values_are_left_out(settings, key, pure):
+    with DATA_EXPORT.sandbox([bundle(EVENT)]) as sandbox:
+        config = DATA_EXPORT.config(sandbox, event_digest=True, **settings)
+        run = run_tap(config, env={"TAP_FULLSTORY_PURE_PYTHON": pure})
+    assert run.code == 0, run.log
+    event = {"EventStart": "2024-06-06T00:00:00.000Z", **EVENT}
+    sent = json.dumps(event, ensure_ascii=False, separators=(",", ":"))
+    expected = blake2b(sent.encode(), digest_size=16, key=key).hexdigest()
+    assert [record["EventDigest"] for record in run.records] == [expected]

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 
 import oracle
 import pytest
-from date_times import DATE_TIMES, NO_DATE_TIMES, NOT_STORABLE
+from date_times import DATE_TIMES, LOWER_CASE, NO_DATE_TIMES, NOT_STORABLE
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import exhaustive
@@ -21,7 +21,7 @@ from tap_fullstory.times import (
 UTC = timezone.utc
 
 
-@pytest.mark.parametrize("text", DATE_TIMES)
+@pytest.mark.parametrize("text", [*DATE_TIMES, *LOWER_CASE])
 def test_is_a_date_time(text: str) -> None:
     assert is_date_time(text)
     assert oracle.is_date_time(text)

@@ -141,6 +141,10 @@ def export_fields(selection: Selection, prefixes: tuple[str, ...]) -> tuple[str,
             return None
         names = {name for name in names if not is_custom(name)}
         names |= {f"{prefix}*" for prefix in kinds}
+    else:
+        kinds = []
+    for prefix in set(prefixes) - set(kinds):
+        selection.rules.not_requested(prefix)
     if selection.event_filter:
         names.add(EVENT_TYPE)
     return tuple(sorted(names))

@@ -613,7 +613,9 @@ digits(Text at, int count)
     return value;
 }
 
-/* As times.is_rfc3339, for text without escapes. */
+/* Whether text without escapes is a date-time as times.is_date_time has it, and goes out as it is. The
+   first and the last year, in which the offset counts, are for `fallback`, and so are lower-case
+   letters. */
 static int
 is_date_time(Text at, size_t length)
 {
@@ -623,9 +625,9 @@ is_date_time(Text at, size_t length)
         return 0;
     int year = digits(at, 4), month = digits(at + 5, 2), day = digits(at + 8, 2);
     int hour = digits(at + 11, 2), minute = digits(at + 14, 2), second = digits(at + 17, 2);
-    if (at[4] != '-' || at[7] != '-' || (at[10] | 0x20) != 't' || at[13] != ':' || at[16] != ':')
+    if (at[4] != '-' || at[7] != '-' || at[10] != 'T' || at[13] != ':' || at[16] != ':')
         return 0;
-    if (year < 1 || month < 1 || month > 12 || day < 1 || day > days[month - 1])
+    if (year <= 1 || year == 9999 || month < 1 || month > 12 || day < 1 || day > days[month - 1])
         return 0;
     if (month == 2 && day == 29 && (year % 4 != 0 || (year % 100 == 0 && year % 400 != 0)))
         return 0;
@@ -640,12 +642,12 @@ is_date_time(Text at, size_t length)
             return 0;
     }
     if (end - at == 1)
-        return (*at | 0x20) == 'z';
+        return *at == 'Z';
     if (end - at != 6 || (*at != '+' && *at != '-') || at[3] != ':')
         return 0;
     hour = digits(at + 1, 2);
     minute = digits(at + 4, 2);
-    return hour >= 0 && hour <= 23 && minute >= 0 && minute <= 59;
+    return hour >= 0 && hour <= 15 && minute >= 0 && minute <= 59;
 }
 
 /* The type of a value that begins with `c`; NUMBER also if no value begins so. */

@@ -19,6 +19,7 @@ from msgspec import MsgspecError, Raw
 from tap_fullstory.catalog import CUSTOM_VARS, EVENT_TYPE, Selection
 from tap_fullstory.columns import ValueType
 from tap_fullstory.counts import MAX_NAME_LENGTH, BoundedCounter
+from tap_fullstory.fields import Fate
 from tap_fullstory.output.messages import RecordEnvelope
 from tap_fullstory.records.digest import digest_member
 from tap_fullstory.records.json_text import (
@@ -110,7 +111,8 @@ class Batch(NamedTuple):
 class RecordEncoder:
     """Turns the events of one stream into RECORD lines.
 
-    With `replaces_nul`, U+0000 becomes U+FFFD.
+    With `digest`, each has the digest of its event, under `digest_key`. With `replaces_nul`, U+0000
+    becomes U+FFFD.
     """
 
     def __init__(
@@ -119,6 +121,7 @@ class RecordEncoder:
         *,
         text_custom_vars: bool,
         digest: bool,
+        digest_key: bytes = b"",
         replaces_nul: bool = False,
     ) -> None:
         self._dropped = selection.dropped
@@ -127,6 +130,7 @@ class RecordEncoder:
         self._keeps_overflow = selection.keeps_overflow
         self._text_custom_vars = text_custom_vars
         self._digest = digest
+        self._digest_key = digest_key
         self._replaces_nul = replaces_nul
         self._good_date_times: set[bytes] = set()
         # For each column its key as JSON, the first bytes of values that pass, a test for others
@@ -253,7 +257,7 @@ class RecordEncoder:
                 self._stats.left_out += 1
                 continue
             if self._digest:
-                record = _add_member(record, digest_member(original[start:end]))
+                record = _add_member(record, digest_member(original[start:end], self._digest_key))
             records.append(record)
         yield Batch(events, end, envelope.lines(records), None, self._stats)
 
@@ -311,8 +315,12 @@ class RecordEncoder:
                 else:
                     self._coerce(name, key, value, column, kept, custom)
             elif name not in self._dropped:
+                fate = self._rules.fate_in_overflow(name)
+                if fate is Fate.EXCLUDED:
+                    continue
                 self._stats.undeclared.add(name)
                 if self._keeps_overflow:
+                    value = self._rules.hash(value) if fate is Fate.HASHED else value
                     custom.append(self._undeclared_key(name) + value)
                 else:
                     self._stats.dropped.add(name)
@@ -333,9 +341,10 @@ class RecordEncoder:
     ) -> None:
         coerced = column.coerce(value)
         if coerced is None:
-            if self._keeps_overflow:
+            fate = self._rules.fate_in_overflow(name)
+            if self._keeps_overflow and fate is not Fate.EXCLUDED:
                 self._stats.type_mismatches.add(name)
-                custom.append(key + value)
+                custom.append(key + (self._rules.hash(value) if fate is Fate.HASHED else value))
             else:
                 self._stats.dropped.add(name)
             coerced = b"null" if column.nullable else None

@@ -67,7 +67,7 @@ class NativeEncoder:
             custom_vars,
             as_text,
             seed,
-            role_of=(lambda name: roles[rules.fate(name)]) if rules else None,
+            role_of=(lambda name: roles[rules.fate_of_undeclared(name)]) if rules else None,
             hash_value=rules.hash if rules else None,
             event_types=event_filter.json_types if event_filter else None,
             leaves_out=bool(event_filter and event_filter.leaves_out),
@@ -100,6 +100,8 @@ def object_end(text: bytes, start: int) -> int | None:
 
 def _types(column: ValueType) -> tuple[int, int]:
     """Return what a column and the items of its arrays may be, for the scanner."""
+    if column.as_json:  # all but null is for the fallback
+        return _native.NULL if column.nullable else 0, 0
     types, items = 0 if column.names else _native.ANYTHING, 0
     for name in column.names:
         types |= _type_bits().get(name, 0)

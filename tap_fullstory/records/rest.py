@@ -14,6 +14,7 @@ from tap_fullstory.catalog import Selection
 from tap_fullstory.columns import value_type
 from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import SourceError
+from tap_fullstory.fields import Fate
 from tap_fullstory.records.json_text import decode_items, decode_members, encode
 
 
@@ -53,20 +54,17 @@ class RestRecordBuilder:
             value, column = bytes(raw), self._columns.get(name)
             if column is None:
                 if name not in self._dropped:
-                    self.undeclared.add(name)
-                    extra[name] = value
+                    self._overflow(name, value, extra, self.undeclared)
                 continue
             coerced = column.coerce(value)
             if coerced is None:
-                self.type_mismatches.add(name)
-                extra[name] = value
+                self._overflow(name, value, extra, self.type_mismatches)
             if coerced is not None or column.nullable:
                 kept[name] = coerced or b"null"
         for name, raw in displaced.items():
-            self.undeclared.add(name)
-            extra[name] = bytes(raw)
+            self._overflow(name, bytes(raw), extra, self.undeclared)
         for key in self._keys:
-            if key not in kept:
+            if kept.get(key, b"null") == b"null":
                 raise SourceError(
                     f"FullStory sent a record of {self._stream} whose {key} is missing or of "
                     "another type than documented. It is part of the stream's key, so the record "
@@ -76,6 +74,14 @@ class RestRecordBuilder:
             value = _object(extra)
             kept[self.overflow] = self._overflow_type.coerce(value) or value
         return _object(kept)
+
+    def _overflow(
+        self, name: str, value: bytes, extra: dict[str, bytes], counter: BoundedCounter
+    ) -> None:
+        fate = self._rules.fate_in_overflow(name)
+        if fate is not Fate.EXCLUDED:
+            counter.add(name)
+            extra[name] = self._rules.hash(value) if fate is Fate.HASHED else value
 
 
 def promoted(members: Mapping[str, Raw], names: tuple[str, ...]) -> dict[str, Raw]:

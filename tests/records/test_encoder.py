@@ -9,7 +9,7 @@ from unittest import mock
 
 import oracle
 import pytest
-from date_times import DATE_TIMES, NO_DATE_TIMES, NOT_STORABLE
+from date_times import DATE_TIMES, LOWER_CASE, NO_DATE_TIMES, NOT_STORABLE
 from encoders import (
     ENVELOPE,
     EVERY_KEY,
@@ -208,6 +208,14 @@ def test_a_value_in_its_column(column: str, value: str, record: str | None) -> N
 @pytest.mark.parametrize("text", DATE_TIMES)
 def test_a_date_time_goes_out_as_it_came(text: str) -> None:
     assert record_of(json.dumps({"EventStart": text})) == {"EventStart": text}
+
+
+@pytest.mark.parametrize(("text", "written"), LOWER_CASE.items())
+def test_lower_case_letters_of_a_date_time_become_upper_case(text: str, written: str) -> None:
+    event = json.dumps({"EventStart": text, "evt_at_dates": [text], "evt_x": text})
+    assert record_of(event) == {
+        "EventStart": written, "evt_at_dates": [written], "CustomVars": {"evt_x": text},
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("text", NO_DATE_TIMES[1:] + NOT_STORABLE)

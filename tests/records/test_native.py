@@ -291,7 +291,13 @@ def test_date_times_with_some_characters_changed() -> None:
     for text in source.choices(texts, k=20_000):
         at = source.randrange(len(text) + 1)
         texts.append(text[:at] + source.choice(CHARACTERS) + text[at + 1 :])
-    assert are_taken(texts) == list(map(is_date_time, texts))
+    assert are_taken(texts) == list(map(goes_out_as_it_came, texts))
+
+
+def goes_out_as_it_came(text: str) -> bool:
+    """Whether this is a date-time for the native encoder; it hands over what is rare."""
+    is_rare = text[:4] in ("0001", "9999") or bool({*text} & {"t", "z"})
+    return is_date_time(text) and not is_rare
 
 
 def test_every_day_and_time() -> None:
@@ -306,7 +312,7 @@ def test_every_day_and_time() -> None:
         texts += [f"2026-06-01T{n:02}:00:00Z", f"2026-06-01T00:{n:02}:00Z"]
         texts += [f"2026-06-01T00:00:{n:02}Z", f"2026-06-01T00:00:{n:02}.5+01:00"]
         texts += [f"2026-06-01T00:00:00+{n:02}:00", f"2026-06-01T00:00:00-00:{n:02}"]
-    assert are_taken(texts) == list(map(is_date_time, texts))
+    assert are_taken(texts) == list(map(goes_out_as_it_came, texts))
 
 
 # --- the same as the reference encoder, whatever a chunk holds ---

@@ -93,7 +93,7 @@ CASES = [
     fits("EventStart", '"2018-01-04T20:07:11.191Z"', "2018-01-04T20:07:11.191Z"),
     fits("EventStart", '"2020-09-22T10:00:00.123456789+05:30"',
          "2020-09-22T10:00:00.123456789+05:30"),
-    fits("EventStart", '"2024-02-29t23:59:59z"', "2024-02-29t23:59:59z"),
+    fits("EventStart", '"2024-02-29t23:59:59z"', "2024-02-29T23:59:59Z"),
     # RFC 3339 has both; no target stores them.
     misfit("EventStart", '"2016-12-31T23:59:60Z"'),
     misfit("EventStart", '"0000-01-01T00:00:00Z"'),
