@@ -97,7 +97,7 @@ dist: $(ENVS)/dev/.stamp ## Build the wheel and the source archive into dist/
 	@$(BIN)/python -m build
 	@ls dist
 
-wheel: $(ENVS)/dev/.stamp $(ENVS)/wheel/.stamp ## Build a wheel with the compiled part into dist/, and check that it runs elsewhere
+wheel: $(ENVS)/dev/.stamp $(ENVS)/wheel/.stamp ## Build a wheel with the C extension into dist/, and check that it runs elsewhere
 	@rm -rf build dist
 	@TAP_FULLSTORY_REQUIRE_NATIVE=1 $(BIN)/python -m build --wheel --outdir build/unrepaired
 	@if [ "$$(uname)" = Linux ]; then \
@@ -115,7 +115,7 @@ clean: ## Remove the environments, what was built, and the caches
 
 # --- environments: a stamp in each tells that it is complete ---
 
-# Another Python makes every environment anew. Written only when it changes, as the file after it.
+# Another Python makes every environment again. Written only when it changes, as the file after it.
 $(ENVS)/.python: FORCE
 	@mkdir -p $(ENVS)
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("This needs Python 3.10 or newer: make PYTHON=/path/to/python3"); print(sys.base_prefix, sys.version)' > $@.new
@@ -161,14 +161,14 @@ $(patsubst requirements/%.txt,$(ENVS)/%/.stamp,$(wildcard requirements/*.txt)): 
 	@$(@D)/bin/python $(PIP_INSTALL) --requirement $<
 	@touch $@
 
-# --- the compiled part, built to find errors ---
+# --- the C extension, built to find errors ---
 
 .PHONY: native-warnings test-sanitized fuzz-native
 
-native-warnings: $(ENVS)/dev/.stamp ## Compile the compiled part with gcc and clang; warnings are errors
+native-warnings: $(ENVS)/dev/.stamp ## Compile the C extension with gcc and clang; warnings are errors
 	@$(BIN)/python tests/native_builds.py warnings
 
-test-sanitized: $(ENVS)/dev/.stamp ## Run the compiled part's tests with sanitizers and assertions
+test-sanitized: $(ENVS)/dev/.stamp ## Run the C extension's tests with sanitizers and assertions
 	@$(BIN)/python tests/native_builds.py sanitized $(ARGS)
 
 fuzz-native: $(ENVS)/dev/.stamp ## Only the last part of fuzz, for SECONDS=60 seconds

@@ -2,7 +2,7 @@
 
 `make bench ARGS=--worst` runs this. Each case is a bundle of the same size, unpacked; its row
 says how much CPU and memory the tap takes for it, as a multiple of what it takes for the normal
-bundle, with the compiled part and without.
+bundle, with the C extension and without.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Coverage-guided fuzzing of the compiled part, for as many seconds as given.
+"""Coverage-guided fuzzing of the C extension, for as many seconds as given.
 
     python tests/fuzz_native.py [SECONDS [LIBFUZZER-ARGUMENT ...]]
 
 Needs clang with libFuzzer, and Python's headers and library. Where clang is missing, it says so and
-exits with 0. It builds the compiled part with sanitizers and assertions, and lets libFuzzer look
+exits with 0. It builds the C extension with sanitizers and assertions, and lets libFuzzer look
 for inputs that reach more of it, from those in tests/fuzz/corpus. What comes out is compared with
 what Python's json makes of the same input.
 

@@ -1,4 +1,4 @@
-"""Builds of the compiled part that find what an ordinary one does not.
+"""Builds of the C extension that find what an ordinary one does not.
 
     python tests/native_builds.py warnings
     python tests/native_builds.py sanitized [PYTEST-ARGUMENT ...]
@@ -52,7 +52,7 @@ def check_warnings() -> int:
 
 
 def build(name: str, compiler: str, *flags: str) -> Path:
-    """Return a folder with a copy of the package whose compiled part is built with `flags`."""
+    """Return a folder with a copy of the package whose C extension is built with `flags`."""
     folder = BUILDS / name
     shutil.rmtree(folder, ignore_errors=True)
     package = folder / "tap_fullstory"

@@ -347,7 +347,7 @@ def test_every_cut_and_every_byte_changed(chosen: str) -> None:
 
 
 def test_what_fuzzing_has_found() -> None:
-    from fuzz_native import FUZZ, try_one  # needs the compiled part
+    from fuzz_native import FUZZ, try_one  # needs the C extension
 
     for path in (FUZZ / "corpus").iterdir():
         if path.is_file():  # the folders are of other targets

@@ -1,4 +1,4 @@
-"""Memory of the compiled part: allocations that fail, and what stays allocated."""
+"""Memory of the C extension: allocations that fail, and what stays allocated."""
 
 from __future__ import annotations
 
