@@ -28,7 +28,7 @@ from tap_fullstory.catalog import discover
 from tap_fullstory.columns import marked_members, personal_data
 from tap_fullstory.errors import Interrupted, TapError
 from tap_fullstory.exports import data_export, unpack
-from tap_fullstory.fullstory import responses, retry, session
+from tap_fullstory.fullstory import connections, responses, retry, session
 from tap_fullstory.logs.lines import MEMBERS
 from tap_fullstory.records import json_text
 from tap_fullstory.sandbox.__main__ import _parser as sandbox_parser
@@ -85,7 +85,22 @@ def limits() -> str:
         ["size of an API response, unpacked", f"{responses.MAX_ANSWER_BYTES >> 20} MB", fails],
         ["size of a single event", "`max_event_mb`", fails],
         ["redirects of one request", session.MAX_REDIRECTS, fails],
-        ["tries of a request that fails", retry.MAX_TRIES, fails],
+        [
+            "tries of a request that fails, in a sync",
+            f"{retry.MAX_TRIES}, and {retry.MIN_RETRY_SECONDS // 60} minutes at least",
+            fails,
+        ],
+        ["the same of `--test` and `--discover`", retry.MAX_TRIES, fails],
+        [
+            "speed of a response",
+            f"less than 1 kB/s over {responses.SLOW_SECONDS // 60} minutes",
+            "It counts as cut: a bundle is resumed.",
+        ],
+        [
+            "headers of a response",
+            f"{connections.MAX_HEADERS:,}, of {connections.MAX_HEADER_BYTES >> 10} kB in all",
+            fails,
+        ],
         ["time for which one request is throttled", throttled, fails],
         [
             "how far in the future a bundle may end",

@@ -29,6 +29,7 @@ from tap_fullstory.errors import (
 from tap_fullstory.exports.sources import check_access
 from tap_fullstory.fields import warn_of_long_names
 from tap_fullstory.fullstory.client import Client
+from tap_fullstory.fullstory.retry import PATIENT
 from tap_fullstory.json_files import read_json
 from tap_fullstory.logs.lines import configure_logs, log_warnings
 from tap_fullstory.logs.metrics import configure_metrics, restore_logs
@@ -199,7 +200,10 @@ def _sync(config: Config, options: Namespace, signals: Signals, now: datetime) -
     if not before["bookmarks"]:
         _report_other_streams(selections)
     summary, writer = RunSummary(), MessageWriter(_stdout())
-    with Client(config) as client, summary.logged_at_end(config, before, writer, now):
+    with (
+        Client(config, patience=PATIENT) as client,
+        summary.logged_at_end(config, before, writer, now),
+    ):
         summary.throttled_seconds = lambda: client.throttled_seconds
         sync(config, selections, before, client, writer, signals, now, summary)
         signals.check()

@@ -20,7 +20,7 @@ ORDER = """
     columns setting_types output.batch_config settings fields added_columns meltano
     catalog_file catalog bookmarks
     logs.lines logs.metrics logs.redact
-    fullstory.retry fullstory.failures fullstory.connections fullstory.responses
+    fullstory.retry fullstory.connections fullstory.failures fullstory.responses
     fullstory.download fullstory.session fullstory.client
     exports.unpack exports.spool exports.data_export exports.segment_export exports.sources
     output.messages output.batch

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from dataclasses import replace
 
 import pytest
+from faults import fast
 from rest_runs import (
     answering,
     asked,
@@ -14,7 +16,8 @@ from rest_runs import (
 )
 from running import run_tap
 
-from tap_fullstory.sandbox import Sandbox
+from tap_fullstory.sandbox import Fault, Sandbox, generated_bundles
+from tap_fullstory.sandbox.faults import REST_ENDPOINTS
 
 # --- what does not fit ---
 
@@ -130,23 +133,78 @@ def test_page_tokens_stay_out_of_the_log(offered):
         ({"segments": {"id": "a"}}, "has no list named segments"),
         ({"rows": []}, "has no list named segments"),
         ({"segments": [], "nextPaginationToken": 7}, "nextPaginationToken that is not text"),
-        ([], "something other than the JSON promised"),
-        (b"<html>", "something other than the JSON promised"),
-        (b'{"segments": [{"id": "\xff"}]}', "something other than the JSON promised"),
+        ([1], "a body that is not the expected JSON"),
+        (b"<html>", "a body that is not the expected JSON"),
+        (b'{"segments": [{"id": "\xff"}]}', "a body that is not the expected JSON"),
     ],
 )
 def test_answers_that_are_not_what_was_promised(sandbox, offered, body, says):
     for fault in answering("segments", body):
-        sandbox.fault(fault)
-    run = run_tap(sandbox.config(), catalog=selecting(offered, "segments"))
+        sandbox.fault(replace(fault, times=None))
+    run = run_tap(sandbox.config(), catalog=selecting(offered, "segments"), env=fast())
     assert run.code == 1
     assert says in run.critical
     assert counts(run) == {}
 
 
+ADA = "ada.lovelace"
+UNREADABLE = {
+    "not-utf-8": (f'{{"results": [{{"uid": "{ADA}", "email": "\xff"}}]}}', "not UTF-8 at byte 46"),
+    "nan": (f'{{"results": [{{"uid": "{ADA}", "n": NaN}}]}}', "not valid JSON at byte 43"),
+    "cut": (f'{{"results": [{{"uid": "{ADA}"', "truncated JSON"),
+    "not-json": (ADA, "not valid JSON at byte 0"),
+    "page": (f"<html>{ADA}</html>", "a web page"),
+    "400": (f'{{"message": "no user {ADA}"}}', "HTTP 400 from "),
+    "418": (f'{{"message": "no user {ADA}"}}', "HTTP 418 from "),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+@pytest.mark.parametrize("stream", sorted(REST_ENDPOINTS))
+def test_what_a_rest_api_returns_is_never_quoted(offered, stream, kind):
+    """Nor by --discover and --test."""
+    body, words = UNREADABLE[kind]
+    status = int(kind) if kind.isdigit() else 200
+    fault = Fault("status", stream, status=status, body=body.encode("latin-1"), times=None)
+    with Sandbox([], role="ADMIN", faults=[fault]) as sandbox:
+        run = run_tap(sandbox.config(), catalog=selecting(offered, stream), env=fast())
+    assert run.code == 1
+    assert ADA not in run.log
+    assert words in run.critical
+    assert "application/json" in run.critical
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"results": ['])
+@pytest.mark.parametrize("stream", sorted(REST_ENDPOINTS))
+def test_one_response_without_its_json_costs_one_more_request(offered, stream, body):
+    with Sandbox(generated_bundles(1, 9), role="ADMIN") as sandbox:
+        expected = run_tap(sandbox.config(), catalog=selecting(offered, stream))
+        sandbox.fault(Fault("status", stream, status=200, body=body))
+        run = run_tap(sandbox.config(), catalog=selecting(offered, stream))
+    assert run.code == 0, run.log
+    assert run.records == expected.records
+    assert run.log.count("; try 2 of 8 in") == 1
+
+
+@pytest.mark.parametrize(
+    ("total", "code"), [('"3"', 1), ("3", 1), ('"57"', 0), ("57", 0), ("null", 0), ("0", 1)]
+)
+def test_a_page_without_its_list_is_the_end_if_its_total_says_so(sandbox, offered, total, code):
+    body = f'{{"total_records": {total}}}'.encode()
+    sandbox.fault(Fault("status", "users", status=200, body=body, skip=6))
+    page = Fault("status", "users", status=200, body=b'{"results": [], "next_page_token": "x"}')
+    sandbox.fault(replace(page, skip=5))
+    run = run_tap(sandbox.config(), catalog=selecting(offered, "users"))
+    assert run.code == code, run.log
+    if code:
+        assert "has no list named results" in run.critical
+
+
 @pytest.mark.parametrize(
     "body",
     [
+        b"null",
+        [],
         {},
         {"segments": None},
         {"segments": []},

@@ -26,8 +26,10 @@ from typing import Any, BinaryIO
 
 from tap_fullstory.errors import BundleError, LocalResourceError
 from tap_fullstory.exports.bundle import Bundle
-from tap_fullstory.exports.unpack import TruncatedFile, Verifier, unpack
-from tap_fullstory.fullstory.download import SinkError
+from tap_fullstory.exports.unpack import NotBundle, TruncatedFile, Verifier, unpack
+from tap_fullstory.fullstory.download import Sink, SinkError
+from tap_fullstory.fullstory.responses import UnexpectedBody
+from tap_fullstory.fullstory.retry import TransientError
 from tap_fullstory.signals import THREAD_NAME_PREFIX
 
 LOGGER = logging.getLogger(__name__)
@@ -151,7 +153,7 @@ def prefetch(
 def _fetch_once(
     bundle: Bundle, download: Callable[[Bundle, BinaryIO], None], folder: str
 ) -> SpooledBundle:
-    file = _open(folder)
+    file = _open(folder, f"Bundle {bundle.id} ({bundle.period})")
     try:
         try:
             download(bundle, file)
@@ -159,18 +161,28 @@ def _fetch_once(
             size = f"{error.needed} bytes" if error.needed else f"more than {error.taken} bytes"
             raise _disk_error(error.cause, folder, f"bundle {bundle.id} ({size})") from error
         file.verify()
+        if file.is_null:
+            file.seek(0)
+            file.truncate()
+            file.write(b"[]")
         return SpooledBundle(bundle, file, folder, datetime.now(timezone.utc))
     except BaseException:
         file.close()
         raise
 
 
-class _VerifiedFile(io.FileIO):
-    """The file of a download, which is unpacked and checked as it is written."""
+class _VerifiedFile(Sink, io.FileIO):
+    """The file of a bundle's download, which is unpacked and verified as it is written."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, name: str) -> None:
         super().__init__(descriptor, "r+")
+        self._name = name
         self._begin()
+
+    @property
+    def is_null(self) -> bool:
+        """Whether the file's JSON is null: a list of no events."""
+        return self._verifier.is_null
 
     def _begin(self) -> None:
         self._verifier = Verifier()
@@ -191,6 +203,23 @@ class _VerifiedFile(io.FileIO):
         self._begin()
         return super().truncate(size)
 
+    def accept(self) -> None:
+        """Raise TransientError if something else came in place of the bundle, such as the page of a
+        proxy: another try may bring the bundle, and to skip it would lose it.
+        """
+        try:
+            self.verify()
+        except NotBundle as what:
+            failure = UnexpectedBody(
+                f"{self._name} {what}, however often it is "
+                "requested. The bookmark stays before it, so the next run tries it again. Check "
+                "the URLs in the config and anything between here and FullStory, such as a proxy; "
+                "if these are right, ask FullStory support about it."
+            )
+            raise TransientError(f"the body {what}", failure=failure) from None
+        except TruncatedFile:
+            pass  # to be downloaded once more: see `fetch`
+
     def verify(self) -> None:
         """Raise TruncatedFile if what has been written is not complete."""
         if self._damage is not None:
@@ -209,13 +238,13 @@ def check_folder(folder: str) -> None:
         file.close()
 
 
-def _open(folder: str) -> _VerifiedFile:
+def _open(folder: str, name: str = "") -> _VerifiedFile:
     try:
         # 0600 and unlinked: bundles hold personal data.
         with tempfile.TemporaryFile(
             buffering=0, dir=Path(folder).expanduser(), prefix="tap-fullstory-"
         ) as file:
-            return _VerifiedFile(os.dup(file.fileno()))
+            return _VerifiedFile(os.dup(file.fileno()), name)
     # A folder of a user that does not exist is a RuntimeError, one with a NUL a ValueError.
     except (OSError, RuntimeError, ValueError) as error:
         raise _disk_error(error, folder, "a bundle") from error
@@ -223,7 +252,7 @@ def _open(folder: str) -> _VerifiedFile:
 
 def _disk_error(error: Exception, folder: str, needed: str) -> LocalResourceError:
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    advice = "Make room there" if full else "Make it a folder that the tap may write to"
+    advice = "Free up space there" if full else "Make it a folder that the tap may write to"
     reason = getattr(error, "strerror", None) or error
     return LocalResourceError(
         f"The spool folder {folder} cannot hold {needed}: {reason}. {advice}, or name another one "

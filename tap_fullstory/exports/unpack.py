@@ -22,6 +22,10 @@ class TruncatedFile(Exception):
         self.offset = offset
 
 
+class NotBundle(TruncatedFile):
+    """Raised when a file is complete, and something else than a JSON array."""
+
+
 def unpack(file: BinaryIO) -> Iterator[bytes]:
     """Yield the unpacked bytes of a file, from its start, in chunks of at most 192 kB.
 
@@ -68,7 +72,7 @@ class Unpacker:
                 return
             if not self._levels:
                 raise TruncatedFile(
-                    f"is gzip inside gzip, more than {MAX_GZIP_LEVELS} levels deep,", 0
+                    f"is gzip inside gzip, more than {MAX_GZIP_LEVELS} levels deep", 0
                 )
             self._gzip = _Members(), Unpacker(self._levels - 1)
         members, inner = self._gzip
@@ -85,27 +89,49 @@ class Unpacker:
             yield self._head
 
 
+_HEAD_BYTES = 64  # of a file, after whitespace: enough to see what it is
+
+
 class Verifier:
     """Verifies that a file that comes piece by piece is complete: each gzip member is, and what
-    they unpack to opens and closes one JSON array.
+    they unpack to opens and closes one JSON array, or is null: so Go encodes a nil list.
     """
 
     def __init__(self) -> None:
         self._unpacker = Unpacker()
-        self._first = self._last = b""
+        self._head = self._last = b""  # the first bytes after whitespace, and the last before it
         self._size = 0
+        self._ended = False
+
+    @property
+    def is_null(self) -> bool:
+        """Whether what has come is null, and nothing else."""
+        return self._head.rstrip(WHITESPACE) == b"null"
 
     def feed(self, piece: bytes) -> None:
         """Look at the next piece. Raises TruncatedFile as Unpacker.feed."""
         self._look_at(self._unpacker.feed(piece))
 
     def end(self) -> None:
-        """Raise TruncatedFile if what has come is not complete."""
-        self._look_at(self._unpacker.end())
-        if self._first != b"[":
-            raise TruncatedFile("is not a JSON array" if self._size else "is empty", 0)
+        """Raise NotBundle if what has come is no array, TruncatedFile if it is not complete."""
+        if not self._ended:
+            self._ended = True
+            self._look_at(self._unpacker.end())
+        if self.is_null:
+            return
+        if not self._head.startswith(b"["):
+            raise NotBundle(self._what_came(), 0)
         if self._last != b"]":
-            raise TruncatedFile("ends before its closing bracket, or goes on after it,", self._size)
+            raise TruncatedFile("is truncated or has data after its closing bracket", self._size)
+
+    def _what_came(self) -> str:
+        if not self._size:
+            return "is empty"
+        if b"<" in self._head[:4]:  # after a byte order mark, perhaps
+            return "is a web page, not a JSON array"
+        if self._head.startswith(b"{"):
+            return "is a JSON object, not a JSON array"
+        return "is not a JSON array"
 
     def _look_at(self, chunks: Iterator[bytes]) -> None:
         for chunk in chunks:
@@ -113,7 +139,9 @@ class Verifier:
             stripped = chunk if chunk[-1:] not in WHITESPACE else chunk.rstrip(WHITESPACE)
             if not stripped:
                 continue
-            self._first = self._first or stripped.lstrip(WHITESPACE)[:1]
+            if len(self._head) < _HEAD_BYTES:
+                text = chunk if self._head else chunk.lstrip(WHITESPACE)
+                self._head += text[: _HEAD_BYTES - len(self._head)]
             self._last = stripped[-1:]
 
 
@@ -174,7 +202,7 @@ class _Members:
             raise TruncatedFile(f"has a damaged gzip member ({error})", self._unpacked) from None
 
     def _foreign(self) -> TruncatedFile:
-        return TruncatedFile("goes on with something other than gzip", self._unpacked)
+        return TruncatedFile("has trailing data that is not gzip", self._unpacked)
 
 
 def _member() -> igzip_lib.IgzipDecompressor:

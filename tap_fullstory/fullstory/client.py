@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from msgspec import Raw
 
 from tap_fullstory.errors import SourceError
 from tap_fullstory.exports.bundle import Bundle
+from tap_fullstory.fullstory.retry import BRIEF, ONE_TRY, Patience
 from tap_fullstory.fullstory.session import HttpSession
 from tap_fullstory.fullstory.urls import redact_url
 from tap_fullstory.records.json_text import decode_members, repair_surrogates, replace_nul
@@ -52,8 +54,12 @@ class Operation:
 class Client:
     """FullStory's APIs; a context manager that closes the connections."""
 
-    def __init__(self, config: Config, http: HttpSession | None = None) -> None:
-        self._http = http or HttpSession(config.api_key, config.user_agent, config.request_timeout)
+    def __init__(
+        self, config: Config, http: HttpSession | None = None, patience: Patience = BRIEF
+    ) -> None:
+        self._http = http or HttpSession(
+            config.api_key, config.user_agent, config.request_timeout, patience=patience
+        )
         self._exports = f"{config.data_export_url}/api/v1/export"
         self._api = config.api_url
         self._replaces_nul = config.replace_nul
@@ -72,14 +78,19 @@ class Client:
         """
         return self._http.throttled_seconds
 
+    @property
+    def clock_skew(self) -> timedelta | None:
+        """How far FullStory's clock is ahead of ours; None before its first response."""
+        return self._http.clock_skew
+
     def list_bundles(self, after: int) -> list[Bundle]:
         """Return at most 20 bundles whose end is after `after` (Unix seconds), oldest first.
 
         The documentation's table spells the keys id, start and stop, with digits as text; its
         example, and every client seen, has Id, Start and Stop, as numbers
         (github.com/fullstorydev/hauser at d83a97b8~1, `client/export.go`). Both are read. A list
-        that is null, or missing from an empty object, is empty: so Go, which FullStory's servers
-        are written in, encodes one.
+        that is null, or missing from an empty object, is empty, and so is a response that is null
+        or an empty list: Go, which FullStory's servers are written in, encodes a nil one so.
 
         Raises SourceError if the answer is not such a list, and as HttpSession.get_json.
         """
@@ -89,8 +100,8 @@ class Client:
             return [_bundle(item) for item in _member(answer, "exports") or []]
         except (KeyError, TypeError, ValueError, AttributeError):
             raise SourceError(
-                f"{redact_url(f'{self._exports}/list', params)} answered with JSON that is not a "
-                "list of bundles. FullStory may have changed the API: look for a newer version of "
+                f"{redact_url(f'{self._exports}/list', params)} returned JSON that is not a list "
+                "of bundles. FullStory may have changed the API: look for a newer version of "
                 "this tap."
             ) from None
 
@@ -135,7 +146,7 @@ class Client:
         """Write the file of a finished export to `sink`, compressed, as FullStory sends it.
 
         The file's signed URL typically expires after five minutes ("Get Export Results"), so a new
-        one is asked for before each try. Its `expires` is not read: FullStory writes nine decimals
+        one is requested before each try. Its `expires` is not read: FullStory writes nine decimals
         there, and only the storage host knows anyway. The URL opens the file by itself, and its
         host must not see the key.
 
@@ -177,9 +188,10 @@ class Client:
             ) from None
 
     def read(self, path: str, params: Mapping[str, str], endpoint: str) -> dict[str, Raw]:
-        """Return the members of the JSON object that a GET of `path` answers with, as raw JSON.
+        """Return the members of the JSON object that a GET of `path` returns, as raw JSON; none for
+        null or an empty list, which is how Go encodes a list of nothing.
 
-        Half surrogate pairs, left where FullStory has cut a text, become U+FFFD, and U+0000 if the
+        Lone surrogates, left where FullStory has cut a text, become U+FFFD, and U+0000 if the
         config says so. The connection stays open for the next call, until `close_idle`. Raises as
         HttpSession.get.
         """
@@ -202,13 +214,13 @@ class Client:
         self._http.close_idle()
 
     def role(self) -> str:
-        """Return the role of the API key, such as USER, ARCHITECT or ADMIN, asked for in one try.
+        """Return the role of the API key, such as USER, ARCHITECT or ADMIN, requested in one try.
 
         developer.fullstory.com, "Me". Raises SourceError if the answer has none, and as
         HttpSession.get.
         """
         url = f"{self._api}/me"
-        answer = self._http.get(url, {}, "me", msgspec.json.decode, tries=1)
+        answer = self._http.get(url, {}, "me", msgspec.json.decode, patience=ONE_TRY)
         role = answer.get("role") if isinstance(answer, dict) else None
         if not isinstance(role, str):
             raise SourceError(f"{redact_url(url, {})} does not say what role the API key has.")
@@ -230,13 +242,15 @@ def _text(answer: Any, name: str, url: str) -> str:
     if isinstance(value, str) and value:
         return value
     raise SourceError(
-        f"{url} answered with JSON that has no {name}. FullStory may have changed the API: look "
+        f"{url} returned JSON that has no {name}. FullStory may have changed the API: look "
         "for a newer version of this tap."
     )
 
 
 def _decode_members(body: bytes) -> dict[str, Raw]:
     body.decode()  # raw values are not checked for UTF-8
+    if body.split() in ([b"null"], [b"[]"]):
+        return {}
     try:
         return decode_members(body)
     except msgspec.DecodeError:
@@ -265,8 +279,8 @@ def _integer(value: Any) -> int:
     return int(value)
 
 
-def _member(answer: Mapping[str, Any], name: str) -> list[Any] | None:
-    if answer == {}:
+def _member(answer: Any, name: str) -> list[Any] | None:
+    if answer in (None, [], {}):
         return None
     value = {key.lower(): value for key, value in answer.items()}[name]
     if value is not None and not isinstance(value, list):

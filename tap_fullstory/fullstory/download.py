@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,9 +12,13 @@ from typing import BinaryIO
 import requests
 import urllib3.exceptions
 
-from tap_fullstory.fullstory.failures import describe_error
-from tap_fullstory.fullstory.responses import READ_BYTES, content_range, parse_digits
-from tap_fullstory.fullstory.retry import TransientError
+from tap_fullstory.fullstory.failures import deepest_cause, describe_error
+from tap_fullstory.fullstory.responses import READ_BYTES, Pace, content_range, parse_digits
+from tap_fullstory.fullstory.retry import ResponseLost, TransientError
+
+LOGGER = logging.getLogger(__name__)
+
+REPORT_SECONDS = 300  # between two lines about a download that lasts
 
 
 class SinkError(Exception):
@@ -28,11 +34,27 @@ class SinkError(Exception):
         self.needed = needed
 
 
+class Sink:
+    """A file that has a say in what it is downloaded; mixed in by the class of such a file."""
+
+    def is_enough(self) -> bool:
+        """Return whether the rest of the body need not come."""
+        return False
+
+    def accept(self) -> None:
+        """Raise TransientError if the body, which is complete, is not what was requested."""
+
+
 @dataclass
 class Download:
-    """One file being downloaded to `sink`, a seekable file; remembered from try to try."""
+    """One file being downloaded to `sink`, a seekable file; remembered from try to try.
+
+    `shown` names it in the log; `clock` is in seconds.
+    """
 
     sink: BinaryIO
+    shown: str = ""
+    clock: Callable[[], float] = time.monotonic
     received: int = 0
     total: int | None = None
     etag: str | None = None
@@ -50,15 +72,25 @@ class Download:
         try:
             with ask(self._range_headers()) as response:
                 self._check_entity(response)
-                self._write_body(response)
+                if not self._write_body(response):
+                    return
                 if self.total is not None and self.received != self.total:
                     raise TransientError(
                         f"the body ended after {self.received} of {self.total} bytes"
                     )
+            self._accept()
         except TransientError as error:
             error.progressed = self._resumable and self.received > self.furthest
             self.furthest = max(self.furthest, self.received)
             raise
+
+    def _accept(self) -> None:
+        if isinstance(self.sink, Sink):
+            try:
+                self.sink.accept()
+            except TransientError:
+                self._restart()
+                raise
 
     @property
     def _resumable(self) -> bool:
@@ -73,7 +105,7 @@ class Download:
         return headers
 
     def _check_entity(self, response: requests.Response) -> None:
-        """Go on with the same entity, or start over. Raises TransientError if a range of another
+        """Continue with the same entity, or start over. Raises TransientError if a range of another
         one came.
         """
         if response.status_code == 416:
@@ -95,14 +127,40 @@ class Download:
         # A weak ETag says that two files mean the same, not that their bytes are (RFC 9110, 8.8.1).
         self.etag = etag if etag.startswith('"') else None
 
-    def _write_body(self, response: requests.Response) -> None:
+    def _write_body(self, response: requests.Response) -> bool:
+        """Write what comes; return whether it came to its end, and not to what is enough."""
+        pace, next_report = Pace(self.clock), self.clock() + REPORT_SECONDS
+        piece = bytearray()
         try:
-            while chunk := response.raw.read(READ_BYTES, decode_content=False):
-                self._write(chunk)
+            # Not read(), which waits until so many bytes have come, however long that takes.
+            while chunk := response.raw.read1(READ_BYTES - len(piece), decode_content=False):
+                piece += chunk
+                if len(piece) >= READ_BYTES:
+                    self._write(piece)
+                    piece = bytearray()
+                    if isinstance(self.sink, Sink) and self.sink.is_enough():
+                        return False
+                pace.add(len(chunk))
+                if self.clock() >= next_report:
+                    next_report += REPORT_SECONDS
+                    self._report(self.received + len(piece))
+        except ResponseLost:
+            self._write(piece)
+            raise
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            # Closed too early, all that has come is good; of a connection that failed, all before
+            # the last piece.
+            if isinstance(deepest_cause(error), urllib3.exceptions.IncompleteRead):
+                self._write(piece)
             raise TransientError(describe_error(error)) from None
+        self._write(piece)
+        return True
 
-    def _write(self, chunk: bytes) -> None:
+    def _report(self, received: int) -> None:
+        of = "" if self.total is None else f" of {self.total}"
+        LOGGER.info("%s: %d%s bytes have been downloaded", self.shown, received, of)
+
+    def _write(self, chunk: bytes | bytearray) -> None:
         rest = memoryview(chunk)
         try:
             while rest:

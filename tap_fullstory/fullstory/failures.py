@@ -11,13 +11,15 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import requests
 import urllib3.exceptions
 from requests.utils import get_environ_proxies, select_proxy
 
 from tap_fullstory.errors import NetworkError, SourceError
-from tap_fullstory.fullstory.retry import ResponseLost, TransientError
+from tap_fullstory.fullstory.connections import MAX_HEADER_BYTES, MAX_HEADERS, TooManyHeaders
+from tap_fullstory.fullstory.retry import MAX_BROKEN_TRIES, ResponseLost, TransientError
 
 # In the order in which requests looks for them; the first that is set is the one it uses.
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -32,13 +34,15 @@ def translate(error: Exception, url: str, shown: str) -> NetworkError | SourceEr
     `url` has met.
     """
     cause = deepest_cause(error)
+    if broken := _broken_response(error, shown):
+        return broken
     refused = _TUNNEL_REFUSED.match(str(cause))
     if refused and refused[1].startswith("4"):
         return proxy_refusal(url, f"HTTP {refused[1]}")
     if isinstance(error, requests.exceptions.InvalidSchema) and "SOCKS" in str(error):
         return NetworkError(
-            f"{proxy_in_use(url) or 'The proxy'} is a SOCKS proxy, for which the tap's environment "
-            "lacks support: install PySocks beside it (pip install pysocks), or use an HTTP proxy."
+            f"{proxy_in_use(url) or 'The proxy'} is a SOCKS proxy, but SOCKS support is not "
+            "installed. Install PySocks beside the tap (pip install pysocks), or use an HTTP proxy."
         )
     if isinstance(error, OSError):
         problem = _ca_bundle_problem(url) or _key_log_problem(cause)
@@ -48,12 +52,31 @@ def translate(error: Exception, url: str, shown: str) -> NetworkError | SourceEr
         return failure
     invalid = (requests.exceptions.InvalidURL, urllib3.exceptions.LocationParseError, ValueError)
     if isinstance(error, invalid):
-        return _invalid_url(error, url, shown)
+        return _invalid_url(error, shown)
     kind = TransientError if request_not_sent(error) else ResponseLost
     what = describe_error(error)
     if isinstance(error, requests.exceptions.ProxyError):
         what = f"the proxy {proxy_in_use(url) or ''}: {what}"
     return kind(what, where=shown)
+
+
+def _broken_response(error: BaseException, shown: str) -> ResponseLost | None:
+    """Return the error for a response whose headers cannot be used; None for any other error."""
+    chain = list(_causes(error))
+    if any(isinstance(each, TooManyHeaders) for each in chain):
+        reason = (
+            f"the response has more than {MAX_HEADERS} headers, or more than "
+            f"{MAX_HEADER_BYTES >> 10} kB of them"
+        )
+    elif any(isinstance(each, urllib3.exceptions.InvalidHeader) for each in chain):
+        reason = "the response has two Content-Length headers that differ"
+    else:
+        return None
+    failure = SourceError(
+        f"{shown} cannot be read: {reason}. Check the URL in the config and anything between here "
+        "and FullStory, such as a proxy."
+    )
+    return ResponseLost(reason, where=shown, failure=failure, max_tries=MAX_BROKEN_TRIES)
 
 
 def proxy_refusal(url: str, status: str) -> NetworkError:
@@ -72,8 +95,8 @@ def _tls_failure(
     if isinstance(cause, ssl.SSLCertVerificationError):
         variable, path = _ca_bundle()
         trusted = (
-            f"It was checked against {variable}, {path}; a folder there must name certificates by "
-            "their hashes (openssl rehash). "
+            f"It was checked against {path} (from {variable}); for a directory, run `openssl "
+            "rehash` on it first. "
             if variable
             else ""
         )
@@ -101,8 +124,8 @@ def invalid_proxy(url: str) -> NetworkError | None:
     return None
 
 
-def _invalid_url(error: Exception, url: str, shown: str) -> NetworkError | SourceError:
-    return invalid_proxy(url) or SourceError(
+def _invalid_url(error: Exception, shown: str) -> SourceError:
+    return SourceError(
         f"{shown} is not a valid URL ({type(error).__name__}). Check data_export_url and api_url "
         "in the config."
     )
@@ -126,12 +149,12 @@ def _ca_bundle_problem(url: str) -> str | None:
         folder = Path(path).is_dir()
         context.load_verify_locations(**{"capath" if folder else "cafile": path})
     except ssl.SSLError:
-        reason = "it holds no certificate in PEM form"
+        reason = "it has no certificate in PEM form"
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
     else:
         return None
-    return f"The CA bundle that {variable} names, {path}, cannot be used: {reason}."
+    return f"The CA bundle {path} (from {variable}) cannot be used: {reason}."
 
 
 def _key_log_problem(cause: BaseException) -> str | None:
@@ -142,7 +165,7 @@ def _key_log_problem(cause: BaseException) -> str | None:
     path = os.environ.get("SSLKEYLOGFILE")
     if not path or not isinstance(cause, OSError) or cause.filename != path:
         return None
-    return f"The file that SSLKEYLOGFILE names, {path}, cannot be written: {cause.strerror}."
+    return f"The file {path} (from SSLKEYLOGFILE) cannot be written: {cause.strerror}."
 
 
 def environment_in_use(url: str) -> list[str]:
@@ -174,9 +197,22 @@ def proxy_in_use(url: str) -> str | None:
     return f"{variable} ({shown})" if variable else shown
 
 
+def proxies_for(url: str) -> dict[str, str]:
+    """Return the proxies that the environment gives for `url`, by scheme, as requests takes them:
+    without the whitespace that a line break at the end of a value leaves around it.
+    """
+    proxies = {scheme: proxy.strip() for scheme, proxy in getproxies().items()}
+    no_proxy = proxies.pop("no", "")
+    changed = no_proxy if no_proxy != getproxies().get("no", "") else None
+    if not get_environ_proxies(url, no_proxy=changed):
+        proxies = {}
+    found = {scheme: proxy for scheme, proxy in proxies.items() if proxy}
+    return found if changed is None else {**found, "no_proxy": changed}
+
+
 def _environment_proxy(url: str) -> str:
     try:
-        return select_proxy(url, get_environ_proxies(url)) or ""
+        return select_proxy(url, proxies_for(url)) or ""
     except ValueError:
         return ""
 
@@ -184,8 +220,10 @@ def _environment_proxy(url: str) -> str:
 def _is_valid_proxy(url: str) -> bool:
     try:
         parts = urlsplit(url if "//" in url else f"http://{url}")
-        (parts.hostname or "").encode("idna")
-        return bool(parts.hostname) and parts.port != 0 and parts.scheme in _PROXY_SCHEMES
+        host = parts.hostname or ""
+        host.encode("idna")
+        valid = bool(host) and not re.search(r"[\s\"']", host)
+        return valid and parts.port != 0 and parts.scheme in _PROXY_SCHEMES
     except ValueError:
         return False
 
@@ -232,6 +270,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def describe_error(error: BaseException) -> str:
     """Say what went wrong, without URLs: the messages of requests and urllib3 quote queries."""
     deepest = deepest_cause(error)
+    if any(isinstance(each, urllib3.exceptions.DecodeError) for each in _causes(error)):
+        return "the response is not valid gzip"
     if isinstance(deepest, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
         return "time-out"
     if isinstance(deepest, ssl.SSLError):
@@ -244,9 +284,8 @@ def describe_error(error: BaseException) -> str:
 
 _DESCRIPTIONS = {
     "BadStatusLine": "the response is not HTTP",
-    "DecodeError": "the response is not the gzip that it says it is",
     "IncompleteRead": "the response broke off",
     "InvalidChunkLength": "the response broke off",
     "RemoteDisconnected": "the connection was closed without a response",
-    "TooManyInterimResponses": "the server sends interim responses without end",
+    "TooManyInterimResponses": "endless interim (1xx) responses",
 }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -28,13 +29,20 @@ def retry_after(value: str | None) -> float | None:
     if text.isascii() and text.isdigit():
         seconds = float(text)
     else:
-        try:
-            when = parsedate_to_datetime(text)
-        except (TypeError, ValueError, IndexError, OverflowError):
+        when = http_date(text)
+        if when is None:
             return None
-        when = when if when.tzinfo else when.replace(tzinfo=timezone.utc)
         seconds = (when - datetime.now(timezone.utc)).total_seconds()
     return min(seconds, MAX_RETRY_AFTER_SECONDS) if seconds > 0 else None
+
+
+def http_date(value: str | None) -> datetime | None:
+    """Return the time that a Date header names, in UTC; None if it is missing or not valid."""
+    try:
+        date = parsedate_to_datetime(value or "")
+        return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
 
 
 def content_range(value: str) -> tuple[int | None, int | None]:
@@ -55,6 +63,13 @@ def parse_digits(text: str) -> int | None:
 # A POST that is redirected with another status than these would arrive as a GET (RFC 9110, 15.4).
 REDIRECTS = {"GET": (301, 302, 303, 307, 308), "POST": (307, 308)}
 USABLE_RANGE = (206, 416)  # besides 200, to a request for a range
+_FILES = ("get", "storage")  # the endpoints that files come from
+# A signed URL that has expired, or a file that the storage host does not have yet: the API gives
+# another URL when it is asked again.
+_URL_REFUSED = (400, 401, 403, 404, 410)
+MAX_STORAGE_URLS = 4  # the first, and another one three times
+# A body that brings less than 1 kB a second for so long counts as cut.
+SLOW_SECONDS, SLOW_BYTES = 300, 300 * 1000
 
 
 class ResourceGone(Exception):
@@ -62,7 +77,19 @@ class ResourceGone(Exception):
 
 
 class BadRequest(SourceError):
-    """Raised on 400: FullStory does not accept what was asked for."""
+    """Raised on 400: FullStory does not accept the request."""
+
+
+class StorageRefusal(SourceError):
+    """Raised when the storage host refuses a file, whatever URL it is requested at."""
+
+    retry_may_help = True
+
+
+class UnexpectedBody(SourceError):
+    """Raised when a response of status 200 is not what its endpoint returns, such as a web page."""
+
+    retry_may_help = True
 
 
 def raise_for_status(
@@ -79,12 +106,19 @@ def raise_for_status(
     if status == 200 or (ranged and status in USABLE_RANGE):
         return
     wait = retry_after(response.headers.get("Retry-After"))
-    if status == 429 or (status >= 500 and wait is not None):
+    if status == 429 or ((status >= 500 or status == 403) and wait is not None):
         raise Throttled(status, wait, shown)
-    if foreign and status in (400, 403):
-        # An expired signed URL: the API gives a new one when asked again.
+    if foreign and endpoint in _FILES and status in _URL_REFUSED:
         raise TransientError(
-            f"HTTP {status} from the storage host, the URL may have expired", where=shown
+            f"HTTP {status} from the storage host, the URL may have expired",
+            where=shown,
+            failure=StorageRefusal(
+                f"HTTP {status} from {shown}: the storage host refuses the file, at "
+                f"{MAX_STORAGE_URLS} URLs in a row. Nothing is lost: run again with the last "
+                "state. If it happens again, check whether a proxy or a firewall blocks that host; "
+                "if not, ask FullStory support about this line."
+            ),
+            max_tries=MAX_STORAGE_URLS,
         )
     if status >= 500 or status in (408, 425, 499):
         raise TransientError(f"HTTP {status}", where=shown)
@@ -117,7 +151,7 @@ _BUNDLE_MEANINGS = {
     "are right, the bundle is gone, or FullStory has closed this API, which it calls deprecated, "
     'for the account: try "export_api": "segment_export" in the config.',
     410: "FullStory has closed this API, which it calls deprecated, for the account. Try "
-    '"export_api": "segment_export" in the config: it goes on from the same state.',
+    '"export_api": "segment_export" in the config: it continues from the same state.',
 }
 _MEANINGS_AT = {
     "list": _BUNDLE_MEANINGS,
@@ -130,37 +164,68 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024  # of an API's answer, unpacked; bundles go 
 ERROR_BODY_BYTES = 4 * 1024  # what is read of a refusal's body to quote from
 
 
-def read_body(response: requests.Response, shown: str) -> bytes:
-    """Return the whole body of the response from `shown`. Raises ResponseLost if it breaks off,
-    SourceError if it is larger than MAX_ANSWER_BYTES.
+def read_body(
+    response: requests.Response, shown: str, clock: Callable[[], float] = time.monotonic
+) -> bytes:
+    """Return the whole body of the response from `shown`. Raises ResponseLost if it breaks off, or
+    is too slow, and SourceError if it is larger than MAX_ANSWER_BYTES.
     """
     body = bytearray()
-    for piece in _pieces(response, shown, READ_BYTES):
+    for piece in _pieces(response, shown, READ_BYTES, clock):
         body += piece
         if len(body) > MAX_ANSWER_BYTES:
             raise SourceError(
-                f"{shown} answered with more than {MAX_ANSWER_BYTES >> 20} MB, which no API of "
-                "FullStory does. Check the URL in the config and anything between here and "
-                "FullStory, such as a proxy."
+                f"{shown} returned more than {MAX_ANSWER_BYTES >> 20} MB, which no FullStory API "
+                "should. Check the URL in the config and anything between here and FullStory, such "
+                "as a proxy."
             )
     return bytes(body)
 
 
-def read_beginning(response: requests.Response, shown: str) -> bytes:
+def read_beginning(
+    response: requests.Response, shown: str, clock: Callable[[], float] = time.monotonic
+) -> bytes:
     """Return the first ERROR_BODY_BYTES of a body; less if it is shorter, or breaks off."""
     body = b""
     with suppress(ResponseLost):
-        for piece in _pieces(response, shown, ERROR_BODY_BYTES):
+        for piece in _pieces(response, shown, ERROR_BODY_BYTES, clock):
             body += piece
             if len(body) >= ERROR_BODY_BYTES:
                 break
     return body[:ERROR_BODY_BYTES]
 
 
-def _pieces(response: requests.Response, shown: str, size: int) -> Iterator[bytes]:
+class Pace:
+    """Tells how fast a body comes. `clock` is in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since, self._bytes = clock(), 0
+
+    def add(self, count: int) -> None:
+        """Count bytes that have come. Raises ResponseLost if they are too few for their time."""
+        self._bytes += count
+        now = self._clock()
+        if now - self._since >= SLOW_SECONDS:
+            if self._bytes < SLOW_BYTES:
+                raise ResponseLost(
+                    f"the body is too slow: {self._bytes} bytes in {now - self._since:.0f} s"
+                )
+            self._since, self._bytes = now, 0
+
+
+def _pieces(
+    response: requests.Response, shown: str, size: int, clock: Callable[[], float]
+) -> Iterator[bytes]:
+    pace = Pace(clock)
     try:
-        # Not iter_content, which unpacks all that it has read, however much that becomes.
-        while piece := response.raw.read(size, decode_content=True):
+        # Not iter_content, which unpacks all that it has read, however much that becomes; and not
+        # read(), which waits until `size` bytes have come.
+        while piece := response.raw.read1(size, decode_content=True):
             yield piece
+            pace.add(len(piece))
+    except ResponseLost as error:
+        error.where = shown
+        raise
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise ResponseLost(describe_error(error), where=shown) from None

@@ -1,4 +1,4 @@
-"""One authenticated way to FullStory: the API key, redirects, time-outs, and limits on answers.
+"""One authenticated way to FullStory: the API key, redirects, time-outs, and limits on responses.
 
 The API key goes to the host that was asked and to no other. Redirects are followed here rather than
 by requests, which would read passwords for the next host from a .netrc file and let https step down
@@ -8,10 +8,12 @@ to http.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlencode
 
@@ -22,18 +24,26 @@ import urllib3.exceptions
 from tap_fullstory.errors import NetworkError, SourceError
 from tap_fullstory.fullstory.connections import new_session
 from tap_fullstory.fullstory.download import Download
-from tap_fullstory.fullstory.failures import invalid_proxy, proxy_refusal, translate
+from tap_fullstory.fullstory.failures import (
+    invalid_proxy,
+    proxies_for,
+    proxy_refusal,
+    translate,
+)
 from tap_fullstory.fullstory.responses import (
     ERROR_BODY_BYTES,
     REDIRECTS,
     BadRequest,
     ResourceGone,
+    UnexpectedBody,
+    http_date,
     raise_for_status,
     read_beginning,
     read_body,
 )
 from tap_fullstory.fullstory.retry import (
-    MAX_TRIES,
+    BRIEF,
+    Patience,
     ResponseLost,
     Throttled,
     TransientError,
@@ -43,6 +53,7 @@ from tap_fullstory.fullstory.urls import origin_of, redact_url, require_https, r
 from tap_fullstory.logs.metrics import RequestTimer
 from tap_fullstory.logs.redact import redactor
 from tap_fullstory.records.json_text import NestedTooDeeply, check_depth
+from tap_fullstory.times import duration, format_rfc3339
 
 LOGGER = logging.getLogger(__name__)
 
@@ -50,6 +61,10 @@ MAX_REDIRECTS = 10
 # A POST whose response is lost may have done its work all the same: trying it again does it twice.
 MAX_LOST_RESPONSES = 2  # responses that may be lost before giving up
 EXCERPT_CHARS = 200  # of an API's answer that an error quotes
+# The endpoints whose responses hold nobody's data, so that an error may quote them; of /me, which
+# says whose key it is, only a refusal is quoted.
+QUOTABLE = ("list", "create", "operation", "results")
+MAX_CLOCK_SKEW = timedelta(minutes=5)
 
 T = TypeVar("T")
 
@@ -60,8 +75,7 @@ class Request:
 
     `endpoint` names it in metrics, and decides what a status means. `signed` marks a URL that opens
     a file by itself: its host is FullStory's storage, and does not get the key. The statuses in
-    `gone` mean that the resource no longer exists. `quotable` is whether an error may quote the
-    answer's text: it may be event data in the answer to a download.
+    `gone` mean that the resource no longer exists.
     """
 
     url: str
@@ -71,7 +85,6 @@ class Request:
     content: bytes | None = None
     keep_alive: bool = False
     signed: bool = False
-    quotable: bool = True
     gone: Collection[int] = ()
     timeout: float | None = None
 
@@ -100,7 +113,8 @@ class _Exchange:
 class HttpSession:
     """An authenticated session; a context manager that closes its connections.
 
-    Safe to use from several threads. `sleep` takes seconds.
+    Safe to use from several threads. `patience` is how long a request is tried; `sleep` and `clock`
+    are in seconds.
     """
 
     def __init__(
@@ -109,7 +123,14 @@ class HttpSession:
         user_agent: str,
         timeout: int,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        patience: Patience = BRIEF,
     ) -> None:
+        self._clock = clock
+        self._patience = patience
+        # How far FullStory's clock is ahead of ours, by its latest response.
+        self.clock_skew: timedelta | None = None
+        self._has_warned_of_clock = False
         self._api_key = api_key
         self._redact = redactor([api_key])
         self._timeout = timeout
@@ -146,18 +167,18 @@ class HttpSession:
         decode: Callable[[bytes], T],
         *,
         keep_alive: bool = False,
-        tries: int = MAX_TRIES,
+        patience: Patience | None = None,
         gone: Collection[int] = (),
     ) -> T:
         """Return what `decode` makes of the answer's body; it raises a ValueError (MsgspecError and
         UnicodeDecodeError are) if the body is not what was promised.
 
         With `keep_alive` the connection stays open for the next call, until `close_idle`. Raises
-        AccessError on 401, 403, 404 and 410; NetworkError after all tries; SourceError if the
-        answer cannot be decoded, or is larger than 64 MB.
+        AccessError on 401, 403, 404 and 410; NetworkError after all tries, or SourceError if the
+        answer cannot be decoded in any of them; SourceError if it is larger than 64 MB.
         """
         request = Request(url, endpoint, params, keep_alive=keep_alive, gone=gone)
-        return self._with_retries(lambda: self._decoded(request, decode), request.shown, tries)
+        return self._with_retries(lambda: self._decoded(request, decode), request.shown, patience)
 
     def post_json(self, url: str, body: Mapping[str, Any], endpoint: str) -> Any:
         """Return the decoded JSON answer to a POST that starts something.
@@ -176,9 +197,9 @@ class HttpSession:
             except ResponseLost as error:
                 lost += 1
                 if lost > MAX_LOST_RESPONSES:
-                    raise NetworkError(
-                        f"{request.shown} answered none of {lost} requests, most recently: "
-                        f"{error}. Each may have started something, so the tap does not ask again. "
+                    raise error.failure or NetworkError(
+                        f"{request.shown} did not respond to {lost} requests, most recently: "
+                        f"{error}. Each may have started an export, so the tap will not try again. "
                         "Nothing is lost: run again with the last state when the network or "
                         "FullStory is back."
                     ) from None
@@ -215,12 +236,13 @@ class HttpSession:
         A download that breaks off is resumed where it stopped if the server serves ranges of the
         same entity, and from the start if not. Raises as get_json, and SinkError if `sink` is full.
         """
-        download = Download(sink)
+        shown = redact_url(url, params)
+        download = Download(sink, shown, self._clock)
 
         def ask(headers: Mapping[str, str]) -> AbstractContextManager[requests.Response]:
-            return self._responding(Request(url, endpoint, params, headers=headers, quotable=False))
+            return self._responding(Request(url, endpoint, params, headers=headers))
 
-        self._with_retries(lambda: download.attempt(ask), redact_url(url, params))
+        self._with_retries(lambda: download.attempt(ask), shown)
 
     def download_signed(
         self, get_signed_url: Callable[[], str], shown: str, sink: BinaryIO, endpoint: str
@@ -230,35 +252,50 @@ class HttpSession:
         Each try asks `get_signed_url` for another one. The API key is not sent there. Raises what
         `get_signed_url` raises, and SourceError if the URL is not https, except on loopback.
         """
-        download = Download(sink)
+        download = Download(sink, shown, self._clock)
 
         def ask(headers: Mapping[str, str]) -> AbstractContextManager[requests.Response]:
             url = require_https(get_signed_url(), shown)
-            return self._responding(
-                Request(url, endpoint, headers=headers, signed=True, quotable=False)
-            )
+            return self._responding(Request(url, endpoint, headers=headers, signed=True))
 
         self._with_retries(lambda: download.attempt(ask), shown)
 
-    def _with_retries(self, attempt: Callable[[], T], shown: str, tries: int = MAX_TRIES) -> T:
-        return with_retries(attempt, shown, self._sleep, tries, self._count_throttled)
+    def _with_retries(
+        self, attempt: Callable[[], T], shown: str, patience: Patience | None = None
+    ) -> T:
+        return with_retries(
+            attempt,
+            shown,
+            patience or self._patience,
+            self._sleep,
+            self._clock,
+            self._count_throttled,
+        )
 
     def _count_throttled(self, seconds: float) -> None:
         self.throttled_seconds += seconds
 
     def _decoded(self, request: Request, decode: Callable[[bytes], T]) -> T:
         with self._open(request) as exchange:
-            body = read_body(exchange.response, exchange.shown)
+            body = read_body(exchange.response, exchange.shown, self._clock)
         try:
             check_depth(body)
             return decode(body)
         except ValueError as error:
-            reason = f" ({error})" if isinstance(error, NestedTooDeeply) else ""
-            raise SourceError(
-                f"{exchange.shown} answered HTTP {exchange.response.status_code} with something "
-                f"other than the JSON promised{reason}: {self._quoted(body)}. Check the URL in "
-                "the config and anything between here and FullStory, such as a proxy."
-            ) from None
+            response = exchange.response
+            what = (
+                f"HTTP {response.status_code} with a body that is not the expected JSON "
+                f"({_what_came(body, error)}; {_content_type(response)}, {len(body)} bytes)"
+            )
+            quotable = body and request.endpoint in QUOTABLE
+            quoted = f": {self._quoted(body)}" if quotable else ""
+            failure = UnexpectedBody(
+                f"{exchange.shown} returned {what}{quoted}. Check the URL in the config and "
+                "anything between here and FullStory, such as a proxy."
+            )
+            if isinstance(error, NestedTooDeeply):  # it is JSON, and would be the same again
+                raise failure from None
+            raise ResponseLost(what, where=exchange.shown, failure=failure) from None
 
     @contextmanager
     def _responding(self, request: Request) -> Iterator[requests.Response]:
@@ -279,6 +316,8 @@ class HttpSession:
             with RequestTimer(request.endpoint) as timer:
                 response = self._send(request, target, shown, origin_of(target) == origin)
                 timer.note_status(response.status_code)
+            if origin_of(target) == origin:
+                self._note_clock(response)
             location = response.headers.get("Location")
             if location is None or response.status_code not in REDIRECTS[request.method]:
                 break
@@ -314,6 +353,8 @@ class HttpSession:
             return prepared
 
         session = self._kept_alive if request.keep_alive else self._session
+        if problem := invalid_proxy(target):
+            raise problem
         try:
             return session.request(
                 request.method,
@@ -324,23 +365,67 @@ class HttpSession:
                 stream=True,
                 allow_redirects=False,
                 timeout=request.timeout or self._timeout,
+                proxies=proxies_for(target),
             )
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as e:
             raise translate(e, target, shown) from None
-        except TypeError:  # what requests raises over a proxy's URL with a user and no host
-            if (problem := invalid_proxy(target)) is None:
-                raise
-            raise problem from None
+
+    def _note_clock(self, response: requests.Response) -> None:
+        """Remember how far FullStory's clock is from ours; log a WARNING once if that is far."""
+        date = http_date(response.headers.get("Date"))
+        if date is None:
+            return
+        self.clock_skew = skew = date - datetime.now(timezone.utc)
+        if abs(skew) > MAX_CLOCK_SKEW and not self._has_warned_of_clock:
+            self._has_warned_of_clock = True
+            LOGGER.warning(
+                "The clock of this machine is %s %s FullStory's (%s). Correct it: what is new is "
+                "chosen by the time",
+                duration(abs(skew).total_seconds()),
+                "behind" if skew > timedelta() else "ahead of",
+                format_rfc3339(date),
+            )
 
     def _refusal(self, request: Request, exchange: _Exchange, foreign: bool) -> SourceError:
         status = exchange.response.status_code
         kind = BadRequest if status == 400 else SourceError
         message = f"HTTP {status} from {exchange.shown}"
-        # What is not an error may be a file, and what a download answers may be event data.
-        if status >= 400 and request.quotable and not foreign:
-            quoted = self._quoted(read_beginning(exchange.response, exchange.shown))
+        # What is not an error may be data.
+        if status >= 400 and request.endpoint in (*QUOTABLE, "me") and not foreign:
+            beginning = read_beginning(exchange.response, exchange.shown, self._clock)
+            quoted = self._quoted(beginning)
             message = f"{message}: {quoted}"
+        elif status >= 400:
+            message = f"{message} ({_content_type(exchange.response)})"
         return kind(message)
 
     def _quoted(self, body: bytes) -> str:
         return repr(self.excerpt(body[:ERROR_BODY_BYTES].decode("utf-8", "replace")))
+
+
+def _what_came(body: bytes, error: ValueError) -> str:
+    """Say what a body is that cannot be decoded, without a word of it."""
+    if isinstance(error, NestedTooDeeply):
+        return str(error)
+    if not (text := body.strip()):
+        return "empty"
+    if text.startswith(b"<"):
+        return "a web page"
+    if isinstance(error, UnicodeDecodeError):
+        return f"not UTF-8 at byte {error.start}"
+    if isinstance(error, msgspec.ValidationError):
+        return "JSON of another type"
+    if "truncated" in str(error):
+        return "truncated JSON"
+    place = _PLACE.search(str(error))
+    return f"not valid JSON at byte {place[1]}" if place else "not valid JSON"
+
+
+def _content_type(response: requests.Response) -> str:
+    """Return the media type that a response says it has, without anything else in the header."""
+    found = _MEDIA_TYPE.match(response.headers.get("Content-Type", ""))
+    return found[0] if found else "no Content-Type"
+
+
+_PLACE = re.compile(r"\(byte ([0-9]+)\)")
+_MEDIA_TYPE = re.compile(r"[a-z]{1,20}/[a-zA-Z0-9.+-]{1,60}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import ip_address
-from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 from tap_fullstory.errors import SourceError
 
@@ -30,14 +30,21 @@ def origin_of(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"https": 443, "http": 80}.get(parts.scheme)
 
 
+def percent_encode(location: bytes) -> str:
+    """Return a URL with the bytes beyond ASCII percent-encoded as they came, and without the
+    whitespace around it. What is encoded already stays so.
+    """
+    return quote(location.strip(), safe="".join(map(chr, range(128))))
+
+
 def resolve_redirect(url: str, location: str) -> str:
     """Return where a redirect from `url` leads. Raises SourceError if that is not a valid http(s)
     URL, or steps down from https to http.
     """
     try:
-        target = urljoin(url, location)
+        target = urljoin(url, percent_encode(location.encode("latin-1")))
         scheme, host, _ = origin_of(target)
-    except ValueError:
+    except ValueError:  # a UnicodeError is one
         target, scheme, host = "", "", None
     if scheme not in ("https", "http") or not host:
         raise SourceError(f"{redact_url(url, {})} redirects to something that is not a valid URL.")
@@ -53,6 +60,7 @@ def require_https(location: str, shown: str) -> str:
     """Return `location`, a URL to download `shown` from. Raises SourceError unless it is https, or
     on loopback.
     """
+    location = percent_encode(location.encode("utf-8", "surrogatepass"))
     try:
         scheme, host, _ = origin_of(location)
     except ValueError:

@@ -32,6 +32,13 @@ KINDS = {
     "slow": "sends `rate` bytes a second",
     "flip": "sends the body with one bit of byte `after` wrong",
     "mislabelled": "sends the body in chunks, with `length` as its Content-Length",
+    "lengths": "sends two Content-Lengths, the second of `length`",
+    "unpacked": "says Content-Encoding: gzip of a body that is not gzipped",
+    "headers": "sends `count` headers more",
+    "clock": "sends a Date that is `seconds` off",
+    "empty": "answers 200 with an empty body",
+    "null": "answers 200 with the JSON null",
+    "object": "answers 200 with a JSON object that is not what was asked for",
     "interim": "sends 103 Early Hints before the answer",
     "truncate": "sends only the first `after` bytes as though they were the whole file",
     "redirect": "sends to `location` (`loop`: back to itself) with `status`, 302 by default",
@@ -89,6 +96,7 @@ class Fault:
     rate: float = 1000
     location: str = "loop"
     length: int = 10
+    count: int = 150
 
     def __post_init__(self) -> None:
         """Raises ValueError if a field's value means nothing."""
@@ -110,7 +118,7 @@ class Fault:
 
     def alters(self) -> bool:
         """Whether the usual answer is sent `altered`; if not, another is sent `instead`."""
-        return self.kind == "truncate" or self.kind in _DELIVERIES
+        return self.kind in ("truncate", "unpacked", "headers") or self.kind in _DELIVERIES
 
     def altered(self, answer: Answer) -> Answer:
         """What goes out of `answer`."""
@@ -118,6 +126,11 @@ class Fault:
         place = min(self.after, size) if self.after >= 0 else max(0, size + self.after)
         if self.kind == "truncate":
             return replace(answer, body=part_of(answer.body, 0, place))
+        if self.kind == "unpacked":
+            return replace(answer, headers={**answer.headers, "Content-Encoding": "gzip"})
+        if self.kind == "headers":
+            more = {f"X-More-{number}": "x" for number in range(self.count)}
+            return replace(answer, headers={**answer.headers, **more})
         return replace(answer, delivery=_DELIVERIES[self.kind](self, place))
 
     def instead(self, request: Request) -> Answer:
@@ -132,17 +145,22 @@ class Fault:
         if self.kind == "html":
             headers = {"Content-Type": "text/html; charset=utf-8", **headers}
             return Answer(self.status or 200, headers, _PAGE if self.body is None else self.body)
+        if self.kind in _BODIES:
+            return Answer(200, {"Content-Type": "application/json", **headers}, _BODIES[self.kind])
         if self.kind == "expired":
             return Answer(403, {"Content-Type": "application/xml", **headers}, _EXPIRED)
         if self.kind == "redirect":
             location = request.target if self.location == "loop" else self.location
-            return Answer(self.status or 302, {"Location": location, **headers})
+            # Its bytes as UTF-8, which a header line is not decoded as.
+            as_sent = location.encode().decode("latin-1")
+            return Answer(self.status or 302, {"Location": as_sent, **headers})
         status = self.status or 500
         if self.body is None:
             return error_answer(status, "sandbox_fault", f"fault: status {status}", headers)
         return Answer(status, {"Content-Type": "application/json", **headers}, self.body)
 
 
+_BODIES = {"empty": b"", "null": b"null", "object": b'{"message": "try again later"}'}
 # Each made of the fault and the place in the body that its `after` means.
 _DELIVERIES: dict[str, Callable[[Fault, int], Delivery]] = {
     "cut": lambda fault, place: Delivery(cut=place, end=fault.end),
@@ -151,6 +169,8 @@ _DELIVERIES: dict[str, Callable[[Fault, int], Delivery]] = {
     "slow": lambda fault, _: Delivery(rate=fault.rate),
     "flip": lambda _, place: Delivery(flip=place),
     "mislabelled": lambda fault, _: Delivery(chunked=True, length=fault.length),
+    "lengths": lambda fault, _: Delivery(second_length=fault.length),
+    "clock": lambda fault, _: Delivery(clock_seconds=fault.seconds),
     "interim": lambda *_: Delivery(interim=True),
 }
 
@@ -235,6 +255,7 @@ _VALUES: dict[str, Callable[[str], object]] = {
     "rate": float,
     "location": str,
     "length": int,
+    "count": int,
 }
 
 

@@ -85,6 +85,8 @@ class Delivery:
     rate: float | None = None  # bytes a second
     flip: int | None = None  # the byte that arrives with one bit wrong
     length: int | None = None  # a Content-Length beside the chunks, which have precedence
+    second_length: int | None = None  # a second Content-Length, after the right one
+    clock_seconds: float = 0  # how far off the Date is
     interim: bool = False  # 103 Early Hints before the answer
     refused: bool = False  # no answer at all: `seconds` of silence, then `end`
 
@@ -233,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Link", "</style.css>; rel=preload; as=style")
             self.end_headers()
         self.send_response_only(answer.status)
-        self.send_header("Date", self.date_time_string())
+        self.send_header("Date", self.date_time_string(time.time() + delivery.clock_seconds))
         for name, value in answer.headers.items():
             self.send_header(name, value)
         if delivery.chunked:
@@ -242,6 +244,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.send_header("Content-Length", str(delivery.length))
         else:
             self.send_header("Content-Length", str(size))
+            if delivery.second_length is not None:
+                self.send_header("Content-Length", str(delivery.second_length))
         self.end_headers()
         for piece in _paced(answer, self._origin.stopping):
             framed = b"%x\r\n%b\r\n" % (len(piece), piece) if delivery.chunked else piece

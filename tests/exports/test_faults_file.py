@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from either_api import APIS, Api, each_api
-from faults import KEY, array, bundle, events, lines, packed, record, run_loudly
-from file_faults import FILE_EVENTS, MALFORMED, UNPROVEN, FileFault
+from faults import KEY, array, bundle, events, fast, lines, packed, record, run_loudly
+from file_faults import FILE_EVENTS, MALFORMED, NOT_BUNDLES, UNPROVEN, FileFault
 from running import Json, Run, counted
 
 from tap_fullstory.sandbox import Bundle
@@ -76,6 +77,31 @@ def test_no_record_of_a_truncated_file_is_emitted(runs, api, fault):
     (line,) = [line for line in run.logged("WARNING") if "downloading it once more" in line]
     assert line.startswith(f"Bundle {api.bundle_id(SPOILT)} (")
     assert fault.words in line
+
+
+@each_api
+@pytest.mark.parametrize("fault", NOT_BUNDLES, ids=lambda fault: fault.name)
+def test_what_comes_in_place_of_a_bundle_is_named_and_the_bundle_not_given_up(api, fault):
+    with api.sandbox(listed(fault.spoil(lines(INSIDE))), api_key=KEY) as sandbox:
+        run = run_loudly(api.config(sandbox, **SETTINGS), env=fast())
+    assert run.code == 1
+    name = api.bundle_id(SPOILT)
+    assert f"Bundle {name} (2026-06-02T00:00:00Z to 2026-06-03T00:00:00Z) " in run.critical
+    assert f"{fault.words}, however often it is requested. The bookmark stays" in run.critical
+    assert "skip_bundles" not in run.log
+    assert run.log.count(f"the body {fault.words}; try ") > 8
+    assert counted(run.records) == counted(map(record, BEFORE))
+    assert run.state["bookmarks"]["events"]["bundle_end"] == "2026-06-02T00:00:00Z"
+
+
+@each_api
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_bundle_whose_json_is_null_has_no_events(api, pack):
+    with api.sandbox(listed(pack(b"null\n"))) as sandbox:
+        run = run_loudly(api.config(sandbox, **SETTINGS))
+    assert run.code == 0, run.log
+    assert counted(run.records) == counted(map(record, [*BEFORE, *AFTER]))
+    assert run.state["bookmarks"]["events"]["bundle_end"] == "2026-06-04T00:00:00Z"
 
 
 @each_api

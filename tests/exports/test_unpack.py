@@ -184,7 +184,7 @@ def test_garbage_after_a_member_is_incomplete(garbage: bytes) -> None:
             read(packed + garbage)
         assert reason.value.offset == len(SMALL)
         is_member = garbage.startswith(b"\x1f\x8b")
-        assert ("goes on with something other than gzip" in str(reason.value)) == (not is_member)
+        assert ("has trailing data that is not gzip" in str(reason.value)) == (not is_member)
         assert is_incomplete(gzipped(packed + garbage))
         assert is_incomplete(gzipped(packed) + garbage)
 
@@ -204,16 +204,18 @@ def test_any_bytes_are_unpacked_or_incomplete(packed: bytes, cut_at: int) -> Non
     [
         (b"", "is empty", 0),
         (b" \n", "is not a JSON array", 0),
-        (b"{}", "is not a JSON array", 0),
-        (b"<html>Sign in</html>", "is not a JSON array", 0),
+        (b"{}", "is a JSON object, not a JSON array", 0),
+        (b"<html>Sign in</html>", "is a web page, not a JSON array", 0),
+        (b"\xef\xbb\xbf<html>", "is a web page, not a JSON array", 0),
         (b'"]"', "is not a JSON array", 0),
-        (b"null", "is not a JSON array", 0),
-        (b"[", "ends before its closing bracket", 1),
-        (b'[{"a":1}', "ends before its closing bracket", 8),
-        (b'[{"a":1},\n', "ends before its closing bracket", 10),
-        (b"[{}]\nand more", "goes on after it", 13),
-        (b"[{}]\0", "goes on after it", 5),
-        (b"[{}],", "goes on after it", 5),
+        (b"nullnull", "is not a JSON array", 0),
+        (b"nul", "is not a JSON array", 0),
+        (b"[", "is truncated or has data after", 1),
+        (b'[{"a":1}', "is truncated or has data after", 8),
+        (b'[{"a":1},\n', "is truncated or has data after", 10),
+        (b"[{}]\nand more", "is truncated or has data after", 13),
+        (b"[{}]\0", "is truncated or has data after", 5),
+        (b"[{}],", "is truncated or has data after", 5),
     ],
 )
 @pytest.mark.parametrize("pack", [bytes, gzipped])
@@ -229,7 +231,7 @@ def test_what_is_not_one_whole_array(
 
 
 @pytest.mark.parametrize(
-    "unpacked", [b"[]", b" [ ] ", b"\n[\n]\n", b"[{}]", b" " * 9 + b"[]" + b"\n" * 9]
+    "unpacked", [b"null", b" null\n", b"[]", b" [ ] ", b"\n[\n]\n", b"[{}]", b" " * 9 + b"[]" + b"\n" * 9]
 )
 def test_what_is_one_whole_array(unpacked: bytes) -> None:
     for size in (1, 2, 10**9):

@@ -81,9 +81,9 @@ def test_both_spellings_of_a_list(client, requests_mock, listed, exports):
     assert client.list_bundles(0) == [BUNDLE]
 
 
-@pytest.mark.parametrize("answer", [{}, {"exports": None}, {"Exports": None, "more": 1}])
+@pytest.mark.parametrize("answer", [{}, [], None, {"exports": None}, {"Exports": None, "more": 1}])
 def test_a_nil_list_is_empty(client, requests_mock, answer):
-    requests_mock.get(LIST, json=answer)
+    requests_mock.get(LIST, text=json.dumps(answer))
     assert client.list_bundles(0) == []
 
 
@@ -101,7 +101,7 @@ NO_NUMBERS: list[Any] = [None, True, [], 1.5, ""]
 @pytest.mark.parametrize(
     "answer",
     [
-        [], None, 3, "text", {"more": None}, {"exports": {}}, {"exports": [3]},
+        3, "text", [3], {"more": None}, {"exports": {}}, {"exports": [3]},
         {"error": "no such thing"}, {"exports": [[]]}, {"exports": [{}]},
         *({"exports": [{**LISTED, name: value}]}
           for name in LISTED for value in NO_NUMBERS),
@@ -113,9 +113,7 @@ NO_NUMBERS: list[Any] = [None, True, [], 1.5, ""]
 )  # fmt: skip
 def test_an_answer_that_is_not_a_list_of_bundles_is_refused(client, requests_mock, answer):
     requests_mock.get(LIST, text=json.dumps(answer))
-    with pytest.raises(
-        SourceError, match=rf"{LIST}\?start=7 answered with JSON that is not a list"
-    ):
+    with pytest.raises(SourceError, match=rf"{LIST}\?start=7 returned JSON that is not a list"):
         client.list_bundles(7)
 
 

@@ -10,6 +10,7 @@ from faults import WIRE_BODY, bundle
 from raw_server import raw_server
 
 from tap_fullstory.errors import SourceError
+from tap_fullstory.fullstory.responses import READ_BYTES
 from tap_fullstory.fullstory.session import HttpSession
 from tap_fullstory.sandbox import Sandbox
 
@@ -65,8 +66,8 @@ def test_a_range_shorter_than_asked_for_is_continued(http, requests_mock):
 @pytest.mark.parametrize(
     ("headers", "range_asked"),
     [
-        ({"Content-Length": "5"}, "bytes=3-"),
-        ({"Content-Length": "5", "ETag": 'W/"a"'}, "bytes=3-"),
+        ({"Content-Length": f"{READ_BYTES + 2}"}, f"bytes={READ_BYTES}-"),
+        ({"Content-Length": f"{READ_BYTES + 2}", "ETag": 'W/"a"'}, f"bytes={READ_BYTES}-"),
         ({"Content-Length": "5" * 5000}, None),
         ({"Content-Length": "-5"}, None),
         ({}, None),
@@ -79,11 +80,14 @@ def test_a_range_is_asked_for_only_of_a_known_file(http, requests_mock, headers,
                 return data
             raise ConnectionResetError
 
-    cut = {"body": BreaksOff(b"123"), "headers": headers}
-    requests_mock.get(URL, [cut, {"content": b"12345"}])
+        read1 = read
+
+    whole = b"1" * READ_BYTES + b"23"
+    cut = {"body": BreaksOff(whole[:-1]), "headers": headers}
+    requests_mock.get(URL, [cut, {"content": whole}])
     sink = io.BytesIO()
     http.download(URL, {"id": "7"}, sink, "get")
-    assert sink.getvalue() == b"12345"
+    assert sink.getvalue() == whole
     second = requests_mock.last_request.headers
     assert second.get("Range") == range_asked
     assert "If-Range" not in second

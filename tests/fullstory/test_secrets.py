@@ -160,10 +160,10 @@ def test_repr_of_config_client_and_session_hides_the_key():
 
 
 DEFECTS = {
-    "listing": ("client", "Client.list_bundles", "KeyError"),
-    "downloading": ("client", "Client.download_bundle", "KeyError"),
+    "listing": ("fullstory.client", "Client.list_bundles", "KeyError"),
+    "downloading": ("fullstory.client", "Client.download_bundle", "KeyError"),
     "making records": ("records.encoder", "RecordEncoder.encode", "KeyError"),
-    "writing": ("messages", "MessageWriter.records", "KeyError"),
+    "writing": ("output.messages", "MessageWriter.records", "KeyError"),
 }
 
 

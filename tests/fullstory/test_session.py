@@ -86,9 +86,9 @@ def test_unsafe_and_endless_redirects_are_refused(http, requests_mock, location,
 )
 def test_an_answer_that_is_not_json_is_refused(http, requests_mock, body):
     requests_mock.get(LIST, content=body)
-    with pytest.raises(SourceError, match="other than the JSON promised") as failure:
+    with pytest.raises(SourceError, match="a body that is not the expected JSON") as failure:
         listed(http, 7)
-    assert f"{LIST}?start=7 answered HTTP 200" in str(failure.value)
+    assert f"{LIST}?start=7 returned HTTP 200" in str(failure.value)
     assert len(str(failure.value)) < 800
 
 
