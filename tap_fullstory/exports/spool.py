@@ -187,6 +187,7 @@ class _VerifiedFile(Sink, io.FileIO):
     def _begin(self) -> None:
         self._verifier = Verifier()
         self._damage: TruncatedFile | None = None
+        self._verified = False
 
     def write(self, piece: Any) -> int:
         written = super().write(piece)
@@ -222,9 +223,14 @@ class _VerifiedFile(Sink, io.FileIO):
 
     def verify(self) -> None:
         """Raise TruncatedFile if what has been written is not complete."""
+        if self._damage is None and not self._verified:
+            self._verified = True
+            try:
+                self._verifier.end()
+            except TruncatedFile as damage:
+                self._damage = damage
         if self._damage is not None:
             raise self._damage
-        self._verifier.end()
 
 
 def check_folder(folder: str) -> None:

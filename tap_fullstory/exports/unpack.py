@@ -101,7 +101,6 @@ class Verifier:
         self._unpacker = Unpacker()
         self._head = self._last = b""  # the first bytes after whitespace, and the last before it
         self._size = 0
-        self._ended = False
 
     @property
     def is_null(self) -> bool:
@@ -113,10 +112,10 @@ class Verifier:
         self._look_at(self._unpacker.feed(piece))
 
     def end(self) -> None:
-        """Raise NotBundle if what has come is no array, TruncatedFile if it is not complete."""
-        if not self._ended:
-            self._ended = True
-            self._look_at(self._unpacker.end())
+        """Raise NotBundle if what has come is no array, TruncatedFile if it is not complete. To be
+        called once.
+        """
+        self._look_at(self._unpacker.end())
         if self.is_null:
             return
         if not self._head.startswith(b"["):

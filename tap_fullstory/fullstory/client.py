@@ -172,18 +172,18 @@ class Client:
         return _text(self._http.get_json(url, {}, "me"), "orgId", url)
 
     def datasets(self) -> list[str]:
-        """Return the names of the datasets that the API key can read, asked for in one try.
+        """Return the names of the datasets that the API key can read, requested in one try.
 
         developer.fullstory.com, "List Datasets" (beta). Raises SourceError if the answer is not
         such a list, and as HttpSession.get.
         """
         url = f"{self._api}/v2beta/datasets"
-        answer = self._http.get(url, {}, "datasets", msgspec.json.decode, tries=1)
+        answer = self._http.get(url, {}, "datasets", msgspec.json.decode, patience=ONE_TRY)
         try:
             return [str(dataset["name"]) for dataset in answer["datasets"] or []]
         except (KeyError, TypeError):
             raise SourceError(
-                f"{url} answered with JSON that has no datasets. FullStory may have changed the "
+                f"{url} returned JSON that has no datasets. FullStory may have changed the "
                 "API: look for a newer version of this tap."
             ) from None
 
@@ -203,7 +203,7 @@ class Client:
             body, nuls = replace_nul(body)
             if nuls:
                 LOGGER.warning(
-                    "%d characters U+0000 in an answer became U+FFFD (replace_nul)",
+                    "%d characters U+0000 in a response became U+FFFD (replace_nul)",
                     nuls,
                     extra={"code": "nul_replaced"},
                 )
@@ -258,7 +258,7 @@ def _decode_members(body: bytes) -> dict[str, Raw]:
         if not repairs:
             raise
         LOGGER.warning(
-            "%d half surrogate pairs in an answer became U+FFFD", repairs,
+            "%d lone surrogates in a response were replaced with U+FFFD", repairs,
             extra={"code": "surrogates_replaced"},
         )  # fmt: skip
         return decode_members(repaired)

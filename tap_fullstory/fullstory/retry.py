@@ -132,7 +132,10 @@ def with_retries(
             wait = backoff.full_jitter(next(waits))
             number = failures + 1
             total = f" of {patience.tries}" if number <= patience.tries else ""
-            LOGGER.warning("%s: %s; try %d%s in %.1f s", where, error, number, total, wait)
+            LOGGER.warning(
+                "%s: %s; try %d%s in %.1f s", where, error, number, total, wait,
+                extra={"code": "request_failed"},
+            )  # fmt: skip
         sleep(wait)
         if is_throttled:
             on_throttled(wait)

@@ -283,19 +283,21 @@ class HttpSession:
             return decode(body)
         except ValueError as error:
             response = exchange.response
-            what = (
-                f"HTTP {response.status_code} with a body that is not the expected JSON "
-                f"({_what_came(body, error)}; {_content_type(response)}, {len(body)} bytes)"
-            )
+            came = f"{_what_came(body, error)}; {_content_type(response)}, {len(body)} bytes"
             quotable = body and request.endpoint in QUOTABLE
             quoted = f": {self._quoted(body)}" if quotable else ""
             failure = UnexpectedBody(
-                f"{exchange.shown} returned {what}{quoted}. Check the URL in the config and "
-                "anything between here and FullStory, such as a proxy."
+                f"{exchange.shown} returned HTTP {response.status_code} with a body that is not "
+                f"the expected JSON ({came}){quoted}. Check the URL in the config and anything "
+                "between here and FullStory, such as a proxy."
             )
             if isinstance(error, NestedTooDeeply):  # it is JSON, and would be the same again
                 raise failure from None
-            raise ResponseLost(what, where=exchange.shown, failure=failure) from None
+            raise ResponseLost(
+                f"HTTP {response.status_code} with a body that is not the expected JSON ({came})",
+                where=exchange.shown,
+                failure=failure,
+            ) from None
 
     @contextmanager
     def _responding(self, request: Request) -> Iterator[requests.Response]:
@@ -384,6 +386,7 @@ class HttpSession:
                 duration(abs(skew).total_seconds()),
                 "behind" if skew > timedelta() else "ahead of",
                 format_rfc3339(date),
+                extra={"code": "clock_wrong"},
             )
 
     def _refusal(self, request: Request, exchange: _Exchange, foreign: bool) -> SourceError:

@@ -231,7 +231,8 @@ def test_what_is_not_one_whole_array(
 
 
 @pytest.mark.parametrize(
-    "unpacked", [b"null", b" null\n", b"[]", b" [ ] ", b"\n[\n]\n", b"[{}]", b" " * 9 + b"[]" + b"\n" * 9]
+    "unpacked",
+    [b"null", b" null\n", b"[]", b" [ ] ", b"\n[\n]\n", b"[{}]", b" " * 9 + b"[]" + b"\n" * 9],
 )
 def test_what_is_one_whole_array(unpacked: bytes) -> None:
     for size in (1, 2, 10**9):
