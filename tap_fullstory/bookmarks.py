@@ -77,7 +77,7 @@ REMOVED_STREAMS = ("user",)  # of 2.x
 MAX_SHOWN = 200  # characters of the state's own keys that an error quotes
 EVERYONE = "everyone"  # FullStory's segment of all people
 SEGMENTS = "segments"  # holds the positions of several segments: see positions.py
-_EXPORT_MEMBERS = ("bundle_end", "partial", "export", SEGMENTS)
+_EXPORT_MEMBERS = ("bundle_end", "partial", "done", "export", SEGMENTS)
 # What the state does not say of an export.
 _USUAL = {"segment": EVERYONE, "scope": "events", "time_range": "window"}
 
@@ -188,6 +188,7 @@ def _take_over(end: datetime, state: State) -> None:
 def _check_position(state: State, stream: str) -> None:
     bundle_end(state, stream)
     partial(state, stream)
+    done(state, stream)
     export(state, stream)
 
 
@@ -225,6 +226,22 @@ def partial(state: State, stream: str) -> Partial | None:
     return Partial(str(identity), **counts)
 
 
+def done(state: State, stream: str) -> frozenset[str] | None:
+    """Return the ids of the bundles after `bundle_end` that are emitted whole: they share an end
+    with others that are not. None where the state does not say, as states of 3.0 do not.
+
+    Raises UsageError if it cannot be read.
+    """
+    value = bookmark_of(state, stream).get("done")
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise UsageError(
+            f"bookmarks.{stream}.done in the state is not a list of bundle ids. {NEXT_STEP}"
+        )
+    return frozenset(value)
+
+
 def export(state: State, stream: str) -> Export | None:
     """Return the export that the bundle after `bundle_end` comes from, if the state names one.
 
@@ -255,18 +272,39 @@ def export(state: State, stream: str) -> Export | None:
 
 def with_bundle_end(state: State, stream: str, end: datetime) -> State:
     """Return the state once everything before `end` is emitted."""
-    done: State = {
-        name: None for name in ("partial", "export") if name in bookmark_of(state, stream)
-    }
-    return _with_bookmark(state, stream, {"bundle_end": format_rfc3339(end), **done})
+    gone = _nulls(state, stream, "partial", "done", "export")
+    return _with_bookmark(state, stream, {"bundle_end": format_rfc3339(end), **gone})
 
 
-def with_partial(state: State, stream: str, boundary: datetime, progress: Partial) -> State:
-    """Return the state in the middle of the bundle that follows `boundary`."""
-    after = format_rfc3339(boundary)
-    done: State = {name: None for name in ("export",) if name in bookmark_of(state, stream)}
-    amid = _with_bookmark(state, stream, {"bundle_end": after, "partial": None, **done})
-    return with_progress(amid, stream, progress)
+def with_done(state: State, stream: str, boundary: datetime, bundle_id: str) -> State:
+    """Return the state once a bundle that follows `boundary` is emitted, and others that share its
+    end are not.
+    """
+    gone = _nulls(state, stream, "partial", "export")
+    ids = [*(bookmark_of(state, stream).get("done") or []), bundle_id]
+    bookmark = {"bundle_end": format_rfc3339(boundary), "done": ids, **gone}
+    return _with_bookmark(state, stream, bookmark)
+
+
+def with_partial(
+    state: State, stream: str, boundary: datetime, progress: Partial, *, shares_end: bool = False
+) -> State:
+    """Return the state in the middle of the bundle that follows `boundary`, and that others may
+    follow which share its end.
+    """
+    bookmark: State = {"bundle_end": format_rfc3339(boundary), "partial": None}
+    ids = bookmark_of(state, stream).get("done")
+    if ids is not None or shares_end:
+        bookmark["done"] = ids or []
+    bookmark |= _nulls(state, stream, "export")
+    return with_progress(_with_bookmark(state, stream, bookmark), stream, progress)
+
+
+def _nulls(state: State, stream: str, *names: str) -> State:
+    """Return null for each of the members that the bookmark has: a runner that merges states would
+    keep one that is merely gone.
+    """
+    return {name: None for name in names if name in bookmark_of(state, stream)}
 
 
 def with_progress(state: State, stream: str, progress: Partial) -> State:

@@ -166,14 +166,17 @@ class ExportSync:
             raise
 
     def _move_bookmark(self, bundle: Bundle, state: State, bookmark: datetime | None) -> State:
-        """Return the state after a bundle; write it if this is the last that ends there."""
+        """Return the state after a bundle, which is written: it is at the bundle's end, or says
+        that the bundle is done while others that share its end are not.
+        """
         # With what was last written, since what that held and no longer holds must be said.
         written = self._writer.last_state or state
         if bundle.advances_bookmark:
             state = bookmarks.with_bundle_end(written, self._name, bundle.end)
-            self._writer.state(state)
-        elif bookmark is not None:
-            state = bookmarks.with_bundle_end(written, self._name, bookmark)
+        else:
+            boundary = bookmark or bundle.boundary
+            state = bookmarks.with_done(written, self._name, boundary, bundle.id)
+        self._writer.state(state)
         return state
 
     def _emit(
@@ -213,7 +216,10 @@ class ExportSync:
             if position.events:
                 progress = Partial(bundle.id, position.events, position.bytes, position.crc32)
                 if amid is None:
-                    reached = bookmarks.with_partial(state, self._name, boundary, progress)
+                    shares_end = not bundle.advances_bookmark
+                    reached = bookmarks.with_partial(
+                        state, self._name, boundary, progress, shares_end=shares_end
+                    )
                     in_progress = self._source.in_progress()
                     amid = bookmarks.with_export(reached, self._name, in_progress)
                 self._writer.state(bookmarks.with_progress(amid, self._name, progress))
@@ -242,8 +248,6 @@ class ExportSync:
                 self._undeclared.add_all(stats.undeclared)
                 self._left_out.left_out += stats.left_out
                 self._left_out.types_left_out.add_all(stats.types_left_out)
-            if not bundle.advances_bookmark:
-                checkpoint()
             state = self._move_bookmark(bundle, state, bookmark)
         except TargetError:
             raise

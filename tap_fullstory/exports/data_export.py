@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from itertools import groupby
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from tap_fullstory import bookmarks
 from tap_fullstory.bookmarks import State
@@ -39,11 +39,30 @@ class DataExport:
     def bundles(self, state: State, on_listed: OnListed = ignore_listing) -> Iterator[Bundle]:
         bookmark = bookmarks.bundle_end(state, self._stream)
         partial = bookmarks.partial(state, self._stream)
-        in_progress = partial.id if partial else None
+        begun = Begun(partial.id if partial else None, bookmarks.done(state, self._stream))
         listing = BundleListing(self._client, self._now, on_listed)
         after = bookmark or self._config.start_date
-        found = listing.after(after, self._config.end_date, in_progress)
+        found = listing.after(after, self._config.end_date, begun, bookmark)
+        if bookmark is not None and begun.ids:
+            found = self._from_first(found, begun, bookmark)
         return listing.with_overlaps(found, bookmark)
+
+    def _from_first(
+        self, bundles: Iterator[Bundle], begun: Begun, bookmark: datetime
+    ) -> Iterator[Bundle]:
+        """Yield `bundles` from the first one ever on, if the bookmark is that one's start: others
+        that begin before it ends may end before start_date, where the first run has not begun.
+        """
+        held: list[Bundle] = []
+        for bundle in bundles:
+            held.append(bundle)
+            if bundle.id in begun.ids and bundle.boundary == bookmark:
+                held = [one for one in held if one.end > self._config.start_date]
+                break
+            if bundle.start > bookmark or len(held) == PAGE_BUNDLES:
+                break
+        yield from held
+        yield from bundles
 
     def download(self, bundle: Bundle, sink: BinaryIO) -> None:
         self._client.download_bundle(bundle, sink)
@@ -66,6 +85,23 @@ class DataExport:
         """Do nothing: there is nothing to cancel."""
 
 
+class Begun(NamedTuple):
+    """What an earlier run has emitted after the bookmark: the bundle `in_progress` in part, and all
+    of those `done`; None if the state does not say which.
+    """
+
+    in_progress: str | None = None
+    done: frozenset[str] | None = None
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The bundles that are emitted in part or whole."""
+        return (self.done or frozenset()) | ({self.in_progress} if self.in_progress else set())
+
+
+NOTHING_BEGUN = Begun()
+
+
 class BundleListing:
     """The bundles that FullStory lists, each once, in the order in which they are emitted.
 
@@ -79,7 +115,11 @@ class BundleListing:
         self._seen: dict[str, Bundle] = {}
 
     def after(
-        self, after: datetime, until: datetime | None, in_progress: str | None = None
+        self,
+        after: datetime,
+        until: datetime | None,
+        begun: Begun = NOTHING_BEGUN,
+        covered: datetime | None = None,
     ) -> Iterator[Bundle]:
         """Yield the bundles whose end is after `after` (exclusive) and not after `until`
         (inclusive), the earliest end first, however the listing repeats itself.
@@ -89,8 +129,9 @@ class BundleListing:
         arrives: more with the same end may follow. Where several share the last end of a page, that
         end is asked for once more.
 
-        `in_progress` is the id of a bundle that an earlier run has emitted in part. Those that
-        share its end and precede it are left out: that run has emitted them.
+        Bundles that are done are left out. Of those that share an end, the one in progress comes
+        first. `covered` is the end of what is emitted: a WARNING names a period after it that no
+        bundle covers. None: the first bundle decides.
 
         Raises SourceError if a full page does not get past what was asked for; the bundles that end
         there have not been yielded then.
@@ -109,10 +150,11 @@ class BundleListing:
                 if until is not None and end > until:
                     return
                 same_end = list(group)
-                ids = [bundle.id for bundle in same_end]
-                first = ids.index(in_progress) if in_progress in ids else 0
-                for bundle in same_end[first:]:
-                    yield replace(bundle, advances_bookmark=bundle is same_end[-1])
+                _warn_of_hole(same_end, covered)
+                covered = end
+                to_emit = _to_emit(same_end, begun)
+                for bundle in to_emit:
+                    yield replace(bundle, advances_bookmark=bundle is to_emit[-1])
             if not full:
                 return
             cursor = int((last - _EPOCH).total_seconds())
@@ -209,6 +251,38 @@ class BundleListing:
                 "The bookmark stays before them. Ask FullStory support why so many share one end."
             )
         return page, last, full
+
+
+def _warn_of_hole(bundles: list[Bundle], covered: datetime | None) -> None:
+    """Log a WARNING if `bundles`, which share an end, leave a period after `covered` out."""
+    first = min(bundles, key=lambda bundle: bundle.start)
+    if covered is not None and covered < first.start < first.end:
+        LOGGER.warning(
+            "No bundle covers the period %s to %s, after which bundle %s begins: events of that "
+            "period are missing. Ask FullStory support about them",
+            format_rfc3339(covered), format_rfc3339(first.start), first.id,
+            extra={"code": "period_not_covered"},
+        )  # fmt: skip
+
+
+def _to_emit(same_end: list[Bundle], begun: Begun) -> list[Bundle]:
+    """Return those of the bundles that share an end which are to be emitted, the one that an
+    earlier run has begun first.
+
+    A state of 3.0 does not say which are done: that run has emitted those that precede it.
+    """
+    if begun.done is not None:
+        left = [bundle for bundle in same_end if bundle.id not in begun.done]
+        return sorted(left, key=lambda bundle: bundle.id != begun.in_progress)
+    ids = [bundle.id for bundle in same_end]
+    first = ids.index(begun.in_progress) if begun.in_progress in ids else 0
+    for bundle in same_end[:first]:
+        LOGGER.warning(
+            "Bundle %s (%s) ends when bundle %s does, in which the state is: it is taken as "
+            "written. If the bundle is new, load it with a run of its own, without a state",
+            bundle.id, bundle.period, begun.in_progress, extra={"code": "bundle_taken_as_written"},
+        )  # fmt: skip
+    return same_end[first:]
 
 
 def check_access(client: Client, now: datetime) -> None:

@@ -180,3 +180,122 @@ def test_a_bookmark_that_windows_have_left_inside_a_bundle_leaves_out_what_is_be
     assert overlaps(second) == []
     left_out = "60 events from before the bookmark were left out"
     assert any(left_out in line for line in [*first.logged("INFO"), *second.logged("INFO")])
+
+
+# --- stopped among bundles that share an end, or overlap ---
+
+LARGE = 300  # events: enough for a stop inside them
+
+
+def stopped_in(config: dict[str, Any], identity: str) -> Run:
+    """Return a run that was stopped once it had written a part of a bundle."""
+    first = interrupted(config, in_bundle=True)
+    assert first.state["bookmarks"]["events"]["partial"]["id"] == identity
+    return first
+
+
+def sharing_an_end(names: str = "12") -> list[Bundle]:
+    """Small bundles named as given, then a large one, 3, which all have the same period."""
+    small = [listed(name, FIRST_DAY, FIRST_DAY + DAY, 3, 10 * int(name)) for name in names]
+    return [*small, listed("3", FIRST_DAY, FIRST_DAY + DAY, LARGE, 100)]
+
+
+def test_bundle_rebuilt_under_another_id_brings_no_other_of_its_end_again() -> None:
+    *small, large = sharing_an_end()
+    with Sandbox([*small, large]) as sandbox:
+        config = sandbox.config(checkpoint_events=50)
+        first = stopped_in(config, "3")
+    assert first.state["bookmarks"]["events"]["done"] == ["1", "2"]
+    rebuilt = Bundle("9", FIRST_DAY, FIRST_DAY + DAY, large.events)
+    with Sandbox([*small, rebuilt]) as sandbox:
+        second = run_tap(sandbox.config(checkpoint_events=50), state=first.state)
+    written = first.state["bookmarks"]["events"]["partial"]["events"]
+    assert all_of(second) == records_of(large)
+    (line,) = warnings(second)
+    assert f"up to {written} rows" in line
+    end = format_rfc3339(from_epoch(FIRST_DAY + DAY))
+    assert second.state["bookmarks"]["events"] == {
+        "bundle_end": end, "partial": None, "done": None,
+    }  # fmt: skip
+
+
+def test_bundle_that_appears_among_those_of_an_end_is_emitted() -> None:
+    before = sharing_an_end()
+    with Sandbox(before) as sandbox:
+        first = stopped_in(sandbox.config(checkpoint_events=50), "3")
+    after = [listed("0", FIRST_DAY, FIRST_DAY + DAY, 3, 5), *before]
+    with Sandbox(after) as sandbox:
+        second = run_tap(sandbox.config(checkpoint_events=50), state=first.state)
+        third = run_tap(sandbox.config(), state=second.state)
+    assert all_of(first, second) == records_of(*after)
+    assert not third.records
+    assert warnings(second) == []
+
+
+def test_bundle_of_an_end_that_vanishes_brings_no_other_again() -> None:
+    before = sharing_an_end()
+    with Sandbox(before) as sandbox:
+        first = stopped_in(sandbox.config(checkpoint_events=50), "3")
+    with Sandbox([before[0], before[2]]) as sandbox:
+        second = run_tap(sandbox.config(checkpoint_events=50), state=first.state)
+    assert all_of(first, second) == records_of(*before)
+
+
+def test_state_of_3_0_that_does_not_say_what_is_done_names_what_it_takes_as_written() -> None:
+    before = sharing_an_end()
+    with Sandbox(before) as sandbox:
+        config = sandbox.config(checkpoint_events=50)
+        first = stopped_in(config, "3")
+        del first.state["bookmarks"]["events"]["done"]
+        second = run_tap(config, state=first.state)
+    assert all_of(first, second) == records_of(*before)
+    assert len([line for line in warnings(second) if "taken as written" in line]) == 2
+
+
+def test_first_run_that_was_stopped_brings_nothing_that_ends_before_start_date() -> None:
+    early = listed("1", FIRST_DAY, FIRST_DAY + DAY // 2)
+    large = listed("2", FIRST_DAY, FIRST_DAY + DAY, LARGE, 100)
+    start = format_rfc3339(from_epoch(FIRST_DAY + 13 * HOUR))
+    with Sandbox([early, large]) as sandbox:
+        config = sandbox.config(checkpoint_events=50, start_date=start)
+        first = stopped_in(config, "2")
+        second = run_tap(config, state=first.state)
+    assert all_of(first, second) == records_of(large)
+    assert warnings(second) == []
+
+
+# --- holes ---
+
+
+def test_period_that_no_bundle_covers_is_named() -> None:
+    days = [0, 1, 3]
+    bundles = [listed(str(n), FIRST_DAY + n * DAY, FIRST_DAY + (n + 1) * DAY) for n in days]
+    with Sandbox(bundles) as sandbox:
+        run = run_tap(sandbox.config())
+    (line,) = warnings(run)
+    missing = [format_rfc3339(from_epoch(FIRST_DAY + n * DAY)) for n in (2, 3)]
+    assert line.startswith(f"No bundle covers the period {missing[0]} to {missing[1]}")
+    assert all_of(run) == records_of(*bundles)
+
+
+def test_hole_after_the_bookmark_is_named_and_none_after_start_date() -> None:
+    later = listed("1", FIRST_DAY + 2 * DAY, FIRST_DAY + 3 * DAY)
+    with Sandbox([later]) as sandbox:
+        first = run_tap(sandbox.config(start_date=format_rfc3339(from_epoch(FIRST_DAY))))
+        state = {"bookmarks": {"events": {"bundle_end": format_rfc3339(from_epoch(FIRST_DAY))}}}
+        second = run_tap(sandbox.config(), state=state)
+    assert warnings(first) == []
+    (line,) = warnings(second)
+    assert line.startswith("No bundle covers the period")
+
+
+def test_bundles_that_share_an_end_leave_no_hole() -> None:
+    end = FIRST_DAY + 2 * DAY
+    bundles = [
+        listed("1", FIRST_DAY, FIRST_DAY + DAY),
+        listed("2", FIRST_DAY + DAY, end, 3, 10),
+        listed("3", FIRST_DAY + DAY + HOUR, end, 3, 20),
+    ]
+    with Sandbox(bundles) as sandbox:
+        run = run_tap(sandbox.config())
+    assert not [line for line in warnings(run) if "No bundle covers" in line]
