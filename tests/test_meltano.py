@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import pytest
 from environments import ENVIRONMENTS
+from postgres import Postgres, programs, server
 from running import columns
 
 from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
 from tap_fullstory.settings import SHOWN_SETTINGS, member_paths
+from tap_fullstory.times import format_rfc3339, from_epoch
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 300  # seconds for one command: the first ones make environments
@@ -24,6 +27,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 Meltano = Callable[..., str]
+
+
+def moment(seconds: int) -> str:
+    return format_rfc3339(from_epoch(seconds))
 
 
 @pytest.fixture(scope="module")
@@ -146,34 +153,134 @@ def test_what_is_deselected_is_nowhere_and_a_variable_is_a_column_by_its_name(
     assert first["CustomVars"] == second["CustomVars"] == {"evt_p_reals": [1, 2.5]}
 
 
-def test_a_project_of_ones_own_works_as_written(sandbox: Sandbox, tmp_path: Path) -> None:
-    """With a variable as a column, and an environment whose `select` replaces the plugin's list."""
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    folder = programs()
+    if folder is None:
+        pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
+    with server(folder) as running:
+        yield running
+
+
+def on_the_page(language: str) -> list[str]:
     page = (ROOT / "docs/meltano.md").read_text("utf-8")
-    written = page.partition("```yaml\ndefault_environment")[2].partition("```")[0]
-    more = ", ".join(f"{{name: {name}}}" for name in ("data_export_url", "api_url"))
-    custom = "{name: custom_columns, kind: array, value: [page_category_str]}"
-    prod = "config: {plugins: {extractors: [{name: tap-fullstory, select: ['!events.PageIp']}]}}"
-    project = (
-        f"default_environment{written}".replace("/path/to/tap-fullstory", str(ROOT))
-        .replace("{name: end_date}", f"{{name: end_date}}, {more}, {custom}")
-        .replace("{name: prod}", f"{{name: prod, {prod}}}")
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+
+
+def test_the_page_works_as_written(tmp_path: Path, postgres: Postgres) -> None:
+    """From an empty folder to a database, every command in its order. A bundle ends every day; the
+    last of three is published after the first run.
+    """
+    install, folder, *commands = on_the_page("sh")
+    assert "pip install meltano" in install
+    assert "mkdir" in folder
+    (project,) = on_the_page("yaml")
+    target = ENVIRONMENTS / "meltanolabs-target-postgres/bin/target-postgres"
+    project = project.replace("/path/to/tap-fullstory", str(ROOT)).replace(
+        "    pip_url: meltanolabs-target-postgres==0.8.1\n    executable: target-postgres",
+        f"    executable: {target}",
     )
     (tmp_path / "meltano.yml").write_text(project, encoding="utf-8")
-    (tmp_path / "output").mkdir()
+    with Sandbox(generated_bundles(3, 24), unpublished=1) as sandbox:
+        config = sandbox.config()
+        first, last = (moment(one.start) for one in (sandbox.bundles[0], sandbox.bundles[2]))
+        environment = {
+            **os.environ,
+            "PATH": f"{ENVIRONMENTS / 'meltano/bin'}:{os.environ['PATH']}",
+            "TAP_FULLSTORY_DATA_EXPORT_URL": config["data_export_url"],
+            "TAP_FULLSTORY_API_URL": config["api_url"],
+            "NO_COLOR": "1",
+            "no_proxy": "127.0.0.1",
+        }
+
+        def run(*words: str) -> None:
+            block = next(one for one in commands if all(word in one for word in words))
+            commands.remove(block)
+            for written, here in (
+                ("na1.YOUR_FULLSTORY_API_KEY", config["api_key"]),
+                ("postgresql+psycopg://user:password@localhost:5432/database", postgres.url),
+                ("2026-06-01T00:00:00Z", last),
+                ("2025-01-01T00:00:00Z", first),
+                ("2026-01-01T00:00:00Z", last),
+            ):
+                block = block.replace(written, here)
+            done = subprocess.run(
+                ["bash", "-e", "-c", block], cwd=tmp_path, env=environment,
+                capture_output=True, timeout=TIMEOUT,
+            )  # fmt: skip
+            assert done.returncode == 0, f"{block}\n{done.stderr.decode()[-5000:]}"
+
+        def rows(sql: str) -> int:
+            (row,) = postgres.query(f"select count(*) as n from fullstory.{sql}")
+            return int(row["n"])
+
+        run("cat > .env")
+        run("meltano select", "events '*'")
+        run("meltano install")
+        assert rows("events") == 48
+        emails = rows("""events where "UserEmail" is not null""")
+        addresses = rows("""events where "PageIp" is not null""")
+        assert emails
+        run("--exclude")
+        run("user_plan_str")
+        sandbox.publish()
+        run("privacy_settings_history '*'", "meltano run")
+        assert rows("events") == 72
+        assert rows("""events where "UserEmail" is not null""") == emails
+        assert rows("""events where "PageIp" is not null""") == addresses
+        assert rows("events where user_plan_str is not null")
+        versions = rows("privacy_settings_history")
+        assert versions
+        run("meltano state list")
+        run("bookmarks.events")
+        run("del(")  # runs the tap too: the newest day is loaded again
+        assert rows("events") == 96
+        assert rows("privacy_settings_history") == versions
+        run("--state-id-suffix=backfill")
+        assert rows("events") == 96 + 48
+        run("meltano job add")
+    assert commands == []
+
+
+def test_a_definition_that_is_added_selects_every_stream(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Meltano leaves out its `select`, so the page has a command that selects events alone."""
+    definition = (ROOT / "plugins/extractors/tap-fullstory--singer-io.yml").read_text("utf-8")
+    definition = definition.replace("pip_url: tap-fullstory", f"pip_url: {ROOT}")
+    (tmp_path / "tap.yml").write_text(definition, encoding="utf-8")
+    start = "default_environment: dev\nenvironments: [{name: dev}]\n"
+    (tmp_path / "meltano.yml").write_text(start, encoding="utf-8")
     settings = {f"TAP_FULLSTORY_{name.upper()}": value for name, value in sandbox.config().items()}
 
-    def run(*arguments: str) -> str:
+    def run(*arguments: str, **more: str) -> str:
         return subprocess.run(
             [ENVIRONMENTS / "meltano/bin/meltano", *arguments], cwd=tmp_path, text=True,
-            env={**os.environ, **settings, "NO_COLOR": "1", "no_proxy": "127.0.0.1"},
+            env={**os.environ, **settings, "NO_COLOR": "1", "no_proxy": "127.0.0.1", **more},
             stdout=subprocess.PIPE, timeout=TIMEOUT, check=True,
         ).stdout  # fmt: skip
 
-    run("install")
-    run("run", "tap-fullstory", "target-jsonl")
-    (file,) = (tmp_path / "output").glob("events-*.jsonl")
-    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    assert len(rows) >= 48
-    assert any("page_category_str" in row for row in rows)
-    assert any("user_plan_str" in row.get("CustomVars", {}) for row in rows)
-    assert "[selected" not in run("--environment=prod", "select", "tap-fullstory", "--list")
+    run("add", "tap-fullstory", "--from-ref=tap.yml")
+    assert "users.uid" in run("select", "tap-fullstory", "--list")
+    run("select", "tap-fullstory", "events", "*")
+    assert "users.uid" not in run("select", "tap-fullstory", "--list")
+    # The parts of batch_config by the Hub's names, as Meltano gives them to the tap.
+    printed = run(
+        "invoke", "tap-fullstory",
+        TAP_FULLSTORY_BATCH_CONFIG_ENCODING_FORMAT="jsonl",
+        TAP_FULLSTORY_BATCH_CONFIG_STORAGE_ROOT=str(tmp_path),
+    )  # fmt: skip
+    assert '"BATCH"' in printed
+    assert '"RECORD"' not in printed
+
+
+def test_an_environment_replaces_the_list_of_select(meltano: Meltano, project: Path) -> None:
+    listed = meltano("--environment=prod", "select", "tap-fullstory", "--list")
+    assert "[selected" in listed
+    prod = "config: {plugins: {extractors: [{name: tap-fullstory, select: ['!events.PageIp']}]}}"
+    file = project / "meltano.yml"
+    text = file.read_text("utf-8")
+    file.write_text(text.replace("- name: prod\n", f"- name: prod\n  {prod}\n"), "utf-8")
+    try:
+        listed = meltano("--environment=prod", "select", "tap-fullstory", "--list")
+    finally:
+        file.write_text(text, "utf-8")
+    assert "[selected" not in listed
