@@ -30,12 +30,10 @@ SANDBOX = (
 DISCOVER = f"""\
 {ENVS}/tap/bin/tap-fullstory --config demo/out/config.json --discover \\
     > demo/out/catalog.json 2>> demo/out/tap.log"""
-LOAD = f"{ENVS}/duckdb/bin/python examples/duckdb/load.py demo/out/fullstory.duckdb"
-PRINT_STATE = f"{LOAD} --print-state > demo/out/state.json"
 SYNC = f"""\
-{ENVS}/tap/bin/tap-fullstory --config demo/out/config.json --catalog demo/out/catalog.json \\
-    --state demo/out/state.json 2>> demo/out/tap.log \\
-  | {LOAD} 2>> demo/out/load.log"""
+{ENVS}/duckdb/bin/python examples/duckdb/load.py demo/out/fullstory.duckdb -- \\
+    {ENVS}/tap/bin/tap-fullstory --config demo/out/config.json --catalog demo/out/catalog.json \\
+    2>> demo/out/sync.log"""
 QUERY = f"{ENVS}/duckdb/bin/python examples/duckdb/query.py demo/out/fullstory.duckdb"
 DRAW = f"""\
 {ENVS}/duckdb/bin/python examples/duckdb/day.py demo/out/fullstory.duckdb > demo/out/day.svg"""
@@ -67,8 +65,7 @@ Next, with your own FullStory account (docs/quickstart.md and docs/duckdb.md exp
   2. export PATH=$PWD/{ENVS}/tap/bin:$PWD/{ENVS}/duckdb/bin:$PATH
      mkdir -p ~/fullstory && cp examples/duckdb/*.py ~/fullstory && cd ~/fullstory
   3. echo '{{"api_key": "YOUR_API_KEY", "start_date": "2026-01-01T00:00:00Z"}}' > config.json
-  4. python load.py fullstory.duckdb --print-state > state.json
-     tap-fullstory --config config.json --state state.json | python load.py fullstory.duckdb
+  4. python load.py fullstory.duckdb -- tap-fullstory --config config.json
   and 4 again for what is new; docs/sql.md has more questions to ask."""
 
 
@@ -88,13 +85,11 @@ def main() -> None:
         run(DISCOVER)
 
         say("Sync into DuckDB, which keeps the state beside the rows")
-        run(PRINT_STATE)
         run(SYNC)
         expect_rows(EVENTS_IN_EACH * (BUNDLES - 1))
 
         say("The next day is over; with the state, only its events come")
         write_config(config)
-        run(PRINT_STATE)
         run(SYNC)
         expect_rows(EVENTS_IN_EACH * BUNDLES)
 

@@ -384,12 +384,11 @@ def test_the_demo_sends_nobody_into_a_tracked_folder():
 
 
 def test_duckdb_is_loaded_as_written(shell, sandbox, commands, tmp_path):
-    load, ask, script, to_parquet = blocks("bash", "docs/duckdb.md")
+    load, ask, to_parquet = blocks("bash", "docs/duckdb.md")
     programs = (commands.loader_python.parent, commands.tap.parent)
     path = ":".join(map(str, (*programs, os.environ["PATH"])))
     for name in ("load.py", "query.py"):
         shutil.copy(ROOT / "examples/duckdb" / name, tmp_path)
-    (tmp_path / "sync.sh").write_text(script, encoding="utf-8")
 
     def duckdb_rows() -> int:
         code = (
@@ -401,9 +400,8 @@ def test_duckdb_is_loaded_as_written(shell, sandbox, commands, tmp_path):
     assert shell(load, ask, PATH=path).wait(TIMEOUT) == 0, log(tmp_path)
     assert duckdb_rows() == 120
     sandbox.publish()
-    again = "bash sync.sh" if shutil.which("flock") else load
     for _ in range(2):
-        assert shell(again, PATH=path).wait(TIMEOUT) == 0, log(tmp_path)
+        assert shell(load, PATH=path).wait(TIMEOUT) == 0, log(tmp_path)
         assert duckdb_rows() == 144
     assert shell(to_parquet, PATH=path).wait(TIMEOUT) == 0, log(tmp_path)
     assert len(list(tmp_path.glob("parquet/day=*/*.parquet"))) >= 6

@@ -449,6 +449,7 @@ def test_larger_integers_after_alter_table_as_the_error_says(database):
         ("", schema(integers("n"), key=("m",)), "does not list its key 'm'"),
         ("", schema(integers("")), "has a name that DuckDB cannot take: ''"),
         ("", schema(integers("a\0")), "has a name that DuckDB cannot take: 'a\\x00'"),
+        ("", schema(integers("a\n")), "has a name that DuckDB cannot take: 'a\\n'"),
         ("", schema(integers("n"), "_Singer_State"), "has the name of the table for the state"),
     ],
 )  # fmt: skip
@@ -457,6 +458,52 @@ def test_a_schema_that_the_tables_cannot_have(database, before, message, said):
         database.change(before)
     assert said in database.refuse(message, state(1))
     assert database.state() == {}
+
+
+def test_names_that_differ_are_told_apart_as_duckdb_does(database):
+    names = ["é", "É", "a\u00a0b", "a b", "\u200b", "\u017f", "s"]
+    for number in (1, 2):
+        values: Json = {name: number * 10 + at for at, name in enumerate(names)}
+        database.load(schema(integers(*names)), row(**values), state(number))
+    for at, name in enumerate(names):
+        assert database.values(column=name) == [10 + at, 20 + at]
+    database.load(schema(integers("n"), "é"), schema(integers("n"), "É"), row("É", n=1), state(3))
+    assert (database.values("é"), database.values("É")) == ([], [1])
+
+
+def test_descriptions_become_comments(database):
+    described = {"n": {"type": "integer", "description": 'It\'s a "number".\nOf \u6771.'}}
+    comments = "SELECT column_name AS n, comment AS c FROM duckdb_columns() WHERE table_name = 't'"
+    database.load(schema(integers("n")), row(n=1), state(1))
+    assert database.query(comments) == [{"n": "n", "c": None}]
+    more = {**described, "m": {"type": "string", "description": "New"}}
+    for number in (2, 3):
+        database.load(schema(more), row(n=number), state(number))
+        assert database.query(comments) == [
+            {"n": "n", "c": described["n"]["description"]}, {"n": "m", "c": "New"}
+        ]  # fmt: skip
+    database.change("COMMENT ON COLUMN t.n IS 'ours'")
+    database.load(schema(more), row(n=4), state(4))
+    assert database.query(comments)[0] == {"n": "n", "c": "ours"}
+    assert database.values() == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["uid=42", "a[b]c", "*", "[!x]*"])
+@pytest.mark.parametrize("in_folder", [True, False])
+def test_the_path_of_the_database_is_taken_as_it_is(commands, tmp_path, name, in_folder):
+    """Not as a pattern of other loaders' spools, nor as a column and its value."""
+    folder = tmp_path / name if in_folder else tmp_path
+    folder.mkdir(exist_ok=True)
+    path = folder / ("it.duckdb" if in_folder else f"{name}.duckdb")
+    for other in ("abc.duckdb.spool", "b.duckdb.spool"):
+        (folder / other).write_bytes(b'{"uid":7,"n":7}\n')
+    text = b"".join(map(line, [schema(integers("uid", "n")), row(uid=1, n=2), state(1)]))
+    subprocess.run(
+        [commands.loader_python, LOAD, path], input=text, check=True, capture_output=True
+    )
+    read = "import duckdb, sys; print(duckdb.connect(sys.argv[1]).execute('FROM t').fetchall())"
+    found = subprocess.check_output([commands.loader_python, "-c", read, path])
+    assert found == b"[(1, 2)]\n"
 
 
 def test_streams_whose_names_differ_only_in_case(database):
@@ -508,6 +555,216 @@ def test_its_first_lines_ask_for_the_duckdb_that_is_tested():
     asked = set(re.findall(r'"(duckdb.*?)"', listed))
     pinned = (ROOT / "requirements/duckdb.txt").read_text().replace(" ;", ";")
     assert asked == set(re.findall(r"^duckdb.*$", pinned, re.MULTILINE))
+
+
+# --- a STATE that is older than the one that the database has ---
+
+
+def events_state(bundle_end: str | None, events: int = 0, bundle: str = "b") -> Json:
+    partial = {"id": bundle, "events": events, "bytes": 9, "crc32": 9} if events else None
+    bookmark = {"bundle_end": bundle_end, "partial": partial} if bundle_end else None
+    return {"type": "STATE", "value": {"bookmarks": {"t": bookmark} if bookmark else {}}}
+
+
+JUNE = "2026-06-02T00:00:00Z"
+
+
+@pytest.mark.parametrize("batch", ["64", "0.00001"])
+@pytest.mark.parametrize(
+    ("stored", "first", "is_older"),
+    [
+        (events_state(JUNE), events_state("2026-06-01T23:59:59.999Z"), True),
+        (events_state(JUNE), events_state("2026-06-02T01:00:00+02:00"), True),
+        (events_state(JUNE), events_state("2026-06-02T02:00:00+02:00"), False),
+        (events_state(JUNE), events_state(JUNE), False),
+        (events_state(JUNE), events_state(JUNE, 5), False),
+        (events_state(JUNE), events_state(None), True),
+        (events_state(JUNE, 500), events_state(JUNE, 400), True),
+        (events_state(JUNE, 500), events_state(JUNE, 500), False),
+        (events_state(JUNE, 500), events_state(JUNE, 400, "rebuilt"), False),
+        (events_state(JUNE, 500), events_state(JUNE), False),
+        (events_state(None), events_state(JUNE), False),
+    ],
+)
+def test_an_older_state_is_refused(database, batch, stored, first, is_older):
+    database.load(schema(integers("n")), row(n=1), stored)
+    later = events_state("2027-01-01T00:00:00Z")
+    given = [schema(integers("n")), row(n=2), row(n=3), first, row(n=4), later]
+    done = database.run(given, "--batch-mb", batch)
+    if is_older:
+        assert done.returncode == 1
+        assert "The first STATE is behind what the database has of 't'" in done.stderr
+        assert database.values() == [1]
+        assert database.state() == stored["value"]
+    else:
+        assert done.returncode == 0, done.stderr
+        assert database.values() == [1, 2, 3, 4]
+
+
+def test_an_older_state_of_another_stream_or_segment_is_refused(database):
+    def both(a: str, b: str) -> Json:
+        segments = {"s1": {"bundle_end": JUNE}, "s2": {"bundle_end": b}}
+        bookmarks = {"history": {"web": a}, "events": {"segments": segments}}
+        return {"type": "STATE", "value": {"bookmarks": bookmarks}}
+
+    schemas = [schema(integers("n"), name) for name in ("history", "events")]
+    rows_of = [row("history", n=1), row("events", n=1)]
+    database.load(*schemas, *rows_of, both(JUNE, JUNE))
+    old = "2026-06-01T00:00:00Z"
+    assert "of 'history'" in database.refuse(*schemas, *rows_of, both(old, JUNE))
+    assert "of 'events'" in database.refuse(*schemas, *rows_of, both(JUNE, old))
+    # A run without one of them does not bring its rows.
+    database.load(schemas[0], rows_of[0], both(JUNE, old))
+    assert (database.values("history"), database.values("events")) == ([1, 1], [1])
+
+
+def test_an_older_state_is_taken_where_no_row_can_come_twice(database):
+    keyed = schema(integers("n"), key=("n",))
+    for end in (JUNE, "2026-06-01T00:00:00Z"):
+        database.load(keyed, row(n=1), events_state(end))
+        assert database.values() == [1]
+    database.change("DROP TABLE t")
+    database.load(schema(integers("n")), row(n=1), events_state("2026-05-01T00:00:00Z"))
+    assert database.values() == [1]
+
+
+def test_a_tap_started_without_its_state_doubles_nothing(database, sandbox, commands, tmp_path):
+    piped(sandbox.config(), commands, database.command(), tmp_path)
+    with start_tap(sandbox.config(), executable=commands.tap) as tap:
+        assert tap.stdout
+        done = subprocess.run(
+            database.command(), stdin=tap.stdout, cwd=tmp_path, capture_output=True
+        )
+        tap.stdout.close()
+    assert done.returncode == 1
+    assert b"The first STATE is behind what the database has of 'events'" in done.stderr
+    assert len(database.values("events", "EventStart")) == len(truth(sandbox, 2))
+
+
+# --- one command, which starts the tap ---
+
+
+def one_command(database: Database, *command: str, **more: Any) -> subprocess.Popen[bytes]:
+    """Start load.py and its command as a shell does; its stderr goes to the file `log`."""
+    with (database.folder / "log").open("ab") as log:
+        return subprocess.Popen(
+            database.command("--batch-mb", "0.02", "--", *command),
+            stderr=log, cwd=database.folder, start_new_session=True,
+            env={**os.environ, "no_proxy": "127.0.0.1", "TMPDIR": str(database.folder)}, **more,
+        )  # fmt: skip
+
+
+def tap_command(commands: Any, served: Sandbox, folder: Path, **settings: Any) -> list[str]:
+    (folder / "config.json").write_text(json.dumps(served.config(**settings)))
+    return [str(commands.tap), "--config", "config.json"]
+
+
+def test_one_command_continues_from_the_state_in_the_database(
+    database, sandbox, commands, tmp_path
+):
+    tap = tap_command(commands, sandbox, tmp_path)
+    for days in (2, 2, 3, 3):
+        if days == 3:
+            sandbox.publish()
+        assert one_command(database, *tap).wait(TIMEOUT) == 0, (tmp_path / "log").read_text()
+        assert database.state() == end_of(days)
+        assert len(database.values("events", "EventStart")) == len(truth(sandbox, days))
+    assert not list(tmp_path.glob("state*"))
+
+
+PRIVATE = """import json, os, sys
+path = sys.argv[sys.argv.index("--state") + 1]
+n = json.load(open(path))["bookmarks"]["t"]
+mode = os.stat(path).st_mode & 0o777
+print(json.dumps({"type": "SCHEMA", "stream": "t", "key_properties": [], "schema":
+    {"properties": {"n": {"type": "integer"}}}}))
+print(json.dumps({"type": "RECORD", "stream": "t", "record": {"n": mode}}))
+print(json.dumps({"type": "STATE", "value": {"bookmarks": {"t": n + 1}}}), flush=True)
+print("the tap's own", file=sys.stderr)
+"""
+
+
+def test_the_state_is_in_a_file_that_only_its_owner_can_read(database, tmp_path):
+    database.load(schema(integers("n")), row(n=1), state(1))
+    assert one_command(database, str(database.python), "-c", PRIVATE).wait(TIMEOUT) == 0
+    assert database.values() == [1, 0o600]
+    assert database.state() == state(2)["value"]
+    assert "the tap's own" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("cat messages", 0),
+        ("cat messages; exit 1", 1),
+        ("cat messages; exit 2", 2),
+        ("exit 2", 2),
+        ("true", 1),
+        ("cat messages; echo nonsense; exec sleep 60", 1),
+        ("cat messages; printf '{'; kill -9 $$", 128 + signal.SIGKILL),
+        ("cat messages; printf '{'", 1),
+        ("cat messages; kill -TERM $$", 128 + signal.SIGTERM),
+        ("cat messages overflow; exec sleep 60", 1),
+        ("cat messages overflow; exit 2", 1),
+    ],
+)
+def test_the_worse_exit_code_is_the_commands_or_the_loaders(database, tmp_path, script, code):
+    given = [schema(integers("n")), row(n=1), state(1)]
+    (tmp_path / "messages").write_bytes(b"".join(map(line, given)))
+    overflow = [row(n=2**63), *(row(n=9) for _ in range(5000)), state(2)]
+    (tmp_path / "overflow").write_bytes(b"".join(map(line, overflow)))
+    assert one_command(database, "sh", "-c", script).wait(TIMEOUT) == code
+    if "messages" in script:
+        assert database.values() == [1]
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--"], 2, 'no command after "--"'),
+        (["--print-state", "--", "true"], 2, "--print-state takes no command"),
+        (["--", "tap", "--state", "s.json"], 2, "gets its --state from the database"),
+        (["--", "tap", "--state=s.json"], 2, "gets its --state from the database"),
+        (["--", "not-there"], 1, "not-there cannot be started: No such file or directory."),
+    ],
+)
+def test_a_command_that_cannot_be_used(database, arguments, code, said):
+    done = subprocess.run(
+        database.command(*arguments), cwd=database.folder, capture_output=True, text=True
+    )
+    assert done.returncode == code
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_a_signal_ends_the_tap_and_all_that_it_wrote_is_stored(
+    database, commands, days, tmp_path, number, whole_group
+):
+    served, numbers = days
+    tap = tap_command(commands, served, tmp_path, checkpoint_events=CHECKPOINT)
+    spool = tmp_path / "it.duckdb.spool"
+    with one_command(database, *tap) as running_one:
+        wait_until(lambda: running_one.poll() is not None or has_rows(spool))
+        running_one.send_signal(number)
+        if whole_group:  # as `timeout` does
+            os.killpg(running_one.pid, number)
+        assert running_one.wait(TIMEOUT) in (0, 128 + number), (tmp_path / "log").read_text()
+    assert one_command(database, *tap).wait(TIMEOUT) == 0
+    assert database.values("events", "PageNumErrors") == numbers
+
+
+def test_a_second_signal_ends_both(database, tmp_path):
+    """A command that heeds none; the second one comes later than the first is taken for."""
+    script = "trap '' TERM; echo > started; while :; do sleep 0.1; done"
+    with one_command(database, "bash", "-c", script) as running_one:
+        wait_until((tmp_path / "started").exists)
+        while running_one.poll() is None:
+            running_one.terminate()
+            time.sleep(0.1)
+        assert running_one.returncode == 128 + signal.SIGTERM
+    assert "Ended by SIGTERM" in (tmp_path / "log").read_text()
 
 
 # --- kills ---

@@ -8,22 +8,30 @@
 # ///
 """Load the output of tap-fullstory into a DuckDB database, one table for each stream.
 
-    python load.py fullstory.duckdb --print-state > state.json
-    tap-fullstory --config config.json --state state.json | python load.py fullstory.duckdb
+    python load.py fullstory.duckdb -- tap-fullstory --config config.json
+
+It starts the command after "--" with the state that the database has, as --state, and loads what
+the command writes. Without "--" it loads stdin, from a tap that was started with the state that
+--print-state prints. An older state, or none, is refused: it would bring rows twice.
 
 Rows are committed in one transaction with the STATE that covers them, which is kept in the table
 _singer_state. So whatever ends the tap or this program, at whatever moment, the next run that
-starts from --print-state neither loses nor repeats a row. Rows after the last STATE are not stored.
+starts from that state neither loses nor repeats a row. Rows after the last STATE are not stored.
 
 Types come from SCHEMA: integer BIGINT, number DOUBLE, boolean BOOLEAN, date-time TIMESTAMP (in UTC,
 to the microsecond), other text VARCHAR, all else JSON. A column that SCHEMA adds is added to the
-table. A stream with key_properties is upserted by them, the last record wins; others are appended.
-A record is taken to fit its SCHEMA, as the tap guarantees: members that SCHEMA does not list are
-ignored. Where DuckDB cannot store a value as it is, such as an integer beyond 64 bits, the load
-fails and names the column and the line; ALTER TABLE ... TYPE HUGEINT makes room for such integers.
+table, and a description becomes the comment of a column that has none. A stream with key_properties
+is upserted by them, the last record wins; others are appended. A record is taken to fit its SCHEMA,
+as the tap guarantees: members that SCHEMA does not list are ignored. Where DuckDB cannot store a
+value as it is, such as an integer beyond 64 bits, the load fails and names the column and the line;
+ALTER TABLE ... TYPE HUGEINT makes room for such integers.
+
+Signals go to the command after "--"; once it has ended, what it wrote is stored. A second one, more
+than a second later, ends both at once.
 
 Exit codes: 0 everything is stored; 1 failed, or the input ended before a STATE: what is stored is
-consistent, run again from --print-state; 2 usage; 129, 130, 143 ended by SIGHUP, SIGINT, SIGTERM.
+consistent, run again; 2 usage; 129, 130, 143 ended by SIGHUP, SIGINT, SIGTERM. With a command, its
+own if it failed or was stopped, unless what it wrote could not be stored.
 """
 
 from __future__ import annotations
@@ -34,17 +42,22 @@ import json
 import os
 import re
 import signal
+import string
+import subprocess
 import sys
 import tempfile
 import time
+import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeGuard
 
 import duckdb
 
 STATE_TABLE = "_singer_state"
+NO_STATE = "{}"
 DEFAULT_BATCH_MB = 64
 MAX_COMMIT_SECONDS = 10  # what a slow tap has brought is committed at the first STATE after this
 MAX_DEPTH = 100  # of arrays and objects in a message; the records of tap-fullstory have no limit
@@ -61,6 +74,10 @@ TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "string"
 WIDER = {"BIGINT": "HUGEINT"}
 
 _POSITION = "_singer_position"  # of a record in its batch
+# Of upper and lower case, DuckDB takes only these for the same.
+_FOLDED = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+SAME_SIGNAL_SECONDS = 1  # `timeout` signals the process that it started, and then its group
+MAX_SECONDS_TO_END = 60  # for a command whose output cannot be stored, after SIGTERM
 _TAIL = re.compile(rb'\}(?:,\s?"time_extracted":\s?"[^"\\]*")?\}\r?\n\Z')
 _MAX_TAIL_BYTES = 100
 _BRACKET_OR_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOTALL)
@@ -69,9 +86,15 @@ _BRACKET_OR_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[{]|[\]}]', re.DOT
 class LoadError(Exception):
     """What went wrong, where, and what to do: one line for stderr."""
 
+    code = 1
+
 
 class InputError(LoadError):
     """Raised when a line is not a message. What the STATE before it covers can be stored."""
+
+
+class TruncatedError(InputError):
+    """Raised when the last line is cut off, as whoever is killed leaves it."""
 
 
 @dataclass
@@ -111,6 +134,8 @@ class Table:
     """Whether the open transaction has rows of it."""
     rows: int = 0
     """Committed by this run."""
+    may_be_behind: bool = False
+    """Whether rows could come twice: it has some, no key, and no STATE since its SCHEMA."""
     uncommitted_rows: int = 0
 
     def record_in(self, line: bytes) -> bytes | None:
@@ -132,9 +157,16 @@ class Loader:
     """Takes messages in order; `close` stores what the last STATE covers."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, schema: str, spool: Path, batch_bytes: int
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        schema: str,
+        spool: Path,
+        batch_bytes: int,
+        stored: Any,
     ) -> None:
+        """`stored` is the state that the database has, and None allows any STATE."""
         self._connection = connection
+        self._stored = stored
         self._schema = schema
         self._spool = spool
         self._batch_bytes = batch_bytes
@@ -163,9 +195,8 @@ class Loader:
             if table is not None and (record := table.record_in(line)) is not None:
                 self._add(table, record, number)
             elif not line.endswith(b"\n"):
-                raise InputError(
-                    f"Line {number}, the last one, is cut off: the tap was ended. "
-                    "Run again from --print-state."
+                raise TruncatedError(
+                    f"Line {number}, the last one, is cut off: the tap was ended. Run again."
                 )
             elif line.strip():
                 self._message(_parse_message(line, number), number)
@@ -191,6 +222,7 @@ class Loader:
             case {"type": "SCHEMA", "stream": str(stream), "schema": {"properties": dict(found)}}:
                 self._define(stream, found, message.get("key_properties") or [])
             case {"type": "STATE", "value": value}:
+                self._require_newer(value)
                 self._cover(json.dumps(value))
             case {"type": "ACTIVATE_VERSION"}:
                 pass
@@ -201,6 +233,18 @@ class Loader:
                 )
             case _:
                 raise InputError(f"Line {number} is not a Singer message.")
+
+    def _require_newer(self, state: Any) -> None:
+        """Raises LoadError if a stream's rows are in its table already, as the states tell."""
+        for table in self.tables.values():
+            if table.may_be_behind and _is_behind(state, self._stored, table.stream):
+                raise LoadError(
+                    f"The first STATE is behind what the database has of {table.stream!r}, so its "
+                    "rows would come twice: nothing of this run is stored. Let load.py start the "
+                    "tap (load.py DATABASE -- tap-fullstory ...), or pass --state with what "
+                    "--print-state prints. To load a whole table again, drop it first."
+                )
+            table.may_be_behind = False
 
     # --- what is buffered ---
 
@@ -312,7 +356,7 @@ class Loader:
             texts, numbers = texts[first], numbers[first]
         where = f"Line {numbers[0]}, a record of {table.stream!r},"
         if fails(texts, {_POSITION: "JSON"}):
-            return LoadError(f"{where} is not valid JSON. Run again from --print-state.")
+            return LoadError(f"{where} is not valid JSON. Run again.")
         for name, kind in table.columns.items():
             if fails(texts, {name: "JSON"}):
                 return LoadError(f"{where} has {name!r} twice. The tap should not have written it.")
@@ -330,9 +374,10 @@ class Loader:
 
     def _define(self, stream: str, properties: dict[str, Any], key: list[str]) -> None:
         """Make the table of a SCHEMA, or add to it the columns that it does not have."""
-        if stream.lower() == STATE_TABLE:
+        if _fold(stream) == STATE_TABLE:
             raise LoadError(f"The stream {stream!r} has the name of the table for the state.")
         columns = {name: _type_of(schema) for name, schema in properties.items()}
+        comments = {name: _description_of(schema) for name, schema in properties.items()}
         _check_names(stream, columns)
         if missing := [name for name in key if name not in columns]:
             raise LoadError(f"The SCHEMA of {stream!r} does not list its key {missing[0]!r}.")
@@ -342,12 +387,14 @@ class Loader:
         there = self._columns_of(stream)
         added = {}
         for name, kind in columns.items():
-            found, found_type = there.get(name.lower(), (name, None))
+            found, found_type, comment = there.get(_fold(name), (name, None, None))
             if found != name:
                 raise LoadError(
                     f"The table {stream!r} has a column {found!r}, and SCHEMA one {name!r}: DuckDB "
                     "cannot tell them apart. Load into another --schema, or rename the column."
                 )
+            if comment is not None:
+                comments[name] = None  # perhaps somebody's own
             if found_type is None:
                 added[name] = kind
             elif found_type in (kind, WIDER.get(kind)):
@@ -368,6 +415,11 @@ class Loader:
         elif added:
             for one, kind in added.items():
                 self._connection.execute(f"ALTER TABLE {name} ADD COLUMN {_quoted(one)} {kind}")
+        for one, text in comments.items():
+            if text:
+                self._connection.execute(
+                    f"COMMENT ON COLUMN {name}.{_quoted(one)} IS {_literal(text)}"
+                )
         if before:
             # Records under both SCHEMAs may wait beside each other: read all columns of both.
             before.columns, before.key = {**before.columns, **columns}, key
@@ -377,21 +429,29 @@ class Loader:
             f'{{"type":"RECORD","stream":{text},"record":{{'.encode(),
             f'{{"type": "RECORD", "stream": {text}, "record": {{'.encode(),
         )
-        self.tables[stream] = Table(stream, columns, key, prefixes)
+        has_rows = bool(there and self._connection.execute(f"FROM {name} LIMIT 1").fetchone())
+        self.tables[stream] = Table(
+            stream, columns, key, prefixes,
+            may_be_behind=has_rows and not key and self._stored is not None,
+        )  # fmt: skip
 
-    def _columns_of(self, stream: str) -> dict[str, tuple[str, str]]:
-        """The name and the type of each column of the table by its name in lower case."""
+    def _columns_of(self, stream: str) -> dict[str, tuple[str, str, str | None]]:
+        """The name, the type and the comment of each column of the table by its folded name."""
         found = self._connection.execute(
-            "SELECT table_name, column_name, data_type FROM duckdb_columns() WHERE "
-            "database_name = current_database() AND schema_name = ? AND lower(table_name) = ?",
-            [self._schema, stream.lower()],
+            "SELECT table_name, column_name, data_type, comment FROM duckdb_columns() "
+            "WHERE database_name = current_database() AND schema_name = ?",
+            [self._schema],
         ).fetchall()
-        if found and found[0][0] != stream:
-            raise LoadError(
-                f"The stream {stream!r} has a table {found[0][0]!r} already, which another stream "
-                "or program made. Load into another --schema."
-            )
-        return {name.lower(): (name, kind) for _, name, kind in found}
+        there = {}
+        for table, name, kind, comment in found:
+            if _fold(table) == _fold(stream):
+                if table != stream:
+                    raise LoadError(
+                        f"The stream {stream!r} has a table {table!r} already, which another "
+                        "stream or program made. Load into another --schema."
+                    )
+                there[_fold(name)] = (name, kind, comment)
+        return there
 
     def _name(self, table: str) -> str:
         return f"{_quoted(self._schema)}.{_quoted(table)}"
@@ -406,13 +466,25 @@ def _type_of(schema: object) -> str:
     return "JSON"
 
 
+def _description_of(schema: object) -> str | None:
+    match schema:
+        case {"description": str(text)}:
+            return text
+    return None
+
+
+def _fold(name: str) -> str:
+    """Return what DuckDB takes for the same name."""
+    return name.translate(_FOLDED)
+
+
 def _check_names(stream: str, columns: dict[str, str]) -> None:
     for name in (stream, *columns):
-        if not name or not name.isprintable():
+        if not name or any(unicodedata.category(one) in ("Cc", "Cs") for one in name):
             raise LoadError(f"The stream {stream!r} has a name that DuckDB cannot take: {name!r}.")
     seen: dict[str, str] = {}
     for name in columns:
-        other = seen.setdefault(name.lower(), name)
+        other = seen.setdefault(_fold(name), name)
         if other != name:
             raise LoadError(
                 f"The columns {other!r} and {name!r} of {stream!r} differ only in case, and DuckDB "
@@ -431,15 +503,17 @@ def _select(columns: dict[str, str], key: list[str], spool: Path, largest: int) 
         "format": "'newline_delimited'",
         "auto_detect": "false",
         "records": "true",
+        "hive_partitioning": "false",  # a folder uid=42 in the path would be a column
         "maximum_object_size": str(max(MIN_OBJECT_BYTES, largest)),
     }
     given = ", ".join(f"{name} = {value}" for name, value in options.items())
-    source = f"read_json({_literal(str(spool))}, {given})"
+    path = re.sub(r"[\[*?]", r"[\g<0>]", str(spool))  # these would match other files
+    source = f"read_json({_literal(path)}, {given})"
     values = ", ".join(_value(name, kind) for name, kind in columns.items())
     if not key:
         return f"SELECT {values} FROM {source}"
     position = _POSITION
-    while position.lower() in map(str.lower, columns):
+    while _fold(position) in map(_fold, columns):
         position += "_"
     keys = ", ".join(map(_quoted, key))
     return (
@@ -483,26 +557,178 @@ def _parse_message(line: bytes, number: int) -> dict[str, Any]:
     return message
 
 
+def _is_behind(state: Any, stored: Any, stream: str) -> bool:
+    """Whether a run that has come to `state` brings rows of the stream again that are stored."""
+
+    def bookmark(state: Any) -> Any:
+        match state:
+            case {"bookmarks": {**streams}}:
+                return streams.get(stream)
+        return None
+
+    now, before = bookmark(state), bookmark(stored)
+    return bool(before) and (not now or _is_older(now, before))
+
+
+def _is_older(one: Any, other: Any) -> bool:
+    """Whether one of two bookmarks, or anything that both have, is the older one."""
+    match one, other:
+        case {**first}, {**second}:
+            end, other_end = first.get("bundle_end"), second.get("bundle_end")
+            if _is_time(end) and _is_time(other_end):
+                if end != other_end:
+                    return _parse_time(end) < _parse_time(other_end)
+                match first.get("partial"), second.get("partial"):
+                    case {"id": first_id, "events": int(first_events)}, {
+                        "id": second_id, "events": int(second_events)
+                    } if first_id == second_id:  # fmt: skip
+                        return first_events < second_events
+                return False
+            both = first.keys() & second.keys()
+            return any(_is_older(first[name], second[name]) for name in both)
+        case str(), str() if _is_time(one) and _is_time(other):
+            return _parse_time(one) < _parse_time(other)
+    return False
+
+
+def _is_time(value: object) -> TypeGuard[str]:
+    try:
+        return isinstance(value, str) and bool(_parse_time(value))
+    except ValueError:
+        return False
+
+
+def _parse_time(text: str) -> datetime:
+    """Raises ValueError if the text is not a date-time, such as 2026-06-02T00:00:00Z."""
+    fraction = re.sub(r"\.(\d{1,6})\d*", lambda found: f".{found[1]:0<6}", text)  # for Python 3.10
+    parsed = datetime.fromisoformat(re.sub("[Zz]$", "+00:00", fraction))
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=timezone.utc)
+
+
+class Command:
+    """The tap, which this program starts in a process group of its own."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._command = command
+        self._process: subprocess.Popen[bytes] | None = None
+        self._state_file: str | None = None
+        self._signalled_at: float | None = None
+        self._unsent: int | None = None
+        """A signal that came before there was a process."""
+
+    def start(self, state: str) -> int:
+        """Start it, and return the descriptor of its output. Raises LoadError if that fails."""
+        command = self._command
+        if state != NO_STATE:
+            descriptor, self._state_file = tempfile.mkstemp(prefix="state-", suffix=".json")  # 0600
+            os.write(descriptor, state.encode())
+            os.close(descriptor)
+            command = [*command, "--state", self._state_file]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,  # what is sent to this program's group comes only from here
+            )
+        except OSError as error:
+            self.remove_state_file()
+            raise LoadError(f"{command[0]} cannot be started: {error.strerror}.") from None
+        if self._unsent:
+            self._send(self._unsent)
+        assert self._process.stdout
+        return self._process.stdout.fileno()
+
+    def pass_signal(self, number: int) -> bool:
+        """Send it, and return whether it is the second one: one that comes soon is the same."""
+        now = time.monotonic()
+        if self._signalled_at is not None and now - self._signalled_at < SAME_SIGNAL_SECONDS:
+            return False
+        is_second = self._signalled_at is not None
+        self._signalled_at = now
+        self._send(number)
+        return is_second
+
+    def wait(self, *, unread: bool = False) -> int:
+        """Return the command's exit code, with 128 added to the number of a signal.
+
+        If the rest of its output is `unread`, the command is told to end.
+        """
+        assert self._process
+        assert self._process.stdout
+        self._process.stdout.close()
+        if unread:
+            self._send(signal.SIGTERM)
+        try:
+            code = self._process.wait(MAX_SECONDS_TO_END if unread else None)
+        except subprocess.TimeoutExpired:
+            self._send(signal.SIGKILL)
+            code = self._process.wait()
+        self.remove_state_file()
+        if code < 0:
+            name = signal.Signals(-code).name
+            print(f"load.py: {self._command[0]} was ended by {name}.", file=sys.stderr)
+        return 128 - code if code < 0 else code
+
+    def _send(self, number: int) -> None:
+        if self._process is None:
+            self._unsent = number
+        elif self._process.returncode is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
+    def end(self) -> None:
+        """Let it end by the signal that it was sent, or else by SIGKILL."""
+        if self._process:
+            for _ in range(20):
+                if self._process.poll() is not None:
+                    break
+                time.sleep(0.05)
+            self._send(signal.SIGKILL)
+        self.remove_state_file()
+
+    def remove_state_file(self) -> None:
+        if self._state_file:
+            Path(self._state_file).unlink(missing_ok=True)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command, and return its exit code."""
-    options = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    parser = _parser()
+    command: list[str] | None = None
+    if "--" in given:
+        at = given.index("--")
+        given, command = given[:at], given[at + 1 :]
+    options = parser.parse_args(given)
+    if command is not None:
+        if not command:
+            parser.error('no command after "--"')
+        if options.print_state:
+            parser.error('--print-state takes no command after "--"')
+        if any(one == "--state" or one.startswith("--state=") for one in command):
+            parser.error('the command after "--" gets its --state from the database: remove yours')
     try:
         if options.print_state:
             print(_read_state(options.database, options.schema))
             return 0
-        return _load(options)
+        return _load(options, command)
     except LoadError as error:
-        problem = str(error)
+        problem, code = str(error), error.code
     except (duckdb.Error, OSError) as error:
         first_line = str(error).partition("\n")[0]
-        problem = f"{options.database}: {first_line} What is committed is consistent."
+        problem, code = f"{options.database}: {first_line} What is committed is consistent.", 1
     print(f"load.py: {problem}", file=sys.stderr)
-    return 1
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="load.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="load.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="load.py DATABASE [options] [-- COMMAND [ARGUMENT ...]]",
     )
     add = parser.add_argument
     add("database", help="the file, made if it is not there, or md:NAME for MotherDuck")
@@ -522,8 +748,14 @@ def _positive(text: str) -> float:
     return value
 
 
-def _stop_at_signals(spool: Path) -> None:
-    def stop(number: int, _frame: object) -> None:
+def _handle_signals(spool: Path, command: Command | None) -> None:
+    """Pass a signal on to the command; the second one, or any without a command, ends this."""
+
+    def handle(number: int, _frame: object) -> None:
+        if command:
+            if not command.pass_signal(number):
+                return
+            command.end()
         name = signal.Signals(number).name
         print(f"load.py: Ended by {name}. What is committed is consistent.", file=sys.stderr)
         spool.unlink(missing_ok=True)
@@ -534,7 +766,7 @@ def _stop_at_signals(spool: Path) -> None:
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
         # A script that ignores them lets the tap end first, and its last STATE be stored.
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
+            signal.signal(number, handle)
 
 
 def _is_file(database: str) -> bool:
@@ -543,20 +775,24 @@ def _is_file(database: str) -> bool:
 
 def _read_state(database: str, schema: str) -> str:
     if _is_file(database) and not Path(database).exists():
-        return "{}"
+        return NO_STATE
     with duckdb.connect(database, read_only=_is_file(database)) as connection:
-        try:
-            found = connection.execute(
-                f"SELECT state FROM {_quoted(schema)}.{_quoted(STATE_TABLE)}"
-            ).fetchone()
-        except duckdb.CatalogException:
-            found = None
-    return str(found[0]) if found else "{}"
+        return _state_in(connection, schema)
 
 
-def _load(options: argparse.Namespace) -> int:
-    if sys.stdin.isatty():
-        raise LoadError("Pipe the tap into it: tap-fullstory ... | load.py DATABASE")
+def _state_in(connection: duckdb.DuckDBPyConnection, schema: str) -> str:
+    try:
+        found = connection.execute(
+            f"SELECT state FROM {_quoted(schema)}.{_quoted(STATE_TABLE)}"
+        ).fetchone()
+    except duckdb.CatalogException:
+        found = None
+    return str(found[0]) if found else NO_STATE
+
+
+def _load(options: argparse.Namespace, arguments: list[str] | None) -> int:
+    if arguments is None and sys.stdin.isatty():
+        raise LoadError("It needs a command: load.py DATABASE -- tap-fullstory --config ...")
     batch_bytes = int(options.batch_mb * 1_000_000)
     # By default DuckDB keeps of the database what 80 % of the machine's memory holds.
     memory_mb = 512 + 4 * batch_bytes // 1_000_000
@@ -564,29 +800,59 @@ def _load(options: argparse.Namespace) -> int:
     # Beside the database, always of the same name: after SIGKILL one is left, not one a run.
     spool = Path(f"{options.database}.spool" if is_file else tempfile.mkdtemp() + "/spool")
     config = {"memory_limit": f"{memory_mb}MB", "wal_autocheckpoint": CHECKPOINT_EVERY}
-    _stop_at_signals(spool)
-    # So that the tap goes on while rows are being stored. Not every input is a pipe, nor every
-    # system Linux.
-    with suppress(OSError, AttributeError):
-        fcntl.fcntl(sys.stdin.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    with (
-        duckdb.connect(options.database, config=config) as connection,
-        open(sys.stdin.fileno(), "rb", buffering=BUFFER_BYTES, closefd=False) as lines,
-    ):
+    command = Command(arguments) if arguments else None
+    _handle_signals(spool, command)
+    with duckdb.connect(options.database, config=config) as connection:
+        # Only now: one program at a time has the database, so this state is the newest.
+        state = _state_in(connection, options.schema)
         spool.unlink(missing_ok=True)
         spool.touch(0o600, exist_ok=False)
-        loader = Loader(connection, options.schema, spool, batch_bytes)
+        loader = Loader(
+            connection, options.schema, spool, batch_bytes,
+            stored=None if command else json.loads(state),
+        )  # fmt: skip
         try:
-            try:
-                loader.read(lines)
-            except InputError as error:
-                loader.close()
-                raise LoadError(f"{error} {_loaded(loader)}") from None
-            loader.close()
+            if command is None:
+                _read(loader, sys.stdin.fileno())
+                code = 0
+            else:
+                code = _read_command(loader, command, state)
         finally:
             spool.unlink(missing_ok=True)
     print(f"load.py: {_loaded(loader)}", file=sys.stderr)
-    return 1 if loader.uncovered_rows or not loader.has_state else 0
+    return code or (1 if loader.uncovered_rows or not loader.has_state else 0)
+
+
+def _read(loader: Loader, descriptor: int) -> None:
+    """Load what comes. Raises InputError if it is damaged, after what is whole has been stored."""
+    # So that the tap goes on while rows are being stored. Not every input is a pipe, nor every
+    # system Linux.
+    with suppress(OSError, AttributeError):
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    with open(descriptor, "rb", buffering=BUFFER_BYTES, closefd=False) as lines:
+        try:
+            loader.read(lines)
+        except InputError as error:
+            loader.close()
+            raise type(error)(f"{error} {_loaded(loader)}") from None
+        loader.close()
+
+
+def _read_command(loader: Loader, command: Command, state: str) -> int:
+    """Load what the command writes, and return its exit code.
+
+    Raises LoadError if the command cannot be started, or what it writes cannot be stored.
+    """
+    output = command.start(state)
+    try:
+        _read(loader, output)
+    except TruncatedError as error:
+        error.code = command.wait() or 1
+        raise
+    except BaseException:
+        command.wait(unread=True)
+        raise
+    return command.wait()
 
 
 def _loaded(loader: Loader) -> str:
