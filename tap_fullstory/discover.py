@@ -5,7 +5,6 @@ FullStory documents its own fields; custom variables are only seen in the data.
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
 from collections import Counter, defaultdict
@@ -26,7 +25,7 @@ from tap_fullstory.exports.sources import ExportSource, open_source
 from tap_fullstory.exports.unpack import TruncatedFile, unpack
 from tap_fullstory.fields import NO_RULES, Fate, FieldRules
 from tap_fullstory.fullstory.client import Client
-from tap_fullstory.fullstory.download import SinkError
+from tap_fullstory.fullstory.download import Sink
 from tap_fullstory.records.json_text import DECODE_ERRORS, check_depth
 from tap_fullstory.records.reader import EventReader, Malformed
 from tap_fullstory.settings import Config
@@ -36,6 +35,9 @@ LOGGER = logging.getLogger(__name__)
 
 # How far back the newest bundle is looked for; listing a year of them takes twenty requests.
 RECENT = (timedelta(days=3), timedelta(days=31), timedelta(days=366))
+# How many bundles or exports are looked into. FullStory allows two downloads a minute, and to make
+# an export may take minutes.
+MAX_SAMPLES = {"data_export": 10, "segment_export": 3}
 COUNT_EVERY_BYTES = 128 * 1024  # of a download: how often its events are counted again
 
 _keys = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
@@ -76,9 +78,16 @@ def add_custom_variables(
 
 
 def _sample(source: ExportSource, config: Config, until: datetime) -> Sample:
+    seen: set[str] = set()
+    most = MAX_SAMPLES[config.export_api]
     for recent in RECENT:
         bundles = list(source.bundles(with_bundle_end({}, EVENTS.name, until - recent)))
         for bundle in reversed(bundles):
+            if bundle.id in seen:
+                continue
+            if len(seen) == most:
+                break
+            seen.add(bundle.id)
             sample = _look_into(source, bundle, config)
             if sample.events:
                 LOGGER.info(
@@ -87,9 +96,10 @@ def _sample(source: ExportSource, config: Config, until: datetime) -> Sample:
                 )  # fmt: skip
                 return sample
     LOGGER.warning(
-        "There is no bundle with events to look for custom variables in.",
+        "Found no custom variables: there is no bundle with events among the newest %d. Discover "
+        "again when there is, or name them in custom_columns.", len(seen),
         extra={"code": "no_custom_variables"},
-    )
+    )  # fmt: skip
     return Sample(0, Counter())
 
 
@@ -125,15 +135,12 @@ def extend(entry: dict[str, Any], sample: Sample, rules: FieldRules = NO_RULES) 
 
 def _look_into(source: ExportSource, bundle: Bundle, config: Config) -> Sample:
     sink = _SampleFile(config.discover_sample_events, config.max_event_mb * 1024 * 1024)
-    with suppress(SinkError):
-        source.download(bundle, sink)
+    source.download(bundle, sink)
     return sink.count()
 
 
-class _SampleFile(io.BytesIO):
-    """Takes a download, in memory, and is full once it holds `max_events` events: the rest need not
-    come.
-    """
+class _SampleFile(Sink, io.BytesIO):
+    """Takes a download, in memory, until it has `max_events` events: the rest need not come."""
 
     def __init__(self, max_events: int, max_event_bytes: int) -> None:
         super().__init__()
@@ -141,15 +148,14 @@ class _SampleFile(io.BytesIO):
         self._max_event_bytes = max_event_bytes
         self._counted_bytes = 0
 
-    def write(self, chunk: Any) -> int:
-        size = super().write(chunk)
+    def is_enough(self) -> bool:
         end = self.tell()
-        if end - self._counted_bytes >= max(COUNT_EVERY_BYTES, end // 8):
-            self._counted_bytes = end
-            if self.count().events >= self._max_events:
-                raise OSError(errno.ENOSPC, "enough events have come")
-            self.seek(end)
-        return size
+        if end - self._counted_bytes < max(COUNT_EVERY_BYTES, end // 8):
+            return False
+        self._counted_bytes = end
+        events = self.count().events
+        self.seek(end)
+        return events >= self._max_events
 
     def count(self) -> Sample:
         """Count the custom variables in what has come."""

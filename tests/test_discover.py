@@ -154,6 +154,22 @@ def test_no_bundle_at_all_is_said_and_no_failure(write):
     assert "no bundle with events" in run.logged("WARNING")[0]
 
 
+@pytest.mark.parametrize(("api", "most"), [("data_export", 10), ("segment_export", 3)])
+def test_only_the_newest_bundles_are_looked_into(write, api, most):
+    bundles = [day(0, [{"evt_a_str": "a"}]), *(day(number, []) for number in range(1, most + 1))]
+    end = f"2026-06-{most + 2:02}T00:00:00Z"
+    for end_date, found in ((end, False), (f"2026-06-{most + 1:02}T00:00:00Z", True)):
+        with Sandbox(bundles) as sandbox:
+            config = sandbox.config(discover_custom_vars=True, end_date=end_date, export_api=api)
+            run = run_command("--config", write(config), "--discover")
+            asked = [one.path.rpartition("/")[2] for one in sandbox.requests]
+        assert ("evt_a_str" in entry_of(run)["schema"]["properties"]) is found
+        assert asked.count("get") + asked.count("results") == most
+        warnings = [] if found else [f"no bundle with events among the newest {most}. Discover"]
+        assert [text for text in warnings if text in run.log] == warnings
+        assert len(run.logged("WARNING")) == len(warnings)
+
+
 def test_names_that_targets_may_fold_together_are_kept_and_warned_of(write):
     event = {"evt_order.id_str": "a", "evt_order_id_str": "b", "evt_Order_id_str": "c"}
     with Sandbox([day(0, [event])]) as sandbox:

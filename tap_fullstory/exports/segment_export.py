@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO
@@ -20,10 +21,12 @@ from tap_fullstory.catalog import CUSTOM_PREFIXES, EVENT_TYPE, Selection, is_cus
 from tap_fullstory.errors import NetworkError, SourceError, TapError
 from tap_fullstory.exports.bundle import Bundle, OnListed, ignore_listing
 from tap_fullstory.fullstory.client import Client
+from tap_fullstory.fullstory.download import REPORT_SECONDS
 from tap_fullstory.fullstory.responses import BadRequest, ResourceGone
+from tap_fullstory.fullstory.session import MAX_CLOCK_SKEW
 from tap_fullstory.settings import Config
 from tap_fullstory.streams import INDIVIDUALS
-from tap_fullstory.times import format_rfc3339, parse_rfc3339
+from tap_fullstory.times import duration, format_rfc3339, parse_rfc3339
 
 # The name under which bundles have PageUserAgent. Exports do not know it, whereas they still know
 # EventTargetSelectorTok (github.com/fullstorydev/hauser, warehouse/schema.go, specialCasedFields).
@@ -170,7 +173,8 @@ class _Failed(Exception):
 class SegmentExport:
     """The windows of one stream, exported one by one; as sources.ExportSource.
 
-    `windows` gives the time ranges after a bookmark, none of which ends after `latest_end`.
+    `windows` gives the time ranges after a bookmark, none of which ends after a time: `latest_end`,
+    or, if our clock is wrong, FullStory's time less `delay`. The ids in `skipped` are not exported.
     `timeout` is how long one export may stay unfinished. `sleep` and `clock` are in seconds.
     """
 
@@ -179,10 +183,12 @@ class SegmentExport:
         client: Client,
         stream: str,
         request: ExportRequest,
-        windows: Callable[[datetime | None], Iterator[TimeRange]],
+        windows: Callable[[datetime | None, datetime], Iterator[TimeRange]],
         latest_end: datetime,
         timeout: timedelta,
         *,
+        delay: timedelta = timedelta(),
+        skipped: Collection[str] = (),
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -192,6 +198,9 @@ class SegmentExport:
         self._windows = windows
         self._latest_end = latest_end
         self._timeout = timeout.total_seconds()
+        self._delay = delay
+        self._skipped = skipped
+        self._attempts: Counter[str] = Counter()  # exports created, by window id
         self._sleep = sleep
         self._clock = clock
         self._creating = threading.Lock()
@@ -219,9 +228,31 @@ class SegmentExport:
             LOGGER.info("Bundle %s: resuming export %s of an earlier run", window.id, earlier.id)
             found.append(window)
             bookmark = earlier.end
-        found += [_window(start, end) for start, end in self._windows(bookmark)]
+        windows = self._windows_after(bookmark)
+        if windows and windows[0].id not in self._skipped and self._client.clock_skew is None:
+            # FullStory's time comes with its first response, which this is.
+            first, before = windows[0], self._latest()
+            self._create(first)
+            if self._latest() < before:
+                windows = self._windows_after(bookmark)
+                if first not in windows:
+                    self._cancel(self._exports.pop(first.id).id)
+        found += windows
         on_listed(found, False)
         yield from found
+
+    def _windows_after(self, bookmark: datetime | None) -> list[Bundle]:
+        return [_window(start, end) for start, end in self._windows(bookmark, self._latest())]
+
+    def _latest(self) -> datetime:
+        """Return the latest end of a window. One that ends later may have events still to come, and
+        would be taken for done.
+        """
+        skew = self._client.clock_skew
+        if skew is None or skew >= -MAX_CLOCK_SKEW:
+            return self._latest_end
+        theirs = datetime.now(timezone.utc) + skew - self._delay
+        return min(self._latest_end, theirs.replace(microsecond=0))
 
     def download(self, bundle: Bundle, sink: BinaryIO) -> None:
         """Write a window's file to `sink`; as ExportSource. An export that fails, or is gone, is
@@ -229,19 +260,17 @@ class SegmentExport:
 
         Raises NetworkError if one is not finished in time, SourceError if the second one fails too.
         """
-        attempts = 0
         while True:
             export = self._exports.get(bundle.id)
             if export is None:
                 export = self._create(bundle)
-                attempts += 1
             try:
                 self._client.download_export(self._result_id(export, bundle), sink)
             except (ResourceGone, _Failed) as reason:
                 if self._closed:  # and so cancelled
                     raise
                 self._forget(bundle, export)
-                if attempts == MAX_EXPORT_ATTEMPTS:
+                if self._attempts[bundle.id] == MAX_EXPORT_ATTEMPTS:
                     raise SourceError(
                         f"FullStory has not exported {bundle.period}: {reason}. The bookmark stays "
                         "before it. Run again with the last state; if it fails again, set a "
@@ -274,21 +303,25 @@ class SegmentExport:
         # An export that is being created has no id yet. Its thread may also be stuck.
         idle = self._creating.acquire(timeout=CLOSE_WAIT_SECONDS)
         for operation_id in sorted(self._unfinished - {self._persisted_id}):
-            try:
-                self._client.cancel_operation(operation_id)
-                LOGGER.info("Cancelled export %s, which no later run would resume", operation_id)
-            except TapError as error:
-                LOGGER.warning(
-                    "Export %s could not be cancelled, and will expire: %s",
-                    operation_id,
-                    error,
-                    extra={"code": "export_not_cancelled"},
-                )
+            self._cancel(operation_id)
         if idle:
             self._creating.release()
 
+    def _cancel(self, operation_id: str) -> None:
+        self._unfinished.discard(operation_id)
+        try:
+            self._client.cancel_operation(operation_id)
+            LOGGER.info("Cancelled export %s, which no later run would resume", operation_id)
+        except TapError as error:
+            LOGGER.warning(
+                "Export %s could not be cancelled, and will expire: %s",
+                operation_id,
+                error,
+                extra={"code": "export_not_cancelled"},
+            )
+
     def _wants(self, earlier: Export) -> bool:
-        in_time = earlier.start < earlier.end <= self._latest_end
+        in_time = earlier.start < earlier.end <= self._latest()
         return in_time and self._request.is_that_of(earlier)
 
     def _create(self, bundle: Bundle) -> Export:
@@ -299,6 +332,7 @@ class SegmentExport:
             export = self._request.export(operation_id, bundle)
             self._unfinished.add(operation_id)
             self._exports[bundle.id] = export
+            self._attempts[bundle.id] += 1
         LOGGER.info("Bundle %s: created export %s", bundle.id, operation_id)
         return export
 
@@ -310,8 +344,8 @@ class SegmentExport:
             if reduced == self._request:
                 raise
             LOGGER.warning(
-                "Bundle %s: %s. Trying without the fields of mobile apps, which some accounts may "
-                "not ask for: deselect them in the catalog if that helps", bundle.id, refusal,
+                "Bundle %s: %s. Retrying without the mobile-app fields, which some accounts may "
+                "not request. If that works, deselect them", bundle.id, refusal,
                 extra={"code": "mobile_fields_refused"},
             )  # fmt: skip
         self._request = reduced
@@ -321,7 +355,8 @@ class SegmentExport:
         """Wait for an export; return the id of its results. Raises _Failed if it fails,
         NetworkError if it takes too long, and ResourceGone if FullStory does not know it.
         """
-        deadline, pause = self._clock() + self._timeout, INITIAL_POLL_SECONDS
+        started, pause = self._clock(), INITIAL_POLL_SECONDS
+        deadline, next_report = started + self._timeout, started + REPORT_SECONDS
         while True:
             operation = self._client.operation(export.id)
             if operation.state == "FAILED":
@@ -331,14 +366,22 @@ class SegmentExport:
                 if operation.result_id is None:
                     raise _Failed(f"export {export.id} is completed without results")
                 return operation.result_id
-            left = deadline - self._clock()
+            now = self._clock()
+            left = deadline - now
             if left <= 0:
                 raise self._overdue(export, bundle, operation.state)
             pause = min(pause, left)
-            LOGGER.info(
+            LOGGER.debug(
                 "Bundle %s: export %s is %s, at %s %%; polling again in %.1f s",
                 bundle.id, export.id, operation.state, operation.percent, pause,
             )  # fmt: skip
+            if now >= next_report:
+                next_report += REPORT_SECONDS
+                LOGGER.info(
+                    "Bundle %s: export %s is %s, at %s %%, after %s",
+                    bundle.id, export.id, operation.state, operation.percent,
+                    duration(now - started),
+                )  # fmt: skip
             self._sleep(pause)
             pause = min(2 * pause, MAX_POLL_SECONDS)
 
@@ -369,12 +412,10 @@ def events_by_window(
     latest_end = _latest_end(config, now)
     step = timedelta(hours=config.export_window_hours)
 
-    def time_ranges(bookmark: datetime | None) -> Iterator[TimeRange]:
+    def time_ranges(bookmark: datetime | None, latest_end: datetime) -> Iterator[TimeRange]:
         return windows(bookmark, config.start_date, latest_end, step)
 
-    request = export_request(config, selection)
-    timeout = timedelta(minutes=config.export_timeout_minutes)
-    return SegmentExport(client, selection.stream.name, request, time_ranges, latest_end, timeout)
+    return _source(config, selection, client, time_ranges, latest_end)
 
 
 def individuals(
@@ -383,14 +424,31 @@ def individuals(
     """Return the source of the people active since the bookmark, in one window."""
     latest_end = _latest_end(config, now).replace(microsecond=0)
 
-    def time_ranges(bookmark: datetime | None) -> Iterator[TimeRange]:
+    def time_ranges(bookmark: datetime | None, latest_end: datetime) -> Iterator[TimeRange]:
         start = bookmark or config.start_date.replace(microsecond=0)
         if start < latest_end:
             yield start, latest_end
 
-    request = export_request(config, selection)
-    timeout = timedelta(minutes=config.export_timeout_minutes)
-    return SegmentExport(client, selection.stream.name, request, time_ranges, latest_end, timeout)
+    return _source(config, selection, client, time_ranges, latest_end)
+
+
+def _source(
+    config: Config,
+    selection: Selection,
+    client: Client,
+    time_ranges: Callable[[datetime | None, datetime], Iterator[TimeRange]],
+    latest_end: datetime,
+) -> SegmentExport:
+    return SegmentExport(
+        client,
+        selection.stream.name,
+        export_request(config, selection),
+        time_ranges,
+        latest_end,
+        timedelta(minutes=config.export_timeout_minutes),
+        delay=timedelta(hours=config.export_delay_hours),
+        skipped=config.skip_bundles,
+    )
 
 
 def windows(

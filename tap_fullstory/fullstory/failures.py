@@ -192,7 +192,7 @@ def proxy_in_use(url: str) -> str | None:
         return None
     names = [f"{urlsplit(url).scheme}_proxy", "all_proxy"]
     spellings = [spelling for name in names for spelling in (name, name.upper())]
-    variable = next((name for name in spellings if os.environ.get(name)), None)
+    variable = next((name for name in spellings if os.environ.get(name, "").strip()), None)
     shown = _without_password(proxy)
     return f"{variable} ({shown})" if variable else shown
 
@@ -206,7 +206,8 @@ def proxies_for(url: str) -> dict[str, str]:
     changed = no_proxy if no_proxy != getproxies().get("no", "") else None
     if not get_environ_proxies(url, no_proxy=changed):
         proxies = {}
-    found = {scheme: proxy for scheme, proxy in proxies.items() if proxy}
+    # An empty one keeps requests from reading the variable itself.
+    found = {scheme: proxy or proxies.get("all", "") for scheme, proxy in proxies.items()}
     return found if changed is None else {**found, "no_proxy": changed}
 
 

@@ -19,10 +19,11 @@ from either_api import (
 from hypothesis import given
 from hypothesis import strategies as st
 from running import counted, run_command, run_tap, sync_at
+from test_targets import choosing
 
 from tap_fullstory.errors import NetworkError
 from tap_fullstory.exports.segment_export import windows
-from tap_fullstory.sandbox import Bundle, Fault
+from tap_fullstory.sandbox import Bundle, Fault, Sandbox
 from tap_fullstory.times import format_rfc3339, parse_rfc3339
 
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
@@ -214,8 +215,49 @@ def test_progress_of_exports_is_logged():
     with api.sandbox(days(2), pending_polls=2) as sandbox:
         run = run_tap(api.config(sandbox))
         assert ["1 of 2:" in run.log, "2 of 2:" in run.log] == [True, True]
-        progress = [line for line in run.logged("INFO") if "PENDING" in line]
+        # What each poll says is for debugging.
+        assert not [line for line in run.logged("INFO") if "PENDING" in line]
+        run = run_tap(api.config(sandbox, log_level="DEBUG"))
+        progress = [line for line in run.logged("DEBUG") if "PENDING" in line]
         assert ["50 %" in progress[0], "100 %" in progress[1]] == [True, True]
+
+
+TWO_DAYS = 2 * 86_400
+
+
+@pytest.mark.parametrize("stream", ["events", "individuals"])
+def test_no_window_ends_after_the_time_of_fullstory_less_the_delay(stream):
+    """Where this machine's clock is two days ahead, what is still to come would never be read."""
+    behind = f"any:clock,seconds=-{TWO_DAYS},times=always"
+    today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
+    with Sandbox(export_api="segment_export", faults=[behind]) as sandbox:
+        catalog = choosing(stream)
+        since = format_rfc3339(today - 6 * DAY)
+        run = run_tap(sandbox.config(start_date=since), catalog=catalog)
+        assert run.code == 0, run.log
+        latest = datetime.now(timezone.utc) - timedelta(seconds=TWO_DAYS) - DAY
+        end = parse_rfc3339(run.state["bookmarks"][stream]["bundle_end"])
+        assert today - 5 * DAY <= end <= latest
+        (warning,) = run.logged("WARNING")
+        assert warning.startswith("The clock of this machine is 48 h 0 min ahead of FullStory's (")
+        # A day on, by this machine's clock, there is nothing to export yet.
+        again = run_tap(sandbox.config(start_date=since), catalog=catalog, state=run.state)
+        assert again.code == 0, again.log
+        assert all(parse_rfc3339(order["timeRange"]["end"]) > end for order in orders(sandbox)[-1:])
+        cancelled = requests_to(sandbox, "cancel")
+        assert len(cancelled) == (2 if stream == "individuals" else 1)
+        assert again.state["bookmarks"][stream]["bundle_end"] >= format_rfc3339(end)
+
+
+def test_a_clock_that_is_right_or_behind_changes_nothing():
+    with api.sandbox(days(2), faults=["any:clock,seconds=7200,times=always"]) as sandbox:
+        run = run_tap(api.config(sandbox))
+        assert counted(run.records) == counted(api.records(sandbox))
+        assert "is 2 h 0 min behind FullStory's (" in run.logged("WARNING")[0]
+    with api.sandbox(days(2), faults=["any:clock,seconds=-200,times=always"]) as sandbox:
+        run = run_tap(api.config(sandbox))
+        assert counted(run.records) == counted(api.records(sandbox))
+        assert not run.logged("WARNING")
 
 
 def test_a_failed_export_is_ordered_once_more():
@@ -287,7 +329,7 @@ def test_an_order_is_not_repeated_without_end_when_answers_get_lost():
     with api.sandbox(days(1), faults=["create:reset,times=always"]) as sandbox:
         run = run_tap(api.config(sandbox))
         assert (run.code, len(orders(sandbox))) == (1, 3)
-        assert "may have started something" in run.critical
+        assert "may have started an export" in run.critical
 
 
 def test_an_order_that_never_went_out_is_made_again_as_often_as_any_request(http, waits):

@@ -105,7 +105,7 @@ def test_refused_fields_are_asked_for_once_more_without_those_of_mobile_apps():
         assert len(others) == 3
         assert all(set(first) - set(fields) == MOBILE_FIELDS for fields in others)
         assert len(run.records) == len(api.records(sandbox))
-    (warning,) = [line for line in run.logged("WARNING") if "mobile apps" in line]
+    (warning,) = [line for line in run.logged("WARNING") if "mobile-app fields" in line]
     assert "HTTP 400 from" in warning
     assert "no such field" in warning
 

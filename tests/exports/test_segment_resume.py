@@ -212,6 +212,7 @@ class Unfinished(Client):
 
     def __init__(self) -> None:
         super().__init__(parse_config({"api_key": "key"}, UNTIL))
+        self._http.clock_skew = timedelta()
         self.waits: list[float] = []
         self.cancelled: list[str] = []
         self.ordered = 0
@@ -226,14 +227,14 @@ class Unfinished(Client):
     def cancel_operation(self, operation_id: str) -> None:
         self.cancelled.append(operation_id)
 
-    def source(self) -> SegmentExport:
+    def source(self, timeout: timedelta = timedelta(minutes=2)) -> SegmentExport:
         return SegmentExport(
             self,
             "events",
             ExportRequest("TYPE_EVENT", "everyone", None),
-            lambda bookmark: iter([(bookmark or UNTIL, UNTIL + DAY)]),
+            lambda bookmark, _: iter([(bookmark or UNTIL, UNTIL + DAY)]),
             UNTIL + DAY,
-            timedelta(minutes=2),
+            timeout,
             sleep=self.waits.append,
             clock=lambda: sum(self.waits),
         )
@@ -251,6 +252,18 @@ def test_an_export_that_is_not_done_in_time_is_left_to_the_next_run(tmp_path):
     assert source.in_progress() == Export("operation-1", UNTIL, UNTIL + DAY, None, "everyone")
     source.close()
     assert client.cancelled == []
+
+
+def test_an_export_that_lasts_is_logged_every_five_minutes(tmp_path, log):
+    client = Unfinished()
+    source = client.source(timeout=timedelta(minutes=21))
+    (window,) = source.bundles({})
+    with (tmp_path / "sink").open("wb") as sink, pytest.raises(NetworkError):
+        source.download(window, sink)
+    lines = [line for line in log if line.startswith("INFO ") and "is UNKNOWN" in line]
+    assert [line.rpartition("after ")[2] for line in lines] == [
+        f"{minutes} min" for minutes in (5, 10, 15, 20)
+    ]
 
 
 def test_an_export_that_is_late_a_second_time_is_given_up(tmp_path):

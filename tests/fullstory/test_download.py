@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from typing import Any
 
 import pytest
@@ -120,6 +121,19 @@ def test_a_partial_response_to_a_whole_request_is_refused(http, requests_mock, s
         return
     with pytest.raises(SourceError, match=f"HTTP {status} from {URL}"):
         http.get_json(URL, {"id": "7"}, "list")
+
+
+def test_a_download_that_lasts_is_logged_every_five_minutes(requests_mock, log):
+    body = b"x" * 16 * READ_BYTES
+    ticks = itertools.count(0, 20)
+    http = HttpSession("key", "agent", 9, lambda _: None, lambda: next(ticks))
+    requests_mock.get(URL, content=body, headers={"Content-Length": str(len(body))})
+    http.download(URL, {"id": "7"}, io.BytesIO(), "get")
+    lines = [line for line in log if "have been downloaded" in line]
+    assert len(lines) == 2
+    for line in lines:
+        assert line.startswith(f"INFO {URL}?id=7: ")
+        assert line.endswith(f" of {len(body)} bytes have been downloaded")
 
 
 def test_a_body_shorter_than_its_length_is_downloaded_again(http, requests_mock, waits):

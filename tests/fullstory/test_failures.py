@@ -227,6 +227,41 @@ def test_a_proxy_that_does_not_speak_tls_is_named(http, environ) -> None:
             http.get_json(f"{HOST}/list", {}, "list")
 
 
+def test_whitespace_around_a_proxy_variable_is_dropped(http, environ) -> None:
+    with raw_server(response(b"{}")) as proxy:
+        environ(http_proxy=f" http://127.0.0.1:{proxy.port}\n")
+        assert http.get_json("http://export.invalid/list", {}, "list") == {}
+        assert proxy.requests[0].startswith(b"GET http://export.invalid/list ")
+    with raw_server(response(b"{}")) as server:
+        environ(http_proxy="http://127.0.0.1:1", NO_PROXY="127.0.0.1\n", no_proxy="127.0.0.1\n")
+        assert http.get_json(f"{server.url}/list", {}, "list") == {}
+        environ(http_proxy=" \n", all_proxy="\t")
+        assert http.get_json(f"{server.url}/list", {}, "list") == {}
+
+
+def test_a_connection_is_closed_unless_more_calls_follow(http, environ) -> None:
+    environ()
+    with raw_server(response(b"{}")) as server:
+        http.get_json(f"{server.url}/list", {}, "list")
+        http.get(f"{server.url}/v2/users", {}, "users", bytes, keep_alive=True)
+        closed, kept = server.requests
+    assert b"\r\nConnection: close\r\n" in closed
+    assert b"close" not in kept
+
+
+def test_headers_are_limited_by_number_and_by_size(http, environ) -> None:
+    environ()
+    few, many = [f"X-{number}: y" for number in range(998)], ["X: y"] * 1000
+    long, longer = [f"X: {'y' * 200_000}"], [f"X-{n}: {'y' * 90_000}" for n in range(3)]
+    for headers, is_taken in ((few, True), (long, True), (many, False), (longer, False)):
+        with raw_server(response(b"{}", "200 OK", *headers)) as server:
+            if is_taken:
+                assert http.get_json(f"{server.url}/list", {}, "list") == {}
+                continue
+            with pytest.raises(SourceError, match="more than 1000 headers, or more than 256 kB"):
+                http.get_json(f"{server.url}/list", {}, "list")
+
+
 @pytest.mark.parametrize(
     ("proxy", "shown"),
     [
@@ -236,6 +271,8 @@ def test_a_proxy_that_does_not_speak_tls_is_named(http, environ) -> None:
         ("http://me:s3cret@", "http://***@"),
         ("http://me:s3cret@proxy:99999", "http://***@proxy:99999"),
         ("ftp://proxy:1", "ftp://proxy:1"),
+        ("http://pro xy:1", "http://pro xy:1"),
+        ('"http://proxy:1"', '"http://proxy:***'),
         ("http://a..b:1", "http://a..b:1"),
         ("http://[::1", "http://[:***"),
     ],

@@ -28,7 +28,7 @@ from faults import (
 )
 from running import Run, counted, run_tap
 
-from tap_fullstory.sandbox import Sandbox
+from tap_fullstory.sandbox import Fault, Sandbox
 
 ALL_REFUSALS = [
     *((DATA_EXPORT, refusal) for refusal in REFUSALS),
@@ -140,6 +140,38 @@ def test_a_fault_that_lasts_ends_the_run_with_its_name(runs, api, fault):
         assert tries == 3
     else:
         assert tries >= 8
+
+
+def test_a_redirect_with_bytes_beyond_ascii_is_followed_as_it_came():
+    with Sandbox([bundle(0, events(3))], redirect=True) as sandbox:
+        name = sandbox.bundles[0].id
+        path = f"/api/v1/export/get?id={name}&x=é%25%C3%BC"
+        sandbox.fault(Fault("redirect", "get", location=f"  {path} "))
+        run = run_tap(sandbox.config())
+        assert run.code == 0, run.log
+        assert sandbox.requests[2].target == f"/api/v1/export/get?id={name}&x=%C3%A9%25%C3%BC"
+
+
+@each_api
+def test_a_slow_body_counts_as_cut_and_is_resumed(api):
+    # By the tap's clock, which is 300 times as fast, some 80 bytes a second.
+    fault = api.fault(Fault("slow", "get", rate=25_000, times=2))
+    with api.sandbox([bundle(0, WIRE_BODY)], api_key=KEY, faults=[fault]) as sandbox:
+        run = run_loudly(api.config(sandbox), env=fast())
+        ranges = [one.headers.get("range") for one in sandbox.requests if "range" in one.headers]
+    assert run.code == 0, run.log
+    assert counted(run.records) == counted(map(record, WIRE_EVENTS))
+    assert len(set(ranges)) == 2
+    warnings = [line for line in run.logged("WARNING") if "the body is too slow: " in line]
+    assert len(warnings) == 2
+
+
+def test_a_slow_list_counts_as_cut():
+    with Sandbox([bundle(0, WIRE_BODY)], faults=[Fault("slow", "list", rate=10)]) as sandbox:
+        run = run_tap(sandbox.config(), env=fast())
+    assert run.code == 0, run.log
+    assert len(run.records) == len(WIRE_EVENTS)
+    assert "the body is too slow: " in run.log
 
 
 def test_the_download_limit_is_waited_out():

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
+import json
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from typing import Any
 
 import pytest
 import requests
+from faults import fast
 from hypothesis import example, given
 from hypothesis import strategies as st
+from running import run_command
 from single_answers import GET, LIST, ONE, download, listed
 
 from tap_fullstory.errors import NetworkError
 from tap_fullstory.fullstory.responses import MAX_RETRY_AFTER_SECONDS, retry_after
-from tap_fullstory.fullstory.retry import MAX_TRIES
+from tap_fullstory.fullstory.retry import MAX_TRIES, PATIENT
 from tap_fullstory.fullstory.session import HttpSession
+from tap_fullstory.sandbox import Sandbox
 
 TRANSIENT: list[Any] = [
     {"status_code": 500},
@@ -51,6 +55,33 @@ def test_it_gives_up_after_eight_tries(http, requests_mock, waits, monkeypatch):
         listed(http)
     assert requests_mock.call_count == 8
     assert waits == [0.5, 1, 2, 4, 8, 16, 32]
+
+
+def test_a_sync_gives_up_after_five_minutes_at_least(requests_mock, waits, monkeypatch):
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    requests_mock.get(LIST, status_code=503)
+    http = HttpSession("key", "agent", 1, waits.append, lambda: sum(waits), PATIENT)
+    with pytest.raises(NetworkError, match=r"failed 12 times, most recently: HTTP 503\."):
+        listed(http)
+    assert waits == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+
+
+def test_a_sync_gives_up_after_eight_tries_at_least(requests_mock):
+    requests_mock.get(LIST, status_code=503)
+    hours = iter(range(0, 1_000_000, 3600))  # as with requests that take long to fail
+    http = HttpSession("key", "agent", 1, lambda _: None, lambda: next(hours), PATIENT)
+    with pytest.raises(NetworkError, match="failed 8 times"):
+        listed(http)
+
+
+@pytest.mark.parametrize("option", ["--test", "--discover"])
+def test_what_somebody_waits_for_keeps_to_eight_tries(tmp_path, option):
+    with Sandbox([], faults=["me:503,times=always", "list:503,times=always"]) as sandbox:
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(sandbox.config()))
+        run = run_command("--config", path, option, env=fast())
+    assert run.code == 1
+    assert " failed 8 times, most recently: HTTP 503" in run.critical
 
 
 def test_the_waits_are_jittered(http, requests_mock, waits):
@@ -100,6 +131,7 @@ def http_date(seconds: float) -> str:
         ("0", 1, 1),
         ("86400", 300, 300),
         (http_date(30), 30, 30),
+        (http_date(30).replace("GMT", "-0000"), 30, 30),
         (http_date(-30), 1, 1),
         (http_date(86400), 300, 300),
         (None, 1, 1),
