@@ -110,7 +110,7 @@ wheel: $(ENVS)/dev/.stamp $(ENVS)/wheel/.stamp ## Build a wheel with the C exten
 	@ls dist
 
 clean: ## Remove the environments, what was built, and the caches
-	@rm -rf $(ENVS) build dist site *.egg-info tap_fullstory/records/*.so demo/out bench/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf $(ENVS) build dist site *.egg-info tap_fullstory/*/*.so demo/out bench/out .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- environments: a stamp in each tells that it is complete ---
@@ -130,7 +130,7 @@ $(ENVS)/.tap-files: FORCE
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 # For the tests: the tap from this folder, with the tools. A change of the C alone only compiles it.
-$(ENVS)/dev/.stamp: setup.py tap_fullstory/version.py tap_fullstory/records/_native.c $(ENVS)/.python
+$(ENVS)/dev/.stamp: setup.py tap_fullstory/version.py $(wildcard tap_fullstory/*/_*.c) $(ENVS)/.python
 	@echo "$(@D): the tap, editable, and the tools for tests and checks"
 	@$(if $(filter-out %.c,$?),rm -rf $(@D) && $(PYTHON) -m venv $(@D))
 	@$(@D)/bin/python $(PIP_INSTALL) --editable '.[dev]'

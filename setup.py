@@ -112,18 +112,19 @@ setup(
     },
     python_requires=">=3.10",
     packages=find_packages(include=["tap_fullstory", "tap_fullstory.*"]),
-    package_data={"tap_fullstory": ["py.typed", "records/*.pyi", "schemas/*.json"]},
+    package_data={"tap_fullstory": ["py.typed", "output/*.pyi", "records/*.pyi", "schemas/*.json"]},
     # Makes records several times as fast.
     ext_modules=[]
     if FREE_THREADED
     else [
         Extension(
-            "tap_fullstory.records._native",
-            ["tap_fullstory/records/_native.c"],
+            f"tap_fullstory.{folder}.{name}",
+            [f"tap_fullstory/{folder}/{name}.c"],
             py_limited_api=True,
             # Debugging symbols hold the folder that it was compiled in.
             extra_compile_args=["-g0"],
         )
+        for folder, name in (("records", "_native"), ("output", "_columns"))
     ],
     options={} if FREE_THREADED else {"bdist_wheel": {"py_limited_api": "cp310"}},
     cmdclass={"build_ext": BuildExtension, "bdist_wheel": BuildWheel},
@@ -138,10 +139,16 @@ setup(
         "urllib3==2.8.0",
     ],
     extras_require={
+        # Files of columns: the last release for each Python, where there is one.
+        "arrow": [
+            "pyarrow==25.0.1; python_version < '3.11'",
+            "pyarrow==26.0.1; python_version >= '3.11'",
+        ],
         "dev": [
             "build==1.6.1",
             # These two are the last that run on Python 3.10.
             "coverage==7.16.2",
+            "polars==2.1.0",
             "hypothesis==6.168.5",
             "mypy==2.4.1",
             "pytest==9.2.0",

@@ -27,6 +27,7 @@ from tap_fullstory.columns import CUSTOM_PREFIXES as CUSTOM_PREFIXES
 from tap_fullstory.columns import (
     PERSONAL_DATA,
     ValueType,
+    column_kind,
     kind_of,
     marked_members,
     personal_data,
@@ -46,7 +47,7 @@ from tap_fullstory.meltano import NO_MELTANO, MeltanoRules
 from tap_fullstory.setting_types import EventFilter
 from tap_fullstory.settings import Config
 from tap_fullstory.streams import CUSTOM_VARS as CUSTOM_VARS
-from tap_fullstory.streams import EVENTS, STREAMS, Stream, stream_named
+from tap_fullstory.streams import EVENTS, STREAMS, RestStream, Stream, stream_named
 
 # Keys of a schema file that are for the documents.
 FOR_DOCUMENTS = ("x-subject", "x-api")
@@ -333,6 +334,14 @@ def _column(declared: ValueType, own: dict[str, Any] | None, takes_numbers: bool
     return replace(declared, as_text=as_text or takes_numbers)
 
 
+def _is_bounded(schema: dict[str, Any], stream: Stream, config: Config) -> bool:
+    """Return whether a column is written to files that bound its values."""
+    batches = config.batch_config
+    if batches is None or not batches.has_columns or isinstance(stream, RestStream):
+        return False
+    return column_kind(schema) in ("int64", "float64", "timestamp")
+
+
 def _deselected(entry: Entry, meltano: MeltanoRules) -> tuple[Pattern, ...]:
     """Return patterns of what is deselected that no schema needs to list.
 
@@ -379,7 +388,8 @@ def _selection(stream: Stream, entry: Entry, config: Config, meltano: MeltanoRul
         if name in (stream.overflow, *added) or (name == EVENT_DIGEST and stream is EVENTS):
             continue
         if choice or (choice is None and not undecided):
-            columns[name] = _column(value_type(schema), own.get(name), name in stream.texts)
+            column = _column(value_type(schema), own.get(name), name in stream.texts)
+            columns[name] = replace(column, bounded=_is_bounded(schema, stream, config))
             properties[name] = {
                 key: value for key, value in schema.items() if key not in ("selected", "inclusion")
             }

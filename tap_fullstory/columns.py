@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from math import isfinite
 from typing import Any
 
 from tap_fullstory.records.json_text import (
@@ -23,6 +24,8 @@ from tap_fullstory.streams import CUSTOM_VARS, Stream
 from tap_fullstory.times import is_date_time
 
 _INTEGER = re.compile(rb"-?[0-9]+")
+_MIN_INT64, _MAX_INT64 = -(2**63), 2**63 - 1
+_FINER_THAN_MICROSECONDS = re.compile(r"\.[0-9]{6}[0-9]*[1-9]")
 # Python refuses to read integers of more digits (sys.int_info.default_max_str_digits), and so would
 # most targets. A short text such as 1e999999999 must not be written out into one, nor a decimal of
 # megabytes be converted to see whether it is an integer.
@@ -53,7 +56,8 @@ class ValueType:
     `additionalProperties`; without names, a value of any type.
 
     With `as_text`, numbers and booleans become strings of their JSON text; with `as_json`, all
-    values but null do.
+    values but null do. With `bounded`, integers have at most 64 bits, numbers are finite as
+    doubles, and date-times have at most microseconds: what columns of a file can hold.
     """
 
     names: frozenset[str]
@@ -63,6 +67,7 @@ class ValueType:
     additional: ValueType | None = None
     as_text: bool = False
     as_json: bool = False
+    bounded: bool = False
 
     @property
     def nullable(self) -> bool:
@@ -76,6 +81,7 @@ class ValueType:
             looked_into = (
                 (kind != "null" and self.as_json)
                 or (kind == "string" and self.date_time)
+                or (kind == "number" and self.bounded)
                 or (kind == "array" and self.items is not None)
                 or (kind == "object" and self._has_typed_members)
             )
@@ -102,7 +108,7 @@ class ValueType:
                 coerced = as_integer(value)
             if coerced is None and self.as_text and kind in ("number", "boolean"):
                 coerced = b'"%b"' % value
-            return coerced
+            return self._within_bounds(coerced)
         if kind == "string" and self.date_time:
             return self._as_date_time(value)
         if kind == "array" and self.items is not None:
@@ -124,7 +130,17 @@ class ValueType:
                     return None
                 members.append(b"%b:%b" % (encode(name), member))
             return b"{%b}" % b",".join(members)
-        return without_line_breaks(value) if kind in ("object", "array") else value
+        if kind in ("object", "array"):
+            return without_line_breaks(value)
+        return self._within_bounds(value)
+
+    def _within_bounds(self, value: bytes | None) -> bytes | None:
+        if not self.bounded or value is None or _KINDS[value[0]] != "number":
+            return value
+        if "number" in self.names:
+            return value if isfinite(float(value)) else None
+        is_short = len(value) <= len(str(_MIN_INT64))
+        return value if is_short and _MIN_INT64 <= int(value) <= _MAX_INT64 else None
 
     def needs_decimals(self, item: bytes) -> bool:
         """Return whether an item of this type is an integer where numbers of any kind may come."""
@@ -140,6 +156,8 @@ class ValueType:
         if value == b'""' and self.nullable:
             return b"null"
         if len(value) - 2 > MAX_DATE_TIME_BYTES or not is_date_time(text := decode_string(value)):
+            return None
+        if self.bounded and _FINER_THAN_MICROSECONDS.search(text):
             return None
         return value if text.isupper() else encode(text.upper())
 
@@ -173,6 +191,22 @@ def value_type(schema: Mapping[str, Any]) -> ValueType:
         as_text="string" in names and schema.get("format") in _DIGITS,
         as_json="string" in names and schema.get("contentMediaType") == JSON_TEXT,
     )
+
+
+def column_kind(schema: Mapping[str, Any]) -> str:
+    """Return what a property is in files of columns: int64, float64, bool, timestamp (UTC, to the
+    microsecond), string, or json, which is the JSON text of values of any other type.
+    """
+    types = schema.get("type") or []
+    names = {types} if isinstance(types, str) else set(types)
+    names.discard("null")
+    if names == {"string"}:
+        return "timestamp" if schema.get("format") == "date-time" else "string"
+    if names in ({"number"}, {"number", "integer"}):
+        return "float64"
+    if len(names) != 1:
+        return "json"
+    return {"integer": "int64", "boolean": "bool"}.get(names.pop(), "json")
 
 
 def as_integer(number: bytes) -> bytes | None:

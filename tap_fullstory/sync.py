@@ -120,7 +120,9 @@ def _emit(
     with ExitStack() as opened:
         output: RecordWriter = writer
         if folder is not None:
-            batches = BatchWriter(folder, stream.name, selection.name)
+            batches = BatchWriter(
+                folder, stream.name, selection.name, selection.schema["properties"]
+            )
             output = opened.enter_context(closing(batches))
         return sync_part(config, selection, part, client, output, signals, summary, state, now)
 

@@ -210,6 +210,7 @@ class ExportSync:
         first, stats, unsaved = position, EncodingStats(), 0
         amid: State | None = None  # the state inside this bundle, but for the position
         self._progress.begin(bundle)
+        self._writer.begin(bundle.start)
 
         def checkpoint() -> None:
             nonlocal amid

@@ -93,6 +93,7 @@ class SegmentWriter:
         self._writer = writer
         self._stream, self._segment, self._several = stream, segment, several
         self._whole = state
+        self.begin = writer.begin
         self.records = writer.records
         self.flush_if_full = writer.flush_if_full
         self.last_state: State | None = None

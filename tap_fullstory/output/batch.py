@@ -1,20 +1,23 @@
 """BATCH: records in files that the target loads, instead of RECORD messages.
 
-A file is a checkpoint. It is written under a name that ends with `.part`, renamed when it is
-complete, and announced by a BATCH message; the STATE that covers it follows in the same write. The
-target removes what it has loaded. The tap removes what it has not announced, and nothing else.
+A file holds lines of JSON, or columns (see arrow.py), and is a checkpoint. It is written under a
+name that ends with `.part`, renamed when it is complete, and announced by a BATCH message; the STATE
+that covers it follows in the same write. The target removes what it has loaded. The tap removes what
+it has not announced, and nothing else.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import stat
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from uuid import uuid4
 
 from isal import isal_zlib
@@ -23,6 +26,9 @@ from tap_fullstory.errors import LocalResourceError, UsageError
 from tap_fullstory.output.batch_config import BatchConfig
 from tap_fullstory.output.messages import MessageWriter, RecordEnvelope
 from tap_fullstory.signals import Signals
+
+if TYPE_CHECKING:
+    from tap_fullstory.output.arrow import Columns
 
 LOGGER = logging.getLogger(__name__)
 
@@ -38,6 +44,7 @@ PATIENCE_SECONDS = 600  # once one has gone
 MAX_PART_AGE_SECONDS = 24 * 3600  # a part that nobody has written to for so long is abandoned
 
 _TAP = "tap-fullstory--"
+_SUFFIXES = {"jsonl": ".json", "parquet": ".parquet", "arrow": ".arrow"}
 _PART = ".part"
 _GZIP_LEVEL = 2  # isal's, of 0 to 3: as fast as 0 with lines of events, 3 takes five times as long
 _GZIP_WBITS = 31  # a gzip header, and the largest window
@@ -53,6 +60,9 @@ class RecordWriter(Protocol):
     def last_state(self) -> dict[str, Any] | None:
         """What the last STATE message carried; None before the first."""
 
+    def begin(self, start: datetime) -> None:
+        """Note when the period of the records to come begins."""
+
     def records(self, lines: bytes) -> None:
         """Add records that are lines already."""
 
@@ -63,6 +73,25 @@ class RecordWriter(Protocol):
 
     def state(self, value: dict[str, Any]) -> None:
         """Write all records that were added, and a STATE message after them."""
+
+
+class Lines:
+    """Writes lines to a file as they are."""
+
+    def __init__(self, file: BinaryIO, is_gzipped: bool) -> None:
+        self._file = file
+        self._compressor: Any = None
+        if is_gzipped:
+            self._compressor = isal_zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WBITS)
+
+    def write(self, lines: bytes) -> None:
+        """Add lines."""
+        self._file.write(self._compressor.compress(lines) if self._compressor else lines)
+
+    def end(self) -> None:
+        """Write the rest."""
+        if self._compressor:
+            self._file.write(self._compressor.flush())
 
 
 class BatchFolder:
@@ -96,7 +125,8 @@ class BatchFolder:
         Raises Interrupted after a signal, TargetError if the reader goes away.
         """
         self.messages.flush()
-        while self._is_bounded and (self._fills_pipe() or self._fills_folder()):
+        stay = self.config.by_day  # files that are kept tell nothing of what has been loaded
+        while self._is_bounded and (self._fills_pipe() or (not stay and self._fills_folder())):
             self.signals.check()
             self.messages.wait(POLL_SECONDS)
 
@@ -129,15 +159,19 @@ class BatchFolder:
 class BatchWriter:
     """Writes the records of one stream to files, and announces each with the STATE that covers it.
 
-    `stream_id` is what the files are called after, `stream` the name in messages. After a failure
-    no file and no STATE is written any more.
+    `stream_id` is what the files are called after, `stream` the name in messages, `properties` are
+    those of its SCHEMA. After a failure no file and no STATE is written any more.
     """
 
-    def __init__(self, folder: BatchFolder, stream_id: str, stream: str) -> None:
+    def __init__(
+        self, folder: BatchFolder, stream_id: str, stream: str, properties: Mapping[str, Any]
+    ) -> None:
+        self._properties = properties
+        self._day: str | None = None
         self._folder = folder
         self._messages = folder.messages
         self._stream = stream
-        self._stem = f"{folder.config.prefix}{_TAP}{stream_id}-{uuid4()}"
+        self._stem = f"{stream_id}-{uuid4()}"
         self._files = 0
         self._file: _BatchFile | None = None  # complete or not, until it is announced
         self._end: int | None = None  # where its BATCH line ends in the output
@@ -148,6 +182,10 @@ class BatchWriter:
     def last_state(self) -> dict[str, Any] | None:
         """What the last STATE message carried; None before the first."""
         return self._messages.last_state
+
+    def begin(self, start: datetime) -> None:
+        """Note when the period of the records to come begins; no file is open then."""
+        self._day = f"{start:%Y-%m-%d}"
 
     def records(self, lines: bytes) -> None:
         """Add records that are lines already, in the envelope BARE_RECORD.
@@ -160,7 +198,8 @@ class BatchWriter:
         if self._file is None:
             self._folder.wait_for_target()
             self._files += 1
-            self._file = _BatchFile(self._folder.config, f"{self._stem}-{self._files}")
+            name = f"{self._stem}-{self._files}"
+            self._file = _BatchFile(self._folder.config, name, self._day, self._properties)
         with self._noting_failure():
             self._file.write(lines)
 
@@ -179,9 +218,8 @@ class BatchWriter:
             if self._file is not None:
                 self._file.complete()
                 manifest = [f"file://{self._file.path}"]
-                self._end = self._messages.batch(
-                    self._stream, self._folder.config.encoding, manifest
-                )
+                encoding = dict(self._folder.config.encoding)
+                self._end = self._messages.batch(self._stream, encoding, manifest)
                 self._folder.announced(self._file.path, self._end)
             self._messages.state(value)
         self._file = self._end = None
@@ -204,26 +242,36 @@ class BatchWriter:
 class _BatchFile:
     """One file, readable by its owner alone. Raises LocalResourceError if it cannot be written."""
 
-    def __init__(self, config: BatchConfig, stem: str) -> None:
-        is_gzipped = config.compression == "gzip"
-        self.path = Path(config.root, f"{stem}.json{'.gz' if is_gzipped else ''}")
+    def __init__(
+        self, config: BatchConfig, stem: str, day: str | None, properties: Mapping[str, Any]
+    ) -> None:
+        folder = Path(config.root)
+        if config.by_day and day is not None:
+            folder /= f"day={day}"
+        name = f"{config.prefix}{_TAP}{stem}{_SUFFIXES[config.format]}"
+        is_gzipped = config.format == "jsonl" and config.compression == "gzip"
+        self.path = folder / (f"{name}.gz" if is_gzipped else name)
         self._part = Path(f"{self.path}{_PART}")
-        self._compressor: Any = None
-        if is_gzipped:
-            self._compressor = isal_zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WBITS)
         with self._explained():
+            folder.mkdir(mode=0o700, exist_ok=True)
             self._file = open(self._part, "xb", opener=_open_for_owner)  # noqa: SIM115
+            self._content: Lines | Columns
+            if config.has_columns:
+                from tap_fullstory.output.arrow import Columns
+
+                self._content = Columns(self._file, config, properties)
+            else:
+                self._content = Lines(self._file, is_gzipped)
 
     def write(self, lines: bytes) -> None:
         """Add lines."""
         with self._explained():
-            self._file.write(self._compressor.compress(lines) if self._compressor else lines)
+            self._content.write(lines)
 
     def complete(self) -> None:
         """Write the rest, and give the file its name."""
         with self._explained():
-            if self._compressor:
-                self._file.write(self._compressor.flush())
+            self._content.end()
             self._file.close()
             self._part.rename(self.path)
 
@@ -246,15 +294,31 @@ class _BatchFile:
 
 
 def check_folder(config: BatchConfig) -> None:
-    """Raise UsageError if the files' folder does not exist, or the tap may not write to it."""
+    """Raise UsageError if the files' folder does not exist, or the tap may not write to it.
+
+    The default one is made, and has to be the owner's alone: anybody can make folders where it is.
+    """
+    if config.makes_root:
+        with suppress(FileExistsError):
+            Path(config.root).mkdir(mode=0o700)
     advice = "Make it one that both the tap and the target may write to, or name another one."
     if not Path(config.root).is_dir():
         reason = "is not an existing folder"
     elif not os.access(config.root, os.W_OK | os.X_OK):
         reason = "is a folder that the tap may not write to"
+    elif config.makes_root and not _is_private(config.root):
+        reason = "is a folder that others may change"
+        advice = "Remove it, or name another one."
     else:
         return
     raise UsageError(f"Config key batch_config: storage.root, {config.root}, {reason}. {advice}")
+
+
+def _is_private(folder: str) -> bool:
+    found = Path(folder).lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        return False
+    return not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _open_for_owner(path: str, flags: int) -> int:

@@ -94,6 +94,9 @@ class MessageWriter:
         self._message(type="BATCH", stream=stream, encoding=encoding, manifest=manifest)
         return self._added_bytes
 
+    def begin(self, start: datetime) -> None:
+        """Do nothing: RECORD messages need not know of the period that they are from."""
+
     def flush_if_full(self) -> None:
         """Write what is pending if it is enough for one write; to be called once the caller knows
         that the records are accounted for.

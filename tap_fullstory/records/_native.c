@@ -57,6 +57,7 @@ enum {
     DATE_TIME = 128, /* its strings are RFC 3339 date-times, or empty where null is allowed */
     ITEMS = 256,     /* its arrays hold what `items` says */
     DECIMAL = 512,   /* a number with a fraction or exponent; integers are for `fallback` */
+    BOUNDED = 1024,  /* numbers and date-times that files of columns may not hold are for `fallback` */
     ANYTHING = STRING | NUMBER | BOOLEAN | NULL_VALUE | ARRAY | OBJECT
 };
 
@@ -671,6 +672,23 @@ type_of(unsigned char c)
     }
 }
 
+/* Whether files of columns can hold a number: 64 bits for an integer, a finite double otherwise. What
+   is not easy to tell is for `fallback`. */
+static int
+is_bounded(Text at, Text end, int is_integer)
+{
+    if (!is_integer)
+        return end - at <= 300 && !memchr(at, 'e', (size_t)(end - at)) &&
+               !memchr(at, 'E', (size_t)(end - at));
+    uint64_t limit = (uint64_t)INT64_MAX + (*at == '-'), value = 0;
+    at += *at == '-';
+    if (end - at > 19)
+        return 0;
+    for (; at < end; at++)
+        value = value * 10 + (uint64_t)(*at - '0'); /* 19 digits always have room */
+    return value <= limit;
+}
+
 /* Whether the value at `*at`, inside `depth` objects and arrays, is one of `types` as it is, whatever
    its items are; `*at` goes to its end, unless it is not valid. */
 static inline Fit
@@ -683,6 +701,8 @@ check_value(Scanner *self, Text *at, Text end, int types, int depth)
     if (type == NUMBER) {
         if ((*at = number_end(self, start, end, &is_integer)) == NULL)
             return INVALID;
+        if (types & BOUNDED && !is_bounded(start, *at, is_integer))
+            return FALLBACK;
         return types & NUMBER || types & (is_integer ? INTEGER : DECIMAL) ? FITS : FALLBACK;
     }
     *at = type == STRING ? string_end(self, start + 1, end)
@@ -695,6 +715,8 @@ check_value(Scanner *self, Text *at, Text end, int types, int depth)
     assert(type != STRING || length >= 2); /* the quotes */
     if (type == STRING && types & DATE_TIME && !is_date_time(start + 1, length - 2))
         return length == 2 && types & NULL_VALUE ? NULLED : FALLBACK;
+    if (type == STRING && types & DATE_TIME && types & BOUNDED && length > 29 && is_digit(start[27]))
+        return FALLBACK; /* more than six digits after the seconds */
     return FITS;
 }
 
@@ -1369,6 +1391,7 @@ static const struct {
     {"DATE_TIME", DATE_TIME},
     {"ITEMS", ITEMS},
     {"DECIMAL", DECIMAL},
+    {"BOUNDED", BOUNDED},
     {"ANYTHING", ANYTHING},
     {"MAX_DEPTH", MAX_DEPTH},
     {"MAX_REGISTERED_KEYS", MAX_REGISTERED_KEYS},

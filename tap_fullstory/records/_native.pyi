@@ -16,6 +16,7 @@ OBJECT: int
 DATE_TIME: int
 ITEMS: int
 DECIMAL: int
+BOUNDED: int
 ANYTHING: int
 
 MAX_DEPTH: int

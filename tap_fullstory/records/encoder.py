@@ -357,7 +357,7 @@ class RecordEncoder:
 
     def _quick_test(self, column: ValueType) -> Callable[[bytes], bool]:
         """Return a test that some values pass which fit `column` as they are."""
-        if "integer" in column.names and not column.date_time:
+        if "integer" in column.names and not column.date_time and not column.bounded:
             return bytes.isdigit
         return self._good_date_times.__contains__ if column.date_time else _never
 

@@ -107,6 +107,8 @@ def _types(column: ValueType) -> tuple[int, int]:
         types |= _type_bits().get(name, 0)
     if column.date_time:
         types |= _native.DATE_TIME
+    if column.bounded:
+        types |= _native.BOUNDED
     if column.properties or column.additional is not None:
         types &= ~_native.OBJECT  # its members have types of their own: left to the fallback
     if column.items is not None:

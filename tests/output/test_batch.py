@@ -248,7 +248,7 @@ signals_module.SAME_SIGNAL_SECONDS = 0
 signals = Signals()
 signals.install()
 folder = BatchFolder(BatchConfig(sys.argv[1], "", "gzip", 1), MessageWriter(1), signals)
-writer = BatchWriter(folder, "events", "events")
+writer = BatchWriter(folder, "events", "events", {})
 writer.records(b"{}\\n")
 if sys.argv[2] == "announced":
     writer.state({})
@@ -312,7 +312,7 @@ class Pipe:
         self._folder = BatchFolder(
             BatchConfig(str(batch_folder), "", "none", 1), self.messages, Signals()
         )
-        self._writer = BatchWriter(self._folder, "events", "events")
+        self._writer = BatchWriter(self._folder, "events", "events", {})
         self._written = 0
         self.announced: list[Path] = []
         self.waited = 0
