@@ -149,6 +149,8 @@ setup(
             # These two are the last that run on Python 3.10.
             "coverage==7.16.2",
             "polars==2.1.0",
+            "pyarrow==25.0.1; python_version < '3.11'",
+            "pyarrow==26.0.1; python_version >= '3.11' and python_version < '3.15'",
             "hypothesis==6.168.5",
             "mypy==2.4.1",
             "pytest==9.2.0",

@@ -512,7 +512,10 @@ def test_what_batch_config_means(value, meaning):
         (batches(encoding="jsonl"), "encoding is not an object"),
         (batches(encoding={}), "encoding.format has to be jsonl, parquet or arrow"),
         (batches(encoding={"format": "csv"}), "encoding.format has to be jsonl, parquet or arrow"),
-        (batches(encoding={"format": "arrow", "compression": "gzip"}), "has to be none, zstd or lz4"),
+        (
+            batches(encoding={"format": "arrow", "compression": "gzip"}),
+            "has to be none, zstd or lz4",
+        ),
         (batches(storage={"root": "/a", "partition": "hour"}), "storage.partition has to be none"),
         (batches(storage={"partition": "day"}), "storage.partition needs storage.root"),
         (batches("zstd"), "encoding.compression of jsonl has to be gzip or none"),

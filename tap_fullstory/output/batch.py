@@ -1,9 +1,9 @@
 """BATCH: records in files that the target loads, instead of RECORD messages.
 
 A file holds lines of JSON, or columns (see arrow.py), and is a checkpoint. It is written under a
-name that ends with `.part`, renamed when it is complete, and announced by a BATCH message; the STATE
-that covers it follows in the same write. The target removes what it has loaded. The tap removes what
-it has not announced, and nothing else.
+name that ends with `.part`, renamed when it is complete, and announced by a BATCH message; the
+STATE that covers it follows in the same write. The target removes what it has loaded. The tap
+removes what it has not announced, and nothing else.
 """
 
 from __future__ import annotations

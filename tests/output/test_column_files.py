@@ -85,9 +85,13 @@ def from_table(table: Any, schema: Json) -> list[Json]:
 ESCAPES = st.sampled_from(["\\n", "\\/", "\\u00e9", "\\ud83d\\ude00", '\\"', "\\\\", "\\u0000"])
 PLAIN = st.characters(exclude_categories=["Cs", "Cc"], exclude_characters='"\\')
 STRINGS = st.lists(PLAIN | ESCAPES, max_size=8).map(lambda parts: f'"{"".join(parts)}"')
-TIMES = st.datetimes(datetime(2, 1, 1), datetime(9998, 12, 31)).flatmap(
-    lambda at: st.sampled_from(["Z", "+05:30", "-15:59", "+00:00"]).map(
-        lambda zone: f'"{at.isoformat()}{zone}"'
+TIMES = (
+    st.datetimes()
+    .filter(lambda at: 1 < at.year < 9999)
+    .flatmap(
+        lambda at: st.sampled_from(["Z", "+05:30", "-15:59", "+00:00"]).map(
+            lambda zone: f'"{at.isoformat()}{zone}"'
+        )
     )
 )
 DECIMALS = st.decimals(-(10**25), 10**25, allow_nan=False, places=6).map(lambda n: f"{n:f}")
@@ -239,10 +243,10 @@ def test_individuals_too(batch_folder, form):
         ("EventCumulativeLayoutShift", "1e999", None),
         ("EventCumulativeLayoutShift", "0.25", 0.25),
         ("EventCumulativeLayoutShift", "-12345678901234567890.5", -12345678901234567890.5),
-        ("SessionStart", '"2026-01-02T03:04:05.123456Z"', datetime(2026, 1, 2, 3, 4, 5, 123456)),
-        ("SessionStart", '"2026-01-02T03:04:05.123456000Z"', datetime(2026, 1, 2, 3, 4, 5, 123456)),
+        ("SessionStart", '"2026-01-02T03:04:05.123456Z"', "2026-01-02 03:04:05.123456+00:00"),
+        ("SessionStart", '"2026-01-02T03:04:05.123456000Z"', "2026-01-02 03:04:05.123456+00:00"),
         ("SessionStart", '"2026-01-02T03:04:05.1234567Z"', None),
-        ("SessionStart", '"2026-01-02T03:04:05.12345+01:00"', datetime(2026, 1, 2, 2, 4, 5, 123450)),
+        ("SessionStart", '"2026-01-02T03:04:05.12345+01:00"', "2026-01-02 02:04:05.123450+00:00"),
         ("SessionStart", '""', ""),
     ],
 )
@@ -254,9 +258,8 @@ def test_what_a_column_cannot_hold_is_a_type_mismatch(
         run = run_tap(sandbox.config(**config_of(batch_folder, "parquet")))
     (path,) = files_of(run)
     (row,) = read(path).to_pylist()
-    if isinstance(cell, datetime):
-        cell = cell.replace(tzinfo=timezone.utc)
-    assert row[column] == (cell if cell != "" else None)
+    found = row[column]
+    assert (str(found) if isinstance(found, datetime) else found) == (cell or None)
     if cell is None:
         held = json.loads(row["CustomVars"], parse_float=Decimal)[column]
         assert held == json.loads(value, parse_float=Decimal)
@@ -352,3 +355,27 @@ def test_a_bundle_without_events_makes_no_file(batch_folder):
     with Sandbox(made, api_key=KEY) as sandbox:
         run = run_tap(sandbox.config(**config_of(batch_folder, "arrow")))
     assert [len(read(path)) for path in files_of(run)] == [3]
+
+
+def test_duckdb_and_polars_read_a_year_whose_columns_grew(batch_folder, commands):
+    """A lake of daily files: a variable became a column of its own in between."""
+    polars = pytest.importorskip("polars")
+    with Sandbox(generated_bundles(4, 24), unpublished=2) as serving:
+        config = serving.config(**config_of(batch_folder, "parquet", partition="day"))
+        first = run_tap(config)
+        serving.publish()
+        serving.publish()
+        second = run_tap({**config, "custom_columns": ["page_category_str"]}, state=first.state)
+    assert second.code == 0
+    pattern = f"{batch_folder}/*/*.parquet"
+    lake = polars.scan_parquet(pattern, missing_columns="insert", extra_columns="ignore")
+    assert lake.select(polars.len()).collect().item() == 96
+    sql = (
+        f"SELECT count(*), count(page_category_str), count(DISTINCT day) FROM "
+        f"read_parquet('{pattern}', union_by_name = true, hive_partitioning = true)"
+    )
+    code = f"import duckdb; print(*duckdb.connect().execute({sql!r}).fetchone())"
+    found = subprocess.check_output([commands.loader_python, "-c", code], text=True).split()
+    assert found[0] == "96"
+    assert 0 < int(found[1]) < 48
+    assert found[2] == "4"
