@@ -90,3 +90,25 @@ def test_the_models_are_the_same_on_both_databases(commands, tmp_path: Path, loa
         "full_url": "https://example.com/checkout", "host": "example.com", "path": "/checkout",
         "query": None, "hash_path": None, "hash_query": None,
     }  # fmt: skip
+
+
+def test_the_models_do_without_columns_that_are_kept_out(tmp_path: Path, loaded: Postgres):
+    """Only ids, by which rows belong together, type and time are needed."""
+    server = {"PGHOST": "127.0.0.1", "PGPORT": str(loaded.port), "PGUSER": "postgres"}
+    needed = {"UserId", "SessionId", "PageId", "IndvId", "EventType", "EventStart"}
+    columns = loaded.query(
+        "select column_name as name from information_schema.columns "
+        "where table_schema = 'fullstory' and table_name = 'events'"
+    )
+    for column in columns:
+        name = column["name"]
+        if name in needed:  # as a target names them that folds upper and lower case
+            change = f'rename column "{name}" to {name.lower()}'
+        else:
+            change = f'drop column "{name}"'
+        loaded.execute(f"alter table fullstory.events {change}")
+    loaded.execute("alter table fullstory.events add column eventdigest text default 'abc'")
+    build(tmp_path, "postgres", **server)
+    assert loaded.query("select distinct event_id from models.fullstory_events") == [
+        {"event_id": "abc"}
+    ]

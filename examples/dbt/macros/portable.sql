@@ -48,12 +48,17 @@
     cast(extract(epoch from ({{ stop }} - {{ start }})) as numeric(18, 3))
 {%- endmacro %}
 
-{# A column of the source, or null of a type where the table has none. #}
+{# A column of the source, whatever the case of its name there, or null of a type where it has none. #}
 {% macro optional_column(name, type) -%}
     {%- if execute -%}
         {%- set found = adapter.get_columns_in_relation(source('fullstory', 'events')) -%}
-        {%- if name in (found | map(attribute='name') | list) -%}
+        {%- set names = found | map(attribute='name') | list -%}
+        {%- set same = names | select('equalto', name) | list -%}
+        {%- set alike = names | map('lower') | list -%}
+        {%- if same -%}
             "{{ name }}"
+        {%- elif name | lower in alike -%}
+            "{{ names[alike.index(name | lower)] }}"
         {%- else -%}
             cast(null as {{ type }})
         {%- endif -%}

@@ -8,7 +8,7 @@ with events as (
             when "EventModError" > 0 then 'error'
             when "EventType" = 'thrash' then 'thrash'
         end as kind
-    from {{ source('fullstory', 'events') }}
+    from {{ ref('loaded_events') }}
 )
 
 select

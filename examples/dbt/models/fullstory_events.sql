@@ -4,13 +4,13 @@
     export has, and which names are inferred.
 #}
 select
-    {{ optional_column('EventDigest', 'varchar') }} as event_id,
+    "EventDigest" as event_id,
     "UserId" as device_id,
     "SessionId" as session_id,
     "PageId" as view_id,
     "EventStart" as event_time,
-    {{ optional_column('_sdc_batched_at', 'timestamp') }} as processed_time,
-    {{ optional_column('_sdc_batched_at', 'timestamp') }} as updated_time,
+    "_sdc_batched_at" as processed_time,
+    "_sdc_batched_at" as updated_time,
     case "EventType"
         when 'thrash' then 'mouse_thrash'
         when 'seen' then 'element_seen'
@@ -46,4 +46,4 @@ select
         'user_display_name': "nullif(\"UserDisplayName\", '')",
         'user_properties': members_like('"CustomVars"', 'user_'),
     }) }} as event_properties
-from {{ source('fullstory', 'events') }}
+from {{ ref('loaded_events') }}

@@ -20,5 +20,5 @@ select
     max("LoadLargestPaintTime") as largest_paint_ms,
     max("EventFirstInputDelay") as first_input_delay_ms,
     max("EventCumulativeLayoutShift") as layout_shift
-from {{ source('fullstory', 'events') }}
+from {{ ref('loaded_events') }}
 group by "UserId", "SessionId", "PageId"

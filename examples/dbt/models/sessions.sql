@@ -23,5 +23,5 @@ select
     (array_agg("PageUrl" order by "EventStart" desc) filter (where "PageUrl" <> ''))[1] as exit_url,
     '{{ var("fullstory_app") }}/ui/{{ var("fullstory_org_id") }}/session/'
         || cast("UserId" as varchar) || ':' || cast("SessionId" as varchar) as replay_url
-from {{ source('fullstory', 'events') }}
+from {{ ref('loaded_events') }}
 group by "UserId", "SessionId"
