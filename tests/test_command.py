@@ -166,9 +166,10 @@ def test_the_catalog_comes_though_the_events_cannot_be_listed(faulty, tmp_path, 
     run = run_command("--config", config, "--discover")
     assert run.code == 0
     assert json.loads(run.stdout) == discover()
-    (warning,) = run.logged("WARNING")
-    assert warning.startswith("The stream events cannot be read.")
-    assert "Data Export add-on" in warning
+    warning = run.logged("WARNING")[-1]
+    assert warning.startswith("The stream events cannot be read: ")
+    assert ("Data Export add-on" in warning) == (fault == "list:403")
+    assert ("segment_export" in warning) == (fault != "list:html")
 
 
 def test_discover_with_a_wrong_key_fails(sandbox, tmp_path):

@@ -295,14 +295,14 @@ def test_a_pattern_that_matches_nothing_is_told_and_its_field_comes():
         )  # fmt: skip
         run = run_tap(config)
         again = run_tap(config, state=run.state)
-    (warning,) = [line for line in run.logged("WARNING") if "Nothing" in line]
+    (warning,) = [line for line in run.logged("WARNING") if "No field matched" in line]
     assert (
         "UserMail of exclude_fields, useremail of exclude_fields, evt_x_str of hash_fields"
         in warning
     )
     assert run.records[0]["UserEmail"] == EVENT["UserEmail"]
     assert not again.records
-    assert "Nothing" not in again.log  # nor is there anything that it could have matched
+    assert "No field matched" not in again.log  # nor is there anything that it could have matched
 
 
 def test_refusals_name_no_secret(tmp_path):
@@ -345,8 +345,8 @@ def test_a_kind_of_variables_that_is_not_requested_is_no_alarm():
         )
         run = run_tap(config)
     assert run.code == 0, run.log
-    (warning,) = [line for line in run.logged("WARNING") if "Nothing" in line]
-    assert "matches EMail of exclude_fields." in warning
+    (warning,) = [line for line in run.logged("WARNING") if "No field matched" in line]
+    assert "matched EMail of exclude_fields." in warning
 
 
 # --- all that is marked ---
