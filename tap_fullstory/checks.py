@@ -25,6 +25,7 @@ from tap_fullstory.output import batch
 from tap_fullstory.settings import Config
 from tap_fullstory.streams import EVENTS, RestStream, Stream
 from tap_fullstory.sync_rest import first_page
+from tap_fullstory.times import duration
 
 LOGGER = logging.getLogger(__name__)
 
@@ -62,6 +63,9 @@ def check_account(config: Config, selections: list[Selection], client: Client) -
     """
     client.prove_key()
     LOGGER.info("FullStory accepts the API key.")
+    if client.clock_skew is not None:  # the client warns of one that is far off
+        seconds = abs(client.clock_skew.total_seconds())
+        LOGGER.info("FullStory's clock differs from this machine's by %s.", duration(seconds))
     _report_datasets(client)
     causes: dict[str, TapError] = {}
     for selection in selections:

@@ -219,6 +219,15 @@ def test_test_succeeds_where_fullstory_does_not_tell_the_datasets(tmp_path):
         assert "FullStory does not tell which datasets the API key can read: " in run.log
 
 
+@pytest.mark.parametrize("hours", [0, 2])
+def test_test_compares_the_clock_with_that_of_fullstory(tmp_path, hours):
+    with Sandbox(faults=[f"any:clock,seconds={hours * 3600},times=always"]) as sandbox:
+        run = run_test(tmp_path, sandbox.config())
+    assert run.code == 0
+    assert "FullStory's clock differs from this machine's by " in run.log
+    assert len([line for line in run.logged("WARNING") if "clock" in line]) == (1 if hours else 0)
+
+
 @pytest.mark.parametrize("setting", ["spool_dir", "batch_config"])
 def test_test_finds_a_folder_that_cannot_be_written_to(tmp_path, setting):
     missing = str(tmp_path / "missing")
