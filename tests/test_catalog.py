@@ -1,7 +1,7 @@
 """The catalog: what discovery offers, and what a user's copy of it selects.
 
 The rules are those of Singer (github.com/singer-io/getting-started, docs/DISCOVERY_MODE.md and
-docs/SYNC_MODE.md) with what docs/events.md adds for custom variables.
+docs/SYNC_MODE.md) with what docs/columns.md adds for custom variables.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Values from outside: whatever an event holds is in its record, or where docs/events.md says.
+"""Values from outside: whatever an event holds is in its record, or where docs/columns.md says.
 
 The events come in two bundles, the same ones in each: in the second one their keys are known to the
 tap already, which must make no difference.
