@@ -106,7 +106,7 @@ def test_events_and_users_of_a_run(catalog):
     (user,) = by_stream["users"]
     assert (user["uid"], user["properties"], user["extra"]) == (f"x{R}", {f"a{R}": R}, {R: 1})
     assert "Z): 8 characters U+0000 became U+FFFD (replace_nul)" in run.log
-    assert "4 characters U+0000 in an answer became U+FFFD (replace_nul)" in run.logged("WARNING")
+    assert "4 characters U+0000 in a response became U+FFFD (replace_nul)" in run.logged("WARNING")
     assert json.loads(as_text.records[1]["CustomVars"]) == {f"evt_{R}_str": R}
     assert f"evt_{R}_str" in found["streams"][0]["schema"]["properties"]
     assert plain.records[0] == EVENTS[0][0]
