@@ -1,8 +1,8 @@
-"""What the package is, and how its compiled part is built.
+"""What the package is, and how its C extensions are built.
 
-One wheel with the compiled part serves every Python from 3.10 on. Where nothing can be compiled,
-the wheel is a py3-none-any and the tap runs without that part: a wheel's name is true. With
-TAP_FULLSTORY_REQUIRE_NATIVE set, a build without the compiled part fails instead.
+One wheel with the C extensions serves every Python from 3.10 on. Where nothing can be compiled,
+the wheel is a py3-none-any and the tap runs without them: a wheel's name is true. With
+TAP_FULLSTORY_REQUIRE_NATIVE set, a build without the C extensions fails instead.
 """
 
 import os
@@ -41,7 +41,7 @@ def long_description():
 
 
 class BuildExtension(build_ext):
-    """Builds the compiled part, or takes it out of the distribution if that fails."""
+    """Builds the C extensions, or takes them out of the distribution if that fails."""
 
     def finalize_options(self):
         """Compile again, whatever an earlier build has left."""
@@ -54,7 +54,7 @@ class BuildExtension(build_ext):
         except (BaseError, CCompilerError) as error:
             if NATIVE_REQUIRED:
                 raise
-            self.warn(f"building without the compiled part, which needs a C compiler: {error}")
+            self.warn(f"building without the C extensions, which need a C compiler: {error}")
             for extension in self.extensions:  # one of an earlier build would go into the wheel
                 Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
             self.extensions = self.distribution.ext_modules = []

@@ -354,4 +354,4 @@ def _files(
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise AssertionError(f"{name} is no JSON")
+    raise AssertionError(f"{name} is not valid JSON")
