@@ -137,7 +137,7 @@ class Config:
         header_text("the key as FullStory shows it"),
         "FullStory API key, of level Architect or Admin. Sent as `Authorization: Basic <key>`, "
         "unchanged.",
-        f"Always. Better in the environment, as `{API_KEY_VARIABLE}`, than in a file.",
+        f"Every run needs it, better from the environment (`{API_KEY_VARIABLE}`) than from a file.",
         WHAT,
         default_text="required",
         secret=True,
@@ -146,7 +146,7 @@ class Config:
         TIMESTAMP,
         "How far back the first sync goes: bundles that end after this time. Later runs continue "
         "from the state and ignore it.",
-        "When the first run should load more or less than a year.",
+        "Use it when the first run should load more or less than a year.",
         WHAT,
         default_text="one year before now",
     )
@@ -154,7 +154,7 @@ class Config:
         TIMESTAMP,
         "Bundles that end after this time are left out. Ranges (start_date, end_date] that do not "
         "overlap never share a bundle.",
-        "For a backfill, which can be cut into such ranges.",
+        "Use it for a backfill, which can be cut into such ranges.",
         WHAT,
         default_text="none",
     )
@@ -163,7 +163,7 @@ class Config:
         "Which of FullStory's APIs the events come from: `data_export`, the bundles of the Data "
         "Export add-on, or `segment_export`, the newer one, in which the tap creates an export "
         "for each window of time.",
-        "When the account lacks the add-on, or only a segment is wanted.",
+        "Use it when the account lacks the add-on, or only a segment is wanted.",
         WHAT,
         default="data_export",
     )
@@ -174,7 +174,7 @@ class Config:
         ),
         "Which events are written, by their `EventType`: these, or with `!` before each all but "
         "these (`!navigate`). The others are read and counted.",
-        "When some types of events are never queried.",
+        "Use it when some types of events are never queried.",
         WHICH_DATA,
         default=[],
         default_text="all",
@@ -187,7 +187,7 @@ class Config:
             parse_custom_columns,
         ),
         "Custom variables that are columns of their own in every run, whatever discovery finds.",
-        "When queries use a custom variable often.",
+        "Use it when queries use a custom variable often.",
         WHICH_DATA,
         default=[],
         default_text="none",
@@ -196,7 +196,7 @@ class Config:
         BOOL,
         "Discovery also samples the newest bundle for custom variables, and lists each as a "
         "column that can be selected.",
-        "To find out which custom variables there are.",
+        "Use it to find out which custom variables there are.",
         WHICH_DATA,
         default=False,
     )
@@ -205,7 +205,7 @@ class Config:
         "The segment to export: its id, as its URL in FullStory shows it. With a list of ids each "
         "segment is exported by itself, and its rows have its id in the column `SegmentId`. For "
         "events it needs `export_api: segment_export`; the stream `individuals` takes it, too.",
-        "When only some people's data is wanted.",
+        "Use it when only some people's data is wanted.",
         WHICH_DATA,
         default="everyone",
     )
@@ -214,7 +214,7 @@ class Config:
         "Of a segment other than everyone: `events` exports the events that match it, the others "
         "all events of the pages, sessions or people that have such an event. For "
         "`segment_export` and the stream `individuals` only.",
-        "When a segment's sessions or people are wanted whole.",
+        "Use it when a segment's sessions or people are wanted whole.",
         WHICH_DATA,
         default="events",
     )
@@ -233,7 +233,7 @@ class Config:
         "any depth of a record, or their paths (`CustomVars.user_*`), also after the stream's name "
         "and a dot (`users.email`). `@personal` stands for all fields that are marked as naming a "
         "person, `@ids` for all that can be traced to one.",
-        "When personal data must not reach the target.",
+        "Use it when personal data must not reach the target.",
         STAYS_OUT,
         default=[],
         default_text="none",
@@ -243,7 +243,7 @@ class Config:
         "Fields whose values are replaced by their hash: 32 hexadecimal digits of HMAC-SHA256 "
         "under `hash_key`. They are named as in `exclude_fields`. Equal values have equal hashes "
         "in every column, stream and run.",
-        "When rows must be joined by a value that nobody may read.",
+        "Use it when rows must be joined by a value that nobody may read.",
         STAYS_OUT,
         default=[],
         default_text="none",
@@ -252,7 +252,7 @@ class Config:
         SECRET,
         "The secret key of the hashes that `hash_fields` makes, and of `EventDigest` where fields "
         "are excluded or hashed.",
-        f"With `hash_fields`. Better in the environment, as `{HASH_KEY_VARIABLE}`.",
+        f"Set it with `hash_fields`, better in the environment (`{HASH_KEY_VARIABLE}`).",
         STAYS_OUT,
         default_text="required with hash_fields",
         secret=True,
@@ -261,7 +261,7 @@ class Config:
         BOOL,
         "The character U+0000 becomes U+FFFD in texts and in the names of custom variables, in "
         "every stream.",
-        "For PostgreSQL, which refuses a row with U+0000.",
+        "Use it for PostgreSQL, which refuses a row with U+0000.",
         WRITTEN,
         default=False,
     )
@@ -277,7 +277,7 @@ class Config:
         BOOL,
         "Adds the column `EventDigest`, a digest of the event as FullStory sent it, and makes it "
         "the key.",
-        "For targets that upsert.",
+        "Use it for targets that upsert.",
         WRITTEN,
         default=False,
     )
@@ -285,7 +285,7 @@ class Config:
         BOOL,
         "Adds the column `ReplayUrl` to the events: the address of the session's replay in the "
         "FullStory app, computed from the organization, `UserId` and `SessionId`.",
-        "When a row should lead to its replay.",
+        "Use it when a row should lead to its replay.",
         WRITTEN,
         default=False,
     )
@@ -293,7 +293,7 @@ class Config:
         BATCH_CONFIG,
         "Writes events and individuals to files, and BATCH messages that name them. `batch_size` "
         "then takes the place of `checkpoint_events`; its default is 10000.",
-        "For targets that load files.",
+        "Use it for targets that load files.",
         WRITTEN,
         default_text="none",
     )
@@ -362,7 +362,7 @@ class Config:
     skip_bundles: frozenset[str] = _setting(
         IDS,
         "Bundles to leave out, each with a WARNING.",
-        "To get past a bundle that cannot be read.",
+        "Use it to get past a bundle that cannot be read.",
         ADVANCED,
         default=[],
         default_text="none",
@@ -377,14 +377,14 @@ class Config:
     prefetch_bundles: int = _setting(
         int_range(0, 100),
         "Bundles downloaded ahead of the one being written; 0 turns it off.",
-        "0 if the disk is small, 2 if the target is faster than the download.",
+        "Choose 0 if the disk is small, 2 if the target is faster than the download.",
         ADVANCED,
         default=1,
     )
     spool_dir: str = _setting(
         any_text("the path of a folder"),
         "Where bundles are kept while they are read, compressed and readable by nobody else.",
-        "When the system's temp folder is small or in memory.",
+        "Use it when the system's temp folder is small or in memory.",
         ADVANCED,
         default_text="the system's temp folder",
     )
@@ -398,7 +398,7 @@ class Config:
     user_agent: str = _setting(
         header_text("printable ASCII text"),
         "The User-Agent header of every request.",
-        "When a proxy or FullStory's support should know whose requests these are.",
+        "Use it when a proxy or FullStory's support should know whose requests these are.",
         ADVANCED,
         default=f"tap-fullstory/{__version__}",
         default_text="tap-fullstory/<version>",
@@ -406,7 +406,7 @@ class Config:
     data_export_url: str = _setting(
         URL,
         "Host of the bundle listing and the downloads.",
-        "For the sandbox, or a proxy that has an address of its own.",
+        "Use it for the sandbox, or a proxy that has an address of its own.",
         ADVANCED,
         default="https://export.fullstory.com",
     )
@@ -414,14 +414,14 @@ class Config:
         URL,
         "Host of FullStory's other APIs: `https://api.fullstory.com`, or for a key that begins "
         "with `eu1.` `https://api.eu1.fullstory.com`.",
-        "For the sandbox, or a proxy that has an address of its own.",
+        "Use it for the sandbox, or a proxy that has an address of its own.",
         ADVANCED,
         default_text="by the key",
     )
     workers: int = _setting(
         int_range(1, 64),
         "Accepted, but has no effect: one process reads the bundles.",
-        "Never.",
+        "No run needs it.",
         ADVANCED,
         default=1,
         hidden=True,
