@@ -14,10 +14,13 @@ from math import isfinite
 from typing import Any
 
 from tap_fullstory.records.json_text import (
-    decode_items,
+    JsonText,
+    closed,
     decode_members,
     decode_string,
     encode,
+    iter_items,
+    quoted,
     without_line_breaks,
 )
 from tap_fullstory.streams import CUSTOM_VARS, Stream
@@ -89,7 +92,7 @@ class ValueType:
                 found.add(first)
         return frozenset(found)
 
-    def coerce(self, value: bytes) -> bytes | None:
+    def coerce(self, value: bytes) -> JsonText | None:
         """Return `value`, one JSON value without whitespace around it, as this type takes it.
 
         That is the value itself, except for a decimal such as `1.0` where only integers are taken
@@ -101,7 +104,7 @@ class ValueType:
         # Recursion depth is bounded by json_text.MAX_DEPTH.
         kind = _KINDS[value[0]]
         if self.as_json and kind != "null":
-            return encode(without_line_breaks(value).decode())
+            return quoted(value)
         if self.names and kind not in self.names:
             coerced = None
             if kind == "number" and "integer" in self.names:
@@ -112,24 +115,27 @@ class ValueType:
         if kind == "string" and self.date_time:
             return self._as_date_time(value)
         if kind == "array" and self.items is not None:
-            items = []
-            for raw in decode_items(value):
-                item = self.items.coerce(bytes(raw))
+            items = bytearray(b"[")
+            for given in iter_items(value):
+                item = self.items.coerce(given)
                 if item is None:
                     return None
-                items.append(item + b".0" if self.items.needs_decimals(item) else item)
-            return b"[%b]" % b",".join(items)
+                items += item
+                items += b".0," if self.items.needs_decimals(item) else b","
+            return closed(items, b"]")
         if kind == "object" and self._has_typed_members:
-            members = []
+            members = bytearray(b"{")
             known = self.properties or {}
             for name, raw in decode_members(value).items():
                 column = known.get(name, self.additional)
-                value = bytes(raw)
-                member = without_line_breaks(value) if column is None else column.coerce(value)
+                given = bytes(raw)
+                member = without_line_breaks(given) if column is None else column.coerce(given)
                 if member is None:
                     return None
-                members.append(b"%b:%b" % (encode(name), member))
-            return b"{%b}" % b",".join(members)
+                members += encode(name) + b":"
+                members += member
+                members += b","
+            return closed(members, b"}")
         if kind in ("object", "array"):
             return without_line_breaks(value)
         return self._within_bounds(value)
@@ -142,7 +148,7 @@ class ValueType:
         is_short = len(value) <= len(str(_MIN_INT64))
         return value if is_short and _MIN_INT64 <= int(value) <= _MAX_INT64 else None
 
-    def needs_decimals(self, item: bytes) -> bool:
+    def needs_decimals(self, item: JsonText) -> bool:
         """Return whether an item of this type is an integer where numbers of any kind may come."""
         if "number" not in self.names or "integer" in self.names:
             return False

@@ -20,7 +20,14 @@ from msgspec import Raw
 
 from tap_fullstory.columns import JSON_TEXT, as_integer, marked_fields
 from tap_fullstory.errors import UsageError
-from tap_fullstory.records.json_text import decode_items, decode_members, decode_string, encode
+from tap_fullstory.records.json_text import (
+    JsonText,
+    closed,
+    decode_members,
+    decode_string,
+    encode,
+    iter_items,
+)
 from tap_fullstory.settings import Config
 from tap_fullstory.streams import CUSTOM_VARS, Stream
 
@@ -177,23 +184,26 @@ class FieldRules:
         mac.update(decode_string(value).encode() if value[:1] == b'"' else _canonical(value))
         return b'"%b"' % mac.hexdigest()[:HASH_DIGITS].encode()
 
-    def _applied(self, value: bytes, fate: Fate, path: str) -> bytes:
+    def _applied(self, value: bytes, fate: Fate, path: str) -> JsonText:
         # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
         if fate is Fate.HASHED:
             return self.hash(value)
         if value[:1] not in (b"{", b"[") or b"{" not in value:
             return value
-        parts = []
+        parts = bytearray(value[:1])
         if value[:1] == b"[":
-            for item in decode_items(value):
-                parts.append(self._applied(bytes(item), Fate.KEPT, path))  # noqa: PERF401 - a frame less
-            return b"[%b]" % b",".join(parts)
+            for item in iter_items(value):
+                parts += self._applied(item, Fate.KEPT, path)
+                parts += b","
+            return closed(parts, b"]")
         for name, raw in decode_members(value).items():
             inner = f"{path}.{name}"[-MAX_PATH:]
             fate = self._fate(inner, name)
             if fate is not Fate.EXCLUDED:
-                parts.append(b"%b:%b" % (encode(name), self._applied(bytes(raw), fate, inner)))
-        return b"{%b}" % b",".join(parts)
+                parts += encode(name) + b":"
+                parts += self._applied(bytes(raw), fate, inner)
+                parts += b","
+        return closed(parts, b"}")
 
     def _properties(self, properties: Mapping[str, Any], parent: str) -> dict[str, Any]:
         kept = {}
@@ -242,22 +252,25 @@ class FieldRules:
         return [name, *paths, *(f"{stream}.{one}" for stream in self.streams for one in paths)]
 
 
-def _canonical(value: bytes) -> bytes:
+def _canonical(value: bytes) -> JsonText:
     """Return JSON in the one spelling that all JSON of the same meaning has: an integer as its
     digits, text with as few escapes as possible, and no whitespace between tokens.
     """
     # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
-    first, parts = value[:1], []
+    first, parts = value[:1], bytearray(value[:1])
     if first == b'"':
         return encode(decode_string(value))
     if first == b"[":
-        for item in decode_items(value):
-            parts.append(_canonical(bytes(item)))  # noqa: PERF401 - a frame less
-        return b"[%b]" % b",".join(parts)
+        for item in iter_items(value):
+            parts += _canonical(item)
+            parts += b","
+        return closed(parts, b"]")
     if first == b"{":
         for name, raw in decode_members(value).items():
-            parts.append(b"%b:%b" % (encode(name), _canonical(bytes(raw))))
-        return b"{%b}" % b",".join(parts)
+            parts += encode(name) + b":"
+            parts += _canonical(bytes(raw))
+            parts += b","
+        return closed(parts, b"}")
     if first in _NUMBER:
         integer = as_integer(value)
         return b"0" if integer == b"-0" else integer or value

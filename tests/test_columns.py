@@ -186,7 +186,7 @@ def test_any_value_in_any_column(column: ValueType, value: Json, blanks: Any) ->
         assert fitted is None
     else:
         assert fitted is not None
-        assert oracle.load(fitted) == expected
+        assert oracle.load(bytes(fitted)) == expected
         assert b"\n" not in fitted
         assert b"\r" not in fitted
 

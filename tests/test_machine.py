@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import KEY, array, bundle, events, lines, packed, record, run_loudly
-from running import Run, counted, start_tap, without_time
+from faults import KEY, array, bundle, events, lines, loud, packed, record, run_loudly
+from running import Run, counted, run_tap, start_tap, without_time
 from target import PATIENCE, Target, read_by_target, wait_until
 
 from tap_fullstory.sandbox import Bundle, Sandbox
@@ -101,6 +101,37 @@ def test_memory_knows_neither_the_size_of_bundles_nor_the_targets_haste():
                 target.received.clear()
                 peaks.append(memory(target.end()))
     assert peaks[1] - peaks[0] < 8
+
+
+RULES = {"exclude_fields": "a, PageIp", "hash_fields": "evt_hashed", "hash_key": "k" * 16}
+COLUMNS = {"custom_columns": ["evt_x_ints", "evt_x_reals", "evt_x_strs", "evt_x_str"]}
+NUMBERS, OBJECTS = b"[" + b"1," * 2**20 + b"1]", b"[" + b'{"a":1},' * 2**18 + b"1]"
+
+
+@linux
+@pytest.mark.parametrize("settings", [{}, RULES, COLUMNS, {"custom_vars_format": "string"}],
+                         ids=["plain", "rules", "columns", "text"])  # fmt: skip
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"evt_x_str":"' + b"x" * 2**21 + b'"}',
+        b'{"evt_x_reals":' + NUMBERS + b"}",
+        b'{"evt_hashed":' + NUMBERS + b"}",
+        b'{"evt_x_ints":["a",' + NUMBERS[1:] + b"}",
+        b'{"evt_x":' + OBJECTS + b"}",
+        b'{"evt_x":{"b":[' + OBJECTS + b"]}}",
+    ],
+    ids=["text", "decimals", "hashed", "mismatch", "objects", "nested"],
+)
+def test_memory_for_one_large_event_is_bounded(settings, event):
+    """By 60 MB and five times max_event_mb, which is 3 here: the events have 2 MB."""
+    made = bundle(1, array([event]))
+    with Sandbox([made], api_key=KEY) as sandbox:
+        config = sandbox.config(max_event_mb=3, **settings)
+        run = run_tap(config, env=loud())
+    assert run.code == 0, run.log
+    assert len(run.records) == 1
+    assert memory(run) < 60 + 5 * 3
 
 
 def test_what_fails_ahead_waits_for_its_turn():

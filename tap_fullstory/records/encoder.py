@@ -25,15 +25,16 @@ from tap_fullstory.records.digest import digest_member
 from tap_fullstory.records.json_text import (
     DECODE_ERRORS,
     MAX_DEPTH,
+    JsonText,
     check_depth,
     decode_event,
     decode_items,
     decode_string,
     encode,
     nesting_depth_exceeds,
+    quoted,
     repair_surrogates,
     replace_nul,
-    without_line_breaks,
 )
 from tap_fullstory.records.native import Encoded, NativeEncoder, is_available
 from tap_fullstory.times import parse_rfc3339
@@ -301,17 +302,18 @@ class RecordEncoder:
         """
         if self._event_filter and not self._event_filter.keeps(members.get(EVENT_TYPE)):
             return b""
-        kept: list[bytes] = []
-        custom: list[bytes] = []
+        kept: list[JsonText] = []
+        custom: list[JsonText] = []
         columns = self._columns
         if self._rules:
             members = self._rules.apply(members)
-        for name, value in zip(members, map(bytes, members.values()), strict=True):
+        for name, raw in members.items():
+            value = bytes(raw)
             declared = columns.get(name)
             if declared is not None:
                 key, passed_on, passes, column = declared
                 if value[0] in passed_on or passes(value):
-                    kept.append(key + value)
+                    kept += (b",", key, value)
                 else:
                     self._coerce(name, key, value, column, kept, custom)
             elif name not in self._dropped:
@@ -321,14 +323,14 @@ class RecordEncoder:
                 self._stats.undeclared.add(name)
                 if self._keeps_overflow:
                     value = self._rules.hash(value) if fate is Fate.HASHED else value
-                    custom.append(self._undeclared_key(name) + value)
+                    custom += (b",", self._undeclared_key(name), value)
                 else:
                     self._stats.dropped.add(name)
-        record = b"{%b}" % b",".join(kept)
+        value = b""
         if custom:
-            member = self._custom_vars_member(custom)
-            record = _add_member(record, member)
-        return record
+            kept += (b",", _CUSTOM_VARS_KEY, *self._custom_vars(custom))
+        # Joined once: an event may be as large as max_event_mb allows.
+        return b"".join((b"{", *kept[1:], b"}"))
 
     def _coerce(
         self,
@@ -336,20 +338,21 @@ class RecordEncoder:
         key: bytes,
         value: bytes,
         column: ValueType,
-        kept: list[bytes],
-        custom: list[bytes],
+        kept: list[JsonText],
+        custom: list[JsonText],
     ) -> None:
         coerced = column.coerce(value)
         if coerced is None:
             fate = self._rules.fate_in_overflow(name)
             if self._keeps_overflow and fate is not Fate.EXCLUDED:
                 self._stats.type_mismatches.add(name)
-                custom.append(key + (self._rules.hash(value) if fate is Fate.HASHED else value))
+                value = self._rules.hash(value) if fate is Fate.HASHED else value
+                custom += (b",", key, value)
             else:
                 self._stats.dropped.add(name)
             coerced = b"null" if column.nullable else None
         if coerced is not None:
-            kept.append(key + coerced)
+            kept += (b",", key, coerced)
         if coerced == value and column.date_time and len(value) <= MAX_REMEMBERED_DATE_TIME:
             if len(self._good_date_times) == MAX_REMEMBERED_DATE_TIMES:
                 self._good_date_times.clear()
@@ -369,11 +372,9 @@ class RecordEncoder:
                 self._undeclared_keys[name] = key
         return key
 
-    def _custom_vars_member(self, members: list[bytes]) -> bytes:
-        value = b"{%b}" % b",".join(members)
-        if self._text_custom_vars:
-            value = encode(without_line_breaks(value).decode())
-        return _CUSTOM_VARS_KEY + value
+    def _custom_vars(self, members: list[JsonText]) -> tuple[JsonText, ...]:
+        value = (b"{", *members[1:], b"}")
+        return (quoted(b"".join(value)),) if self._text_custom_vars else value
 
     def _count_undeclared(self, undeclared: Mapping[str, int]) -> None:
         if undeclared:

@@ -5,6 +5,7 @@ What stays undecoded goes out as it came: integers beyond 2^53, decimals, escape
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from itertools import accumulate, chain
@@ -21,6 +22,9 @@ WHITESPACE = b" \t\n\r"
 MIN_PIECE_BYTES, MAX_PIECE_BYTES = 1024, 64 * 1024
 # An object of more is decoded in pieces of about this size, so that a signal is seen in between.
 SLICE_BYTES = 1024 * 1024
+# JSON text that is made here may be a bytearray, which need not be copied.
+JsonText = bytes | bytearray
+ITEMS_SLICE_BYTES = 64 * 1024  # of an array
 # An event has some hundred keys at most. With millions, each an object of Python's, it would take a
 # multiple of its size in memory, and seconds to let go of.
 MAX_KEYS = 100_000
@@ -121,16 +125,17 @@ class NestingScanner:
             self._take(piece, steps, in_string)
         return None
 
-    def commas(self, text: bytes) -> Iterator[int]:
-        """Yield the offsets of commas between members of the object at whose start scanning began:
-        not all of them, but the first that comes SLICE_BYTES after the one before.
+    def commas(self, text: bytes, slice_bytes: int = SLICE_BYTES) -> Iterator[int]:
+        """Yield the offsets of commas between members of the object, or items of the array, at
+        whose start scanning began: not all of them, but the first that comes `slice_bytes` after
+        the one before.
 
         Raises NestedTooDeeply if the object exceeds the limit.
         """
         last = self._position
         while piece := self._piece(text):
             steps, in_string = _outside_strings(piece, self._in_string)
-            if self._position - last >= SLICE_BYTES and self._has_top_level(steps):
+            if self._position - last >= slice_bytes and self._has_top_level(steps):
                 comma = _top_level_comma(piece, self._in_string, self._depth)
                 if comma is not None:
                     last = self._position + comma
@@ -194,6 +199,32 @@ def _top_level_comma(piece: bytes, in_string: bool, depth: int) -> int | None:
     return None
 
 
+def iter_items(array: bytes) -> Iterator[bytes]:
+    """Yield the items of a JSON array, which is valid and has no whitespace around it.
+
+    A large one is decoded in slices: each item is an object of Python's, which takes many times the
+    bytes of a small one.
+    """
+    if len(array) <= ITEMS_SLICE_BYTES:
+        yield from map(bytes, decode_items(array))
+        return
+    start = 1
+    for end in chain(NestingScanner().commas(array, ITEMS_SLICE_BYTES), [len(array) - 1]):
+        yield from map(bytes, decode_items(b"[%b]" % array[start:end]))
+        start = end + 1
+
+
+def closed(parts: bytearray, bracket: bytes) -> JsonText:
+    """Return the object or array that begins as `parts`, in which a comma follows each member:
+    `parts` themselves, since a copy of a large one would double the memory that it takes.
+    """
+    if len(parts) > 1:
+        parts[-1:] = bracket
+    else:
+        parts += bracket
+    return parts
+
+
 def decode_event(text: bytes) -> dict[str, Raw]:
     """Return the members of an event, which is not nested too deeply; of duplicate keys the last.
 
@@ -202,12 +233,16 @@ def decode_event(text: bytes) -> dict[str, Raw]:
     msgspec does not look at that in values that it leaves raw.
     """
     if not text.isascii():
-        text.decode()
-    if len(text) <= SLICE_BYTES or not text.startswith(b"{"):
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        for at in range(0, len(text) + 1, SLICE_BYTES):  # a str of it all takes up to four times it
+            decoder.decode(text[at : at + SLICE_BYTES], at + SLICE_BYTES > len(text))
+    is_large = len(text) > SLICE_BYTES and text.startswith(b"{")
+    commas = list(NestingScanner().commas(text)) if is_large else []
+    if not commas:
         members = decode_members(text)
     else:
         members, start, pieces, empty = {}, 1, 0, False
-        for end in chain(NestingScanner().commas(text), [len(text) - 1]):
+        for end in (*commas, len(text) - 1):
             piece = decode_members(b"{%b}" % text[start:end])
             members.update(piece)
             pieces, empty, start = pieces + 1, empty or not piece, end + 1
@@ -260,6 +295,12 @@ def _replace_escapes(json_text: bytes, pattern: re.Pattern[bytes]) -> tuple[byte
 def without_line_breaks(json_text: bytes) -> bytes:
     """Return the same JSON on one line: JSON strings hold no raw line breaks."""
     return json_text.translate(None, b"\r\n")
+
+
+def quoted(json_text: bytes) -> bytes:
+    """Return the JSON string of JSON, on one line; no other characters of it need escapes."""
+    text = without_line_breaks(json_text).replace(b"\\", rb"\\").replace(b'"', rb"\"")
+    return b'"%b"' % text.replace(b"\t", rb"\t")
 
 
 def needs_no_escape(text: str) -> bool:

@@ -104,6 +104,7 @@ class EventReader(Generic[P]):
         max_event_bytes: int,
     ) -> None:
         self._blocks = blocks
+        self._put_back = b""  # what comes before the next block
         self._parse = parse
         self._max_event_bytes = max_event_bytes
         self._buffer = b""
@@ -221,6 +222,8 @@ class EventReader(Generic[P]):
         """Yield the events at `spans`; return whether all of them are valid."""
         if not spans:
             return False
+        if len(spans) == 1:
+            spans = [self._isolate(*spans[0])]
         end = spans[-1][1]
         if (yield from self._take_chunk(end, end)):
             return True
@@ -233,6 +236,17 @@ class EventReader(Generic[P]):
             if not (yield from self._take_chunk(end, end)) and not self._malformed:
                 return self._fail(NOT_JSON, start)
         return not self._malformed
+
+    def _isolate(self, start: int, end: int) -> tuple[int, int]:
+        """Return where an event is in the buffer, which holds nothing else if it is large: a copy
+        beside all that has been read would take as much memory again.
+        """
+        if end - start <= MAX_CHUNK_BYTES:
+            return start, end
+        self._consume(start)
+        self._put_back = self._buffer[end:] + self._put_back
+        self._buffer, self._start = self._buffer[start:end], 0
+        return 0, end - start
 
     def _whole_events(self) -> list[tuple[int, int]]:
         """Return where the events begin and end that end in the buffer, about MAX_CHUNK_BYTES of
@@ -308,7 +322,7 @@ class EventReader(Generic[P]):
         self._after_event = True
         rest = self._buffer[self._start + 1 :].lstrip(WHITESPACE)
         while not rest:
-            block = next(self._blocks, b"")
+            block = self._next_block()
             if not block:
                 return False
             rest = block.lstrip(WHITESPACE)
@@ -330,11 +344,17 @@ class EventReader(Generic[P]):
     def _unread(self) -> int:
         return len(self._buffer) - self._start
 
+    def _next_block(self) -> bytes:
+        if self._put_back:
+            block, self._put_back = self._put_back, b""
+            return block
+        return next(self._blocks, b"")
+
     def _read(self) -> bool:
         """Read on, to at least twice of what is there; return False at the end."""
         blocks = [self._buffer[self._start :]]
         missing = max(self._unread(), 1)
-        while missing > 0 and (block := next(self._blocks, b"")):
+        while missing > 0 and (block := self._next_block()):
             blocks.append(block)
             missing -= len(block)
         self._buffer, self._start = b"".join(blocks), 0

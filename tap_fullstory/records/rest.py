@@ -15,7 +15,7 @@ from tap_fullstory.columns import value_type
 from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import SourceError
 from tap_fullstory.fields import Fate
-from tap_fullstory.records.json_text import decode_items, decode_members, encode
+from tap_fullstory.records.json_text import JsonText, decode_items, decode_members, encode
 
 
 class RestRecordBuilder:
@@ -43,7 +43,7 @@ class RestRecordBuilder:
         Raises SourceError if it would lack a key property.
         """
         members, added = self._rules.apply(members), self._rules.apply(added)
-        kept: dict[str, bytes] = {}
+        kept: dict[str, JsonText] = {}
         extra: dict[str, bytes] = {}
         displaced = {
             name: raw
@@ -117,5 +117,5 @@ def _renamed_within(raw: Raw, aliases: Mapping[str, str]) -> Raw:
     return Raw(encode(result))
 
 
-def _object(members: Mapping[str, bytes]) -> bytes:
+def _object(members: Mapping[str, JsonText]) -> bytes:
     return b"{" + b",".join(encode(name) + b":" + value for name, value in members.items()) + b"}"
