@@ -163,7 +163,7 @@ class Config:
         "Which of FullStory's APIs the events come from: `data_export`, the bundles of the Data "
         "Export add-on, or `segment_export`, the newer one, in which the tap creates an export "
         "for each window of time.",
-        "Use it when the account lacks the add-on, or only a segment is wanted.",
+        "Choose `segment_export` when the account has no bundles, or only a segment is wanted.",
         WHAT,
         default="data_export",
     )
