@@ -92,9 +92,9 @@ def limits() -> str:
         ],
         ["the same of `--test` and `--discover`", retry.MAX_TRIES, fails],
         [
-            "speed of a response",
-            f"less than 1 kB/s over {responses.SLOW_SECONDS // 60} minutes",
-            "It counts as cut: a bundle is resumed.",
+            "time for which a response brings less than 1 kB/s",
+            f"{responses.SLOW_SECONDS // 60} minutes",
+            "It counts as cut, and is requested again; a bundle is resumed.",
         ],
         [
             "headers of a response",

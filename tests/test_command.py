@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from faults import fast
 from running import Run, discover, run_command, run_tap, start_tap
 
 from tap_fullstory.sandbox import Bundle, Sandbox
@@ -163,13 +164,14 @@ def test_the_catalog_comes_though_the_events_cannot_be_listed(faulty, tmp_path, 
     faulty.fault(f"{fault},times=always")
     config = tmp_path / "config.json"
     config.write_text(json.dumps(faulty.config(discover_custom_vars=True)))
-    run = run_command("--config", config, "--discover")
+    run = run_command("--config", config, "--discover", env=fast())
     assert run.code == 0
     assert json.loads(run.stdout) == discover()
-    warning = run.logged("WARNING")[-1]
+    *tries, warning = run.logged("WARNING")
     assert warning.startswith("The stream events cannot be read: ")
     assert ("Data Export add-on" in warning) == (fault == "list:403")
     assert ("segment_export" in warning) == (fault != "list:html")
+    assert len(tries) == (7 if fault == "list:html" else 0)
 
 
 def test_discover_with_a_wrong_key_fails(sandbox, tmp_path):
@@ -208,21 +210,34 @@ def test_the_config_goes_before_the_environment(sandbox):
         ("list:404", "HTTP 404|data_export_url"),
         ("list:410", "HTTP 410|closed"),
         ("list:400", "HTTP 400|fault: status 400"),
-        ("list:html", "/api/v1/export/list|HTTP 200|<!DOCTYPE html>"),
         ("list:200,body=[1]", "not a list of bundles"),
         ('list:200,body={"exports": [{"Id": 1}]}', "not a list of bundles"),
-        ('list:200,body={"exports": [{"Id": 1', "than the JSON promised"),
         ("list:redirect,times=always", "redirects more than"),
         ("list:redirect,location=ftp://127.0.0.1/", "redirects to something"),
         ("get:401", "HTTP 401|api_key"),
         ("get:410", "HTTP 410|/api/v1/export/get"),
         ("get:truncate,after=100,times=2", "gzip member|skip_bundles"),
-        ("get:html,times=2", "not a JSON array|skip_bundles"),
     ],
 )
 def test_failures_at_the_source(faulty, fault, words):
     faulty.fault(fault)
     run = run_tap(faulty.config())
+    assert run.code == 1
+    assert [word for word in words.split("|") if word not in run.critical] == []
+    assert (run.records, run.states) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("list:html", "/api/v1/export/list|HTTP 200|a web page; text/html|<!DOCTYPE html>"),
+        ('list:200,body={"exports": [{"Id": 1', "truncated JSON"),
+        ("get:html", "is a web page, not a JSON array"),
+    ],
+)
+def test_failures_at_the_source_that_last(faulty, fault, words):
+    faulty.fault(f"{fault},times=always")
+    run = run_tap(faulty.config(), env=fast())
     assert run.code == 1
     assert [word for word in words.split("|") if word not in run.critical] == []
     assert (run.records, run.states) == ([], [])

@@ -257,7 +257,7 @@ def test_a_disk_that_is_full_in_the_middle(small_disk, fault, needed):
     assert run.code == 1
     words = rf"The spool folder {small_disk} cannot hold bundle {listed[1].id} \({needed}"
     assert re.match(words, run.critical)
-    assert "No space left on device. Make room there" in run.critical
+    assert "No space left on device. Free up space there" in run.critical
     assert counted(run.records) == records_of(listed[0])
     assert run.state == {"bookmarks": {"events": {"bundle_end": "2026-06-02T00:00:00Z"}}}
     assert not list(small_disk.iterdir())

@@ -278,7 +278,7 @@ def describe_error(error: BaseException) -> str:
     if isinstance(deepest, ssl.SSLError):
         return f"TLS failed ({deepest.reason or 'no reason given'})"
     if refused := _TUNNEL_REFUSED.match(str(deepest)):
-        return f"it answered HTTP {refused[1]} instead of connecting"
+        return f"it returned HTTP {refused[1]} instead of connecting"
     name = type(deepest).__name__
     return getattr(deepest, "strerror", None) or _DESCRIPTIONS.get(name, name)
 

@@ -45,7 +45,7 @@ PATIENT = Patience(seconds=MIN_RETRY_SECONDS)
 class TransientError(NetworkError):
     """Raised when another try may succeed.
 
-    `where` names the URL that failed, if that is not the one first asked for (a redirect's).
+    `where` names the URL that failed, if that is not the one first requested (a redirect's).
     `progressed` tells that the try brought part of a body that the next one need not fetch again.
     `failure` is what to raise if no try succeeds; `max_tries` limits the tries that end like this.
     """

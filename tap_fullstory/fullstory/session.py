@@ -60,7 +60,7 @@ LOGGER = logging.getLogger(__name__)
 MAX_REDIRECTS = 10
 # A POST whose response is lost may have done its work all the same: trying it again does it twice.
 MAX_LOST_RESPONSES = 2  # responses that may be lost before giving up
-EXCERPT_CHARS = 200  # of an API's answer that an error quotes
+EXCERPT_CHARS = 200  # of an API's response that an error quotes
 # The endpoints whose responses hold nobody's data, so that an error may quote them; of /me, which
 # says whose key it is, only a refusal is quoted.
 QUOTABLE = ("list", "create", "operation", "results")
@@ -154,7 +154,7 @@ class HttpSession:
     def get_json(
         self, url: str, params: Mapping[str, str], endpoint: str, gone: Collection[int] = ()
     ) -> Any:
-        """Return the decoded JSON answer. Raises ResourceGone on the statuses in `gone`, and
+        """Return the decoded JSON response. Raises ResourceGone on the statuses in `gone`, and
         otherwise as `get`.
         """
         return self.get(url, params, endpoint, msgspec.json.decode, gone=gone)
@@ -170,18 +170,18 @@ class HttpSession:
         patience: Patience | None = None,
         gone: Collection[int] = (),
     ) -> T:
-        """Return what `decode` makes of the answer's body; it raises a ValueError (MsgspecError and
-        UnicodeDecodeError are) if the body is not what was promised.
+        """Return what `decode` makes of the response's body; it raises a ValueError (MsgspecError
+        and UnicodeDecodeError are) if the body is not what was promised.
 
         With `keep_alive` the connection stays open for the next call, until `close_idle`. Raises
         AccessError on 401, 403, 404 and 410; NetworkError after all tries, or SourceError if the
-        answer cannot be decoded in any of them; SourceError if it is larger than 64 MB.
+        response cannot be decoded in any of them; SourceError if it is larger than 64 MB.
         """
         request = Request(url, endpoint, params, keep_alive=keep_alive, gone=gone)
         return self._with_retries(lambda: self._decoded(request, decode), request.shown, patience)
 
     def post_json(self, url: str, body: Mapping[str, Any], endpoint: str) -> Any:
-        """Return the decoded JSON answer to a POST that starts something.
+        """Return the decoded JSON response to a POST that starts something.
 
         Throttling, server errors and connections that are never established are retried as in
         `get`. A response that gets lost may leave something started that nobody knows of, so the
@@ -208,7 +208,7 @@ class HttpSession:
         return self._with_retries(attempt, request.shown)
 
     def post_once(self, url: str, endpoint: str, timeout: float) -> None:
-        """Send a POST without a body, once; the answer is not read. Raises TapError if it fails."""
+        """Send a POST without a body, once, and read no response. Raises TapError if it fails."""
         request = Request(url, endpoint, content=b"", timeout=timeout)
         try:
             with self._open(request):

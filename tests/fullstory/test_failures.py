@@ -207,7 +207,7 @@ def test_a_proxy_that_fails_is_retried_and_named(http, environ) -> None:
             http.get_json(f"{HOST}/list", {}, "list")
         assert len(proxy.requests) == 8
     assert (
-        f"most recently: the proxy HTTPS_PROXY (http://127.0.0.1:{proxy.port}): it answered HTTP "
+        f"most recently: the proxy HTTPS_PROXY (http://127.0.0.1:{proxy.port}): it returned HTTP "
         "503 instead of connecting" in str(failure.value)
     )
 
