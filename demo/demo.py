@@ -41,23 +41,23 @@ DRAW = f"""\
 # The sandbox's events are the same on every day but for their dates, which these do not show.
 PLANS = """\
 plan,sessions,with_rage_clicks,rage_clicks,dead_clicks,exceptions
-plus,13,7,14,6,6
-crème 🍦,7,4,8,5,5
-free,10,4,8,5,5
+plus,13,7,7,6,6
+crème 🍦,7,4,4,5,5
+free,10,4,4,5,5
 (not known),115,0,0,12,12
 """
 SESSION = """\
 second,event,what,page,trouble
 0.0,navigate,,Checkout,
-4.0,click,Place order ✓,Checkout,error
-4.0,console_message,coupon service said 503: naïve retry 🙈,Checkout,error
+4.0,click,Place order ✓,Checkout,rage click
+4.0,console_message,coupon service said 503: naïve retry 🙈,Checkout,
 4.7,click,Place order ✓,Checkout,rage click
 4.9,click,Place order ✓,Checkout,rage click
-5.2,click_error,Place order ✓,Checkout,error
-5.2,exception,TypeError: cart.total is undefined,Checkout,error
-5.6,click,,Checkout,dead click
-7.2,thrash,,Checkout,
-15.2,abandon,,Checkout,
+4.9,click_error,Place order ✓,Checkout,
+4.9,exception,TypeError: cart.total is undefined,Checkout,
+5.4,click,,Checkout,dead click
+7.0,thrash,,Checkout,
+14.9,abandon,,Checkout,
 """
 NEXT = f"""
 Next, with your own FullStory account (docs/quickstart.md and docs/duckdb.md explain each step):

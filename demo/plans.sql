@@ -1,6 +1,6 @@
 WITH sessions AS (
     SELECT "UserId", "SessionId", max("CustomVars" ->> 'user_plan_str') AS plan,
-           count(*) FILTER (WHERE "EventModFrustrated" > 0) AS rage_clicks,
+           count(*) FILTER (WHERE "EventModFrustrated" = 1) AS rage_clicks,
            count(*) FILTER (WHERE "EventModDead" > 0) AS dead_clicks,
            count(*) FILTER (WHERE "EventType" = 'exception') AS exceptions
     FROM events

@@ -1,6 +1,7 @@
-SELECT round("EventSessionOffset" / 1000.0, 1) AS second, "EventType" AS event,
-       coalesce("EventTargetText", "ReqUrl", "EventCustomName") AS what,
-       coalesce("PageName", "AppViewName") AS page,
+SELECT round(CAST(extract(epoch FROM "EventStart" - min("EventStart") OVER ()) AS numeric), 1) AS second,
+       "EventType" AS event, coalesce("EventTargetText", "ReqUrl", "EventCustomName") AS what,
+       coalesce("PageName", "AppViewName",
+                regexp_replace(split_part("PageUrl", '?', 1), '^https?://[^/]+', '')) AS page,
        CASE WHEN "EventModFrustrated" > 0 THEN 'rage click'
             WHEN "EventModDead" > 0 THEN 'dead click'
             WHEN "EventModError" > 0 THEN 'error' END AS trouble

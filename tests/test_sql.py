@@ -73,7 +73,9 @@ def loaded(commands, tmp_path) -> Iterator[Postgres]:
         serving.publish()
         run(*blocks("bash", "docs/custom-variables.md"))
         for again in (later, load):
-            run(again.replace("config.json --state", "config.json --catalog catalog.json --state"))
+            run(
+                again.replace("--config config.json", "--config config.json --catalog catalog.json")
+            )
         postgres.execute("alter role postgres set search_path to fullstory")
         yield postgres
 
@@ -133,3 +135,36 @@ def as_markdown(table: Table) -> str:
     return "\n".join(
         f"| {line} |" for line in (lines[0], " | ".join("-" * len(table[0])), *lines[1:])
     )
+
+
+# These ask for rage clicks, which FullStory's public sample has none of.
+WITHOUT_ROWS_IN_THE_SAMPLE = "first_rage_click"
+
+
+def test_queries_answer_on_bundles_with_the_fields_of_the_public_sample(commands, tmp_path):
+    path = ":".join(
+        [str(commands.loader_python.parent), str(commands.tap.parent), os.environ["PATH"]]
+    )
+    shutil.copy(ROOT / "examples/duckdb/load.py", tmp_path)
+    with Sandbox(generated_bundles(6, 240, until=UNTIL, fields="sample")) as serving:
+        write_config(tmp_path, serving, end_date=UNTIL.isoformat())
+        subprocess.run(
+            ["bash", "-c", blocks("bash", "docs/duckdb.md")[0]], cwd=tmp_path, check=True,
+            env={**os.environ, "PATH": path, "no_proxy": "127.0.0.1"}, capture_output=True,
+        )  # fmt: skip
+    queries = [sql for name, sql, _ in BLOCKS if name == "docs/sql.md"]
+    shown = [read_table(table) for name, _, table in BLOCKS if name == "docs/sql.md"]
+    printed = subprocess.run(
+        [commands.loader_python, "-c", ASK], cwd=tmp_path, input=json.dumps(queries),
+        stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    funnels = 0
+    for sql, line, on_all in zip(queries, printed, shown, strict=True):
+        columns, rows = json.loads(line)
+        assert rows or WITHOUT_ROWS_IN_THE_SAMPLE in sql, sql
+        if "page" in columns:
+            assert any(row[columns.index("page")] for row in rows), sql
+        if "saw_a_product" in columns:
+            funnels += 1
+            assert as_text([columns, *rows]) == on_all
+    assert funnels == 1

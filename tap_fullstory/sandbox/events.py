@@ -38,6 +38,7 @@ _IN_SAMPLE = frozenset(
 )
 _VARIABLES_IN_SAMPLE = ("evt_", "page_")
 
+_ERRORS = ("console_message", "exception")  # what PageNumErrors counts
 _NEIGHBOURHOOD = 8  # rows: how far apart shuffling may carry two events
 _LONGEST_SESSION = 15 * 60  # seconds, which journeys stay well below
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -123,7 +124,7 @@ def _session(
         referer = on_page.get("PageUrl", "")
         errors = warnings = 0
         for step, time in zip(page.steps, times, strict=True):
-            errors += "EventModError" in step.more
+            errors += step.kind in _ERRORS
             warnings += rng.random() < 0.1
             yield {
                 **session,

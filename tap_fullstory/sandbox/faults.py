@@ -13,11 +13,18 @@ from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from textwrap import wrap
 
-from tap_fullstory.streams import STREAMS, RestStream
-
 from .wire import Answer, Delivery, Request, error_answer, part_of, size_of
 
-REST_ENDPOINTS = tuple(stream.name for stream in STREAMS if isinstance(stream, RestStream))
+# By the names of the streams that taps make of them.
+REST_ENDPOINTS = tuple(
+    """
+    users sessions segments webhook_endpoints webhook_event_types webhook_event_subcategories
+    organization_quotas extraction_rules privacy_elements operations
+    block_rules block_rules_history domain_settings domain_settings_history
+    recording_features recording_features_history geo_settings geo_settings_history
+    privacy_settings privacy_settings_history target_rule target_rule_history
+    """.split()
+)
 EXPORT_ENDPOINTS = ("create", "operation", "results", "cancel")
 ENDPOINTS = ("list", "get", *EXPORT_ENDPOINTS, "me", "datasets", "storage", *REST_ENDPOINTS, "any")
 

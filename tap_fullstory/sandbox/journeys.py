@@ -119,18 +119,24 @@ JOURNEYS = (
         (
             checkout(
                 Step("navigate", 0, more={SUBTYPE: "reload"}, vary=scrolled),
-                Step("click", 2800, "Place order ✓", ORDER, {"EventModError": 2}),
+                Step(
+                    "click", 2800, "Place order ✓", ORDER,
+                    {"EventModFrustrated": 1, "EventModError": 2},
+                ),
                 Step(
                     "console_message", 3, "coupon service said 503: naïve retry 🙈",
-                    more={SUBTYPE: "error", "EventModError": 2},
+                    more={SUBTYPE: "error"},
                 ),
-                Step("click", 420, "Place order ✓", ORDER, {"EventModFrustrated": 1}),
-                Step("click", 230, "Place order ✓", ORDER, {"EventModFrustrated": 2}),
-                Step("click_error", 190, "Place order ✓", ORDER, {"EventModError": 3}),
+                Step("click", 420, "Place order ✓", ORDER, {"EventModFrustrated": 2}),
+                Step(
+                    "click", 230, "Place order ✓", ORDER,
+                    {"EventModFrustrated": 3, "EventModError": 3},
+                ),
+                Step("click_error", 2, "Place order ✓", ORDER),
                 Step(
                     "exception", 2, "TypeError: cart.total is undefined",
                     more={
-                        SUBTYPE: "uncaught", "EventModError": 3,
+                        SUBTYPE: "uncaught",
                         "EventWebSourceFileUrl": "https://example.com/static/checkout.js",
                     },
                 ),

@@ -211,3 +211,17 @@ def test_fields_of_the_public_sample_and_no_others():
     assert {name.partition("_")[0] for name in names - documented} == {"evt", "page"}
     everything = [event for bundle in generated_bundles(6, 240) for event in bundle.events]
     assert [event["EventStart"] for event in events] == [e["EventStart"] for e in everything]
+
+
+def test_errors_and_dead_clicks_are_marked_on_clicks_only_and_rage_clicks_are_numbered():
+    """As in FullStory's public sample: fullstorydev/hauser, testing/testdata/raw.json."""
+    events = [event for bundle in generated_bundles(6, 240) for event in bundle.events]
+    for mark in ("EventModError", "EventModDead", "EventModFrustrated"):
+        assert {event["EventType"] for event in events if event.get(mark)} == {"click"}
+    series: dict[int, list[tuple[str, int]]] = {}
+    for event in events:
+        if number := event.get("EventModFrustrated"):
+            series.setdefault(event["PageId"], []).append((event["EventStart"], number))
+    assert series
+    for clicks in series.values():
+        assert [number for _, number in sorted(clicks)] == [1, 2, 3]

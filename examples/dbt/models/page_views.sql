@@ -11,7 +11,7 @@ select
     max("PageActiveDuration") / 1000.0 as active_seconds,
     count(*) as events,
     count(*) filter (where "EventType" = 'click') as clicks,
-    count(*) filter (where "EventModFrustrated" > 0) as rage_clicks,
+    count(*) filter (where "EventModFrustrated" = 1) as rage_clicks,
     count(*) filter (where "EventModDead" > 0) as dead_clicks,
     count(*) filter (where "EventType" = 'exception') as exceptions,
     max("PageMaxScrollDepthPercent") as scroll_depth_percent,

@@ -15,7 +15,7 @@ select
     count(*) as events,
     count(distinct "PageId") as pages,
     count(*) filter (where "EventType" = 'click') as clicks,
-    count(*) filter (where "EventModFrustrated" > 0) as rage_clicks,
+    count(*) filter (where "EventModFrustrated" = 1) as rage_clicks,
     count(*) filter (where "EventModDead" > 0) as dead_clicks,
     count(*) filter (where "EventModError" > 0) as events_with_errors,
     count(*) filter (where "EventType" = 'exception') as exceptions,
