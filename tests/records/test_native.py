@@ -103,7 +103,7 @@ def test_json_is_taken_and_what_is_not_json_is_not(place: str) -> None:
     encode = native_encoder(lambda event: event, dropped=dropped, **columns)
     joins = {b"1 2", b"1,000."} if b"[" in around else set()  # items that a comma makes valid
     for value in VALID:
-        assert json.loads(value) == json.loads(value), value
+        json.loads(value)  # raises if the list of valid values has another
         found = encode(around % value)
         assert found is not None, value
         assert found[:2] == (1, len(around % value)), value
