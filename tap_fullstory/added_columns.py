@@ -12,7 +12,7 @@ from tap_fullstory.fields import Fate, FieldRules
 from tap_fullstory.settings import Config
 from tap_fullstory.streams import EVENTS, INDIVIDUALS, Stream
 
-REPLAY_URL, SEGMENT_ID = "ReplayUrl", "SegmentId"
+REPLAY_URL, SEGMENT_ID, BUNDLE_ID = "ReplayUrl", "SegmentId", "BundleId"
 # What a replay's URL is made of.
 REPLAY_COLUMNS = frozenset({"UserId", "SessionId"})
 
@@ -27,6 +27,13 @@ _SEGMENT_ID_SCHEMA = {
     "type": ["string"],
     "description": "Id of the segment whose export the row comes from, one of segment_id in the "
     "config. Added by the tap.",
+}
+
+_BUNDLE_ID_SCHEMA = {
+    "type": ["string"],
+    "description": "Id of the bundle that the row comes from, or for a segment export its window, "
+    "with the segment before it if there are several; the stream bundles has a row for it. Added "
+    "by the tap.",
 }
 
 
@@ -45,6 +52,8 @@ def added_columns(stream: Stream, config: Config | None) -> dict[str, dict[str, 
         found[REPLAY_URL] = dict(_REPLAY_URL_SCHEMA)
     if len(segments_of(stream, config)) > 1:
         found[SEGMENT_ID] = dict(_SEGMENT_ID_SCHEMA)
+    if config is not None and config.bundle_id and stream is EVENTS:
+        found[BUNDLE_ID] = dict(_BUNDLE_ID_SCHEMA)
     return found
 
 

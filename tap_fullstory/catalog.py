@@ -73,7 +73,7 @@ class Selection:
     `keeps_overflow` tells whether that is selected. `dropped` are the names that the catalog
     deselects or the config excludes. `schema` is what the SCHEMA message carries. `rules` are what
     the config makes of fields, whether the catalog lists them or not. `event_filter` tells which
-    events are written; None: all.
+    events are written; None: all. `added` are the columns that the tap fills.
     """
 
     name: str
@@ -85,6 +85,7 @@ class Selection:
     stream: Stream = EVENTS
     rules: FieldRules = field(default=NO_RULES, compare=False)
     event_filter: EventFilter | None = None
+    added: frozenset[str] = frozenset()
 
 
 def discover(config: Config | None = None, meltano: MeltanoRules = NO_MELTANO) -> dict[str, Any]:
@@ -206,7 +207,7 @@ def _rules(
                     f"{stream.name}, {why}, which must be written as it is. {instead} or deselect "
                     "the stream."
                 )
-    if check and rules.fate(stream.overflow) is Fate.HASHED:
+    if check and stream.overflow and rules.fate(stream.overflow) is Fate.HASHED:
         raise UsageError(
             f"Config key hash_fields: {stream.overflow} of {stream.name} cannot be hashed as a "
             "whole. Name the variables in it, such as user_*, or exclude it."
@@ -395,12 +396,14 @@ def _selection(stream: Stream, entry: Entry, config: Config, meltano: MeltanoRul
             }
         elif choice is False:
             dropped.add(name)
-    keeps_overflow = entry.choice(stream.overflow) is not False and stream.overflow not in excluded
+    keeps_overflow = stream.overflow in own and stream.overflow not in excluded
+    keeps_overflow = keeps_overflow and entry.choice(stream.overflow) is not False
     if keeps_overflow:
         properties[stream.overflow] = own[stream.overflow]
     if EVENT_DIGEST in keys:
         properties[EVENT_DIGEST] = own[EVENT_DIGEST]
-    properties.update(chosen_columns(added, keys, entry.choice, columns, rules))
+    chosen = chosen_columns(added, keys, entry.choice, columns, rules)
+    properties.update(chosen)
     return Selection(
         name=entry.name,
         columns=columns,
@@ -411,4 +414,5 @@ def _selection(stream: Stream, entry: Entry, config: Config, meltano: MeltanoRul
         stream=stream,
         rules=rules,
         event_filter=config.event_types if stream is EVENTS else None,
+        added=frozenset(chosen),
     )

@@ -23,7 +23,7 @@ from tap_fullstory.fullstory.client import Client
 from tap_fullstory.fullstory.failures import environment_in_use
 from tap_fullstory.output import batch
 from tap_fullstory.settings import Config
-from tap_fullstory.streams import EVENTS, RestStream, Stream
+from tap_fullstory.streams import BUNDLES, EVENTS, RestStream, Stream
 from tap_fullstory.sync_rest import first_page
 from tap_fullstory.times import duration
 
@@ -121,5 +121,7 @@ def _check_stream(config: Config, stream: Stream, client: Client) -> None:
                     stream.name, counted(records, "record"))  # fmt: skip
     elif stream is EVENTS:
         report_access(config, client)
+    elif stream is BUNDLES:
+        LOGGER.info("The stream %s needs no request of its own.", stream.name)
     else:
         LOGGER.info("Only the first export will show whether %s can be read.", stream.name)

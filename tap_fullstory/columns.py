@@ -326,6 +326,7 @@ _OF_STREAMS: dict[str, dict[str, str]] = {
         "an id": "id app_url",
         "can": "properties schema type_conflicts extra",
     },
+    "bundles": {},
     "sessions": {"yes": "uid", "an id": "id app_url user_id", "can": "extra"},
     "segments": {"yes": "creator", "can": "name extra"},
     "block_rules": _OF_BLOCKING,

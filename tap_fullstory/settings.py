@@ -289,6 +289,14 @@ class Config:
         WRITTEN,
         default=False,
     )
+    bundle_id: bool = _setting(
+        BOOL,
+        "Adds the column `BundleId` to the events: the id of the bundle, or the window of the "
+        "segment export, that a row comes from. The stream `bundles` has a row for each.",
+        "Use it to prove in SQL that no event is missing or there twice.",
+        WRITTEN,
+        default=False,
+    )
     batch_config: BatchConfig | None = _setting(
         BATCH_CONFIG,
         "Writes events and individuals to files, and BATCH messages that name them. `batch_size` "

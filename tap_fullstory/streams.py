@@ -27,7 +27,8 @@ class Stream:
 
     `level` is the lowest level of API key that may read it, `add_on` what the account needs too.
     `cost` says in words what a sync requests of FullStory. `overflow` is the property that holds
-    what fits no other property. `texts` are properties that take numbers as their text.
+    what fits no other property, if there is one. `texts` are properties that take numbers as their
+    text.
     """
 
     name: str
@@ -168,6 +169,18 @@ INDIVIDUALS = Stream(
     texts=frozenset({"Uid"}),
 )
 
+# Filled while the events are, by the same requests: it has no listing of its own.
+BUNDLES = Stream(
+    "bundles",
+    EVENTS.path,
+    EVENTS.level,
+    "none besides those of events",
+    ("id",),
+    replication_key="end",
+    add_on=EVENTS.add_on,
+    overflow="",
+)
+
 USERS = RestStream(
     "users",
     "/v2/users",
@@ -192,6 +205,7 @@ WEBHOOK_EVENT_TYPES = RestStream(
 
 STREAMS: tuple[Stream, ...] = (
     EVENTS,
+    BUNDLES,
     INDIVIDUALS,
     USERS,
     RestStream(

@@ -30,7 +30,8 @@ from tap_fullstory.output.batch import BatchFolder, BatchWriter, RecordWriter
 from tap_fullstory.output.messages import MessageWriter
 from tap_fullstory.settings import Config
 from tap_fullstory.signals import Signals
-from tap_fullstory.streams import RestStream
+from tap_fullstory.streams import BUNDLES, EVENTS, RestStream
+from tap_fullstory.sync_export import BundleRows
 from tap_fullstory.sync_rest import RestSync, check_bookmarks
 from tap_fullstory.sync_segments import parts_of, sync_part
 
@@ -58,22 +59,31 @@ def sync(
             "The catalog selects no stream, so there is nothing to do.",
             extra={"code": "nothing_selected"},
         )
-    ordered = in_order(selections, bookmarks.currently_syncing(state))
+    of_bundles = next((one for one in selections if one.stream is BUNDLES), None)
+    streams = [one for one in selections if one is not of_bundles]
+    ordered = in_order(streams, bookmarks.currently_syncing(state))
+    bundle_rows: BundleRows | None = None
+    if of_bundles is not None:
+        _schema(of_bundles, writer)
+        bundle_rows = BundleRows(of_bundles, writer)
+        if not any(one.stream is EVENTS for one in ordered):
+            LOGGER.warning(
+                "The stream %s has a row for each bundle of events, and the catalog does not "
+                "select events: it stays empty. Select both.", of_bundles.name,
+                extra={"code": "bundles_without_events"},
+            )  # fmt: skip
     parts = {one.stream.name: parts_of(one.stream, config) for one in ordered}
     count = sum(map(len, parts.values()))
     state = bookmarks.with_currently_syncing(state, None)
     for selection in ordered:
         check_bookmarks(selection.stream, state)
     folder = BatchFolder(config.batch_config, writer, signals) if config.batch_config else None
-    emit = partial(_emit, config, client, writer, folder, signals, summary, now)
+    emit = partial(_emit, config, client, writer, folder, signals, summary, now, bundle_rows)
     failures: dict[str, str] = {}
     causes: list[TapError] = []
     for selection in ordered:
         stream = selection.stream
-        bookmark_properties = [stream.replication_key] if stream.replication_key else []
-        writer.schema(
-            selection.name, selection.schema, selection.key_properties, bookmark_properties
-        )
+        _schema(selection, writer)
         if len(ordered) > 1:
             state = bookmarks.with_currently_syncing(state, stream.name)
             writer.state(state)
@@ -101,6 +111,11 @@ def sync(
         raise StreamsFailed(failures, count, causes)
 
 
+def _schema(selection: Selection, writer: MessageWriter) -> None:
+    key = selection.stream.replication_key
+    writer.schema(selection.name, selection.schema, selection.key_properties, [key] if key else [])
+
+
 def _emit(
     config: Config,
     client: Client,
@@ -109,6 +124,7 @@ def _emit(
     signals: Signals,
     summary: RunSummary,
     now: datetime,
+    bundle_rows: BundleRows | None,
     selection: Selection,
     part: str,
     state: State,
@@ -124,7 +140,10 @@ def _emit(
                 folder, stream.name, selection.name, selection.schema["properties"]
             )
             output = opened.enter_context(closing(batches))
-        return sync_part(config, selection, part, client, output, signals, summary, state, now)
+        rows = bundle_rows if stream is EVENTS else None
+        return sync_part(
+            config, selection, part, client, output, signals, summary, state, now, rows
+        )
 
 
 def in_order(selections: list[Selection], interrupted: str | None) -> list[Selection]:

@@ -14,9 +14,11 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from msgspec import Raw
 from singer import metrics
 
 from tap_fullstory import bookmarks
+from tap_fullstory.added_columns import BUNDLE_ID, SEGMENT_ID
 from tap_fullstory.bookmarks import Partial, State
 from tap_fullstory.catalog import EVENT_DIGEST, Selection
 from tap_fullstory.counts import BoundedCounter
@@ -25,16 +27,19 @@ from tap_fullstory.exports.bundle import Bundle
 from tap_fullstory.exports.sources import ExportSource
 from tap_fullstory.exports.spool import Fetched, SpooledBundle, fetch, prefetch
 from tap_fullstory.exports.unpack import TruncatedFile
+from tap_fullstory.fields import Fate
 from tap_fullstory.logs.lines import log_members
 from tap_fullstory.logs.progress import Progress, RunSummary
 from tap_fullstory.logs.report import report_bundle, report_left_out, report_undeclared
 from tap_fullstory.output.batch import BARE_RECORD, RecordWriter
-from tap_fullstory.output.messages import record_envelope
-from tap_fullstory.records.added import MakeMember, adding_members
+from tap_fullstory.output.messages import MessageWriter, record_envelope
+from tap_fullstory.records.added import MakeMember, adding_members, with_constants
 from tap_fullstory.records.digest import digest_key
 from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
+from tap_fullstory.records.json_text import encode
 from tap_fullstory.records.native import is_available
 from tap_fullstory.records.reader import ChecksumMismatch, EventReader, Malformed, Position
+from tap_fullstory.records.rest import RestRecordBuilder
 from tap_fullstory.settings import Config
 from tap_fullstory.signals import Signals
 from tap_fullstory.streams import EVENTS
@@ -43,10 +48,39 @@ from tap_fullstory.times import format_rfc3339
 LOGGER = logging.getLogger(__name__)
 
 
+class BundleRows:
+    """The stream `bundles`: a row for each bundle of events that is written completely."""
+
+    def __init__(self, selection: Selection, writer: MessageWriter) -> None:
+        self._name = selection.name
+        self._writer = writer
+        self._builder = RestRecordBuilder(selection)
+
+    def write(
+        self, identity: str, spooled: SpooledBundle, end: Position, left_out: int | None
+    ) -> None:
+        """Add the row of a bundle whose file ends at `end`, in unpacked bytes."""
+        bundle = spooled.bundle
+        values = {
+            "id": identity,
+            "start": format_rfc3339(bundle.start),
+            "end": format_rfc3339(bundle.end),
+            "events": end.events,
+            "left_out": left_out,
+            "bytes": end.bytes,
+            "crc32": end.crc32,
+            "fetched_at": spooled.fetched_at.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        }
+        members = {name: Raw(encode(value)) for name, value in values.items()}
+        envelope = record_envelope(self._name, spooled.fetched_at)
+        self._writer.records(envelope.lines([self._builder.build(members, {})]))
+
+
 class ExportSync:
     """One export stream, of events or of individuals, from listing to bookmark.
 
-    `makers` make the members that the tap adds to each record.
+    `makers` make members that the tap adds to records, `segment` is that of their SegmentId.
+    `bundle_rows` gets a row for each bundle.
     """
 
     def __init__(
@@ -58,6 +92,8 @@ class ExportSync:
         signals: Signals,
         summary: RunSummary,
         makers: Sequence[MakeMember] = (),
+        segment: str = "",
+        bundle_rows: BundleRows | None = None,
     ) -> None:
         self._config = config
         batches = config.batch_config
@@ -77,6 +113,9 @@ class ExportSync:
             replaces_nul=config.replace_nul,
         )
         self._makers = makers
+        self._selection = selection
+        self._segment = segment
+        self._bundle_rows = bundle_rows
         self._undeclared = BoundedCounter()
         self._written, self._left_out = 0, EncodingStats()
 
@@ -201,11 +240,13 @@ class ExportSync:
             since=bundle.emitted_before,
             max_events=self._checkpoint_events,
         )
+        if constants := self._constants(bundle):
+            parse = with_constants(parse, constants, envelope)
         if self._makers:
             parse = adding_members(parse, self._makers, envelope)
         progress = bookmarks.partial(state, self._name)
         found, position = self._reader(spooled, parse, progress, bookmark)
-        reader = iter(found)
+        batches = iter(found)
         boundary = bookmark or bundle.boundary
         first, stats, unsaved = position, EncodingStats(), 0
         amid: State | None = None  # the state inside this bundle, but for the position
@@ -229,7 +270,7 @@ class ExportSync:
         gc.disable()
         try:
             try:
-                while (item := self._next_batch(reader)) is not None:
+                while (item := self._next_batch(batches)) is not None:
                     batch, after_batch = item
                     unsaved += batch.events
                     if unsaved > self._checkpoint_events:
@@ -249,6 +290,11 @@ class ExportSync:
                 self._undeclared.add_all(stats.undeclared)
                 self._left_out.left_out += stats.left_out
                 self._left_out.types_left_out.add_all(stats.types_left_out)
+            if self._bundle_rows is not None:
+                left_out = None if first.events else stats.left_out + stats.before_bookmark
+                self._bundle_rows.write(
+                    self._identity(bundle), spooled, found.end or position, left_out
+                )
             state = self._move_bookmark(bundle, state, bookmark)
         except TargetError:
             raise
@@ -263,14 +309,28 @@ class ExportSync:
         )
         return state
 
+    def _identity(self, bundle: Bundle) -> str:
+        """Return what BundleId is. Of several segments, each is exported for the same windows."""
+        return f"{self._segment}/{bundle.id}" if self._segment else bundle.id
+
+    def _constants(self, bundle: Bundle) -> list[bytes]:
+        """Return the members that the tap adds to each record of a bundle."""
+        members = []
+        for name, value in ((SEGMENT_ID, self._segment), (BUNDLE_ID, self._identity(bundle))):
+            if value and name in self._selection.added:
+                is_hashed = self._selection.rules.fate(name) is Fate.HASHED
+                text = self._selection.rules.hash(encode(value)) if is_hashed else encode(value)
+                members.append(encode(name) + b":" + text)
+        return members
+
     def _next_batch(
-        self, reader: Iterator[tuple[Batch, Position]]
+        self, batches: Iterator[tuple[Batch, Position]]
     ) -> tuple[Batch, Position] | None:
         """Return the next batch and the position after it. Reading and encoding write nothing and
         hold no lock, so a signal ends them wherever they are.
         """
         with self._signals.interruptible():
-            return next(reader, None)
+            return next(batches, None)
 
     def _reader(
         self,

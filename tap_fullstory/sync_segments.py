@@ -23,16 +23,14 @@ from tap_fullstory.bookmarks import (
 )
 from tap_fullstory.catalog import Selection
 from tap_fullstory.exports.sources import open_source
-from tap_fullstory.fields import Fate
 from tap_fullstory.fullstory.client import Client
 from tap_fullstory.logs.progress import RunSummary
 from tap_fullstory.output.batch import RecordWriter
-from tap_fullstory.records.added import MakeMember, replay_url_maker, segment_maker
-from tap_fullstory.records.json_text import encode
+from tap_fullstory.records.added import MakeMember, replay_url_maker
 from tap_fullstory.settings import Config
 from tap_fullstory.signals import Signals
 from tap_fullstory.streams import Stream
-from tap_fullstory.sync_export import ExportSync
+from tap_fullstory.sync_export import BundleRows, ExportSync
 
 LOGGER = logging.getLogger(__name__)
 
@@ -55,6 +53,7 @@ def sync_part(
     summary: RunSummary,
     state: State,
     now: datetime,
+    bundle_rows: BundleRows | None = None,
 ) -> State:
     """Emit what is new of one part of an export stream; return the state after it.
 
@@ -75,9 +74,11 @@ def sync_part(
     if several or segment_positions(state, name):
         seen = view(state, name, one, several=several)
         output = SegmentWriter(writer, state, name, one, several=several)
-    makers = _makers(config, selection, client, segment)
+    makers = _makers(config, selection, client)
     with closing(open_source(config, selection, client, now)) as source:
-        export = ExportSync(config, selection, source, output, signals, summary, makers)
+        export = ExportSync(
+            config, selection, source, output, signals, summary, makers, segment, bundle_rows
+        )
         seen = export.run(seen, now)
     if output is writer:
         return seen
@@ -107,13 +108,9 @@ class SegmentWriter:
         self._writer.state(self._whole)
 
 
-def _makers(config: Config, selection: Selection, client: Client, segment: str) -> list[MakeMember]:
+def _makers(config: Config, selection: Selection, client: Client) -> list[MakeMember]:
     properties = selection.schema["properties"]
     makers = []
-    if segment and SEGMENT_ID in properties:
-        is_hashed = selection.rules.fate(SEGMENT_ID) is Fate.HASHED
-        value = encode(segment)
-        makers.append(segment_maker(selection.rules.hash(value) if is_hashed else value))
     if REPLAY_URL in added_columns(selection.stream, config):
         if REPLAY_URL in properties:
             makers.append(replay_url_maker(replays(config, client.organization())))

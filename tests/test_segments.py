@@ -130,7 +130,7 @@ def test_segments_that_were_one_before_start_over_with_a_warning():
         # Bundles are of everybody, so no segment's position is theirs.
         segments = {"segments": several.state["bookmarks"]["events"]["segments"]}
         bundles = run_tap(
-            {**config, "segment_id": BOTH, "export_api": "data_export"},
+            {**config, "segment_id": "everyone", "export_api": "data_export"},
             state={"bookmarks": {"events": segments}},
         )
         assert len(bundles.records) == 40

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
@@ -28,6 +29,25 @@ def adding_members(parse: Parse, makers: Sequence[MakeMember], envelope: RecordE
     def parse_and_add(chunk: bytes) -> Iterator[Batch]:
         for batch in parse(chunk):
             yield batch._replace(lines=_with_members(batch.lines, makers, envelope))
+
+    return parse_and_add
+
+
+def with_constants(parse: Parse, members: Sequence[bytes], envelope: RecordEnvelope) -> Parse:
+    """Return what parses a chunk as `parse` does, and gives each record all of `members`.
+
+    A record has no line breaks, so that what follows one is the beginning of a message.
+    """
+    start = b"\n" + envelope.prefix + b"{"
+    begun = start + b",".join(members)
+    alone = re.compile(re.escape(begun) + rb",[ \t]*\}")
+
+    def parse_and_add(chunk: bytes) -> Iterator[Batch]:
+        for batch in parse(chunk):
+            lines = (b"\n" + batch.lines).replace(start, begun + b",")[1:]
+            if alone.search(b"\n" + lines):
+                lines = alone.sub(begun + b"}", b"\n" + lines)[1:]
+            yield batch._replace(lines=lines)
 
     return parse_and_add
 
@@ -64,12 +84,6 @@ def replay_url_maker(beginning: str) -> MakeMember:
         return b'%b%b:%b"' % (start, user, session)
 
     return make
-
-
-def segment_maker(value: bytes) -> MakeMember:
-    """Return what makes the member SegmentId, a JSON value, of the rows of one segment's export."""
-    member = b'"SegmentId":' + value
-    return lambda _: member
 
 
 def _is_id(text: bytes) -> bool:

@@ -113,6 +113,8 @@ class EventReader(Generic[P]):
         self._malformed: Malformed | None = None
         self._after_event = False
         self._separator = b""
+        self.end: Position | None = None
+        """The end of the file, once all of it has been read."""
 
     def skip_to(self, position: Position) -> None:
         """Go on from `position` instead of the start, without parsing what lies before it.
@@ -320,10 +322,14 @@ class EventReader(Generic[P]):
     def _close(self) -> bool:
         """Look at what follows the array's end; the position stays before that."""
         self._after_event = True
-        rest = self._buffer[self._start + 1 :].lstrip(WHITESPACE)
+        events, size, checksum = self._position
+        block = self._buffer[self._start :]
+        rest = block[1:].lstrip(WHITESPACE)
         while not rest:
+            size, checksum = size + len(block), crc32(block, checksum)
             block = self._next_block()
             if not block:
+                self.end = Position(events, size, checksum)
                 return False
             rest = block.lstrip(WHITESPACE)
         return self._fail("goes on after the array's end")

@@ -184,7 +184,7 @@ def test_a_bookmark_that_windows_have_left_inside_a_bundle_leaves_out_what_is_be
 
 # --- stopped among bundles that share an end, or overlap ---
 
-LARGE = 300  # events: enough for a stop inside them
+LARGE = 1500  # events: enough for a stop inside them
 
 
 def stopped_in(config: dict[str, Any], identity: str) -> Run:
