@@ -205,7 +205,6 @@ WEBHOOK_EVENT_TYPES = RestStream(
 
 STREAMS: tuple[Stream, ...] = (
     EVENTS,
-    BUNDLES,
     INDIVIDUALS,
     USERS,
     RestStream(
@@ -293,6 +292,7 @@ STREAMS: tuple[Stream, ...] = (
         limit=_NEWEST_SESSIONS,
         parent=USERS,
     ),
+    BUNDLES,
 )
 
 

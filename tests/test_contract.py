@@ -28,7 +28,7 @@ from test_targets import choosing
 
 from tap_fullstory.fullstory.client import Client
 from tap_fullstory.records.json_text import decode_members
-from tap_fullstory.streams import STREAMS, RestStream, Stream
+from tap_fullstory.streams import BUNDLES, STREAMS, RestStream, Stream
 from tap_fullstory.sync_rest import pages
 
 _DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT.*Z")
@@ -245,6 +245,8 @@ def test_every_value_that_fullstory_documents_arrives(form):
     assert run.code == 0, run.log
     assert not fullstory.unknown
     for stream in STREAMS:
+        if stream is BUNDLES:
+            continue  # the tap makes its rows: see test_bundles.py
         rows = [
             message["record"]
             for message in run.messages
