@@ -215,6 +215,7 @@ CONTRACT: dict[str, Expected] = {
     ),
     "event_digest": BOOL,
     "replay_url": BOOL,
+    "bundle_id": BOOL,
     "replace_nul": BOOL,
     "exclude_fields": FIELDS,
     "hash_fields": FIELDS,
