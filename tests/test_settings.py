@@ -744,6 +744,7 @@ def test_every_value_as_a_string(sandbox):
         "workers": "1",
         "event_digest": "true",
         "replay_url": "true",
+        "bundle_id": "true",
         "replace_nul": "true",
         "exclude_fields": "PageIp, user_*",
         "hash_fields": '["UserEmail"]',
