@@ -5,10 +5,13 @@
 #
 # It writes states.jsonl (what the target printed), state.json (the last line of it) and sync.lock.
 # Exit codes: those of the tap; 1 too if the target failed, tap or target is not there, or another run
-# has held the lock for longer than LOCK_MAX_AGE_HOURS. Needs bash 4.4, flock and setsid (util-linux).
+# has held the lock for longer than LOCK_MAX_AGE_HOURS. Needs bash 4.4, and flock (util-linux) or, on
+# macOS, which lacks it, perl.
 TAP=${TAP:-tap-fullstory}
 TARGET=${TARGET:-target-jsonl}       # with its options, such as "target-postgres --config t.json"
 LOCK_MAX_AGE_HOURS=${LOCK_MAX_AGE_HOURS:-24}
+
+umask 077  # states and locks are nobody else's business; a target's files follow it, too
 
 say() { echo "$(date -u +%FT%TZ) sync.sh: $*" >&2; }
 
@@ -19,21 +22,31 @@ for program in "${TAP%% *}" "${TARGET%% *}"; do
     exit 1
 done
 
+if command -v flock > /dev/null; then
+    lock() { flock --nonblock 9; }
+elif command -v perl > /dev/null; then
+    # shellcheck disable=SC2016 # $lock is perl's
+    lock() { perl -e 'use Fcntl ":flock"; open(my $lock, ">>&=", 9) or exit 1; flock($lock, LOCK_EX | LOCK_NB) or exit 1'; }
+else
+    say "flock is not installed, and perl, which can do the same, neither. Install util-linux."
+    exit 1
+fi
+
 # One run at a time. Tap and target inherit the lock, so it is held until the last of them has ended.
 exec 9>> sync.lock || exit 1
-if ! flock --nonblock 9; then
+if ! lock; then
     say "Another run has held sync.lock since $(cat sync.lock). Nothing to do."
-    seconds=$(($(date +%s) - $(stat -c %Y sync.lock)))
-    if ((seconds <= LOCK_MAX_AGE_HOURS * 3600)); then exit 0; fi
+    if [ -z "$(find sync.lock -mmin +$((LOCK_MAX_AGE_HOURS * 60)))" ]; then exit 0; fi
     say "That is longer than $LOCK_MAX_AGE_HOURS hours. Look at what that run is doing, and end it."
     exit 1
 fi
 echo "$(date -u +%FT%TZ), process $$" > sync.lock
 
-# A power loss or a full disk can cut the last line.
-if [ -s states.jsonl ] && [ -n "$(tail -c 1 states.jsonl)" ]; then
+# A full disk can cut the last line, and a power loss can leave zeros in its place.
+if [ -s states.jsonl ] && [ "$(tail -n 1 states.jsonl | tail -c 2 | tr -d '\0' | tr '\n' .)" != '}.' ]; then
     say "The last line of states.jsonl is incomplete. Removing it."
-    sed -i '$d' states.jsonl
+    tr -d '\0' < states.jsonl | grep '^{.*}$' > states.jsonl.new
+    mv states.jsonl.new states.jsonl || exit 1
 fi
 
 arguments=(--config config.json)
@@ -48,21 +61,56 @@ elif [ -e states.jsonl ]; then
 elif [ -s state.json ]; then
     arguments+=(--state state.json)  # from another place, such as a backfill
 else
+    if [ -e state.json ]; then
+        say "state.json is empty. Put the last state into it, or delete the rows that are stored," \
+            "then state.json, to start from start_date."
+        exit 1
+    fi
     say "There is no state yet. Starting from start_date."
 fi
 
 # At a signal the tap ends at a checkpoint, and the target must live on to store what has come. Some
-# targets end at a signal even if they are started to ignore it. So tap and target have sessions of
-# their own, where no signal to the script's process group arrives, and the script tells the tap.
+# targets end at a signal even if they are started to ignore it. So tap and target have process groups
+# of their own (set -m), where no signal to the script's group arrives, and the script tells the tap.
+#
+# A signal within a second of the first is the same one: `timeout` signals the script, then its group. A
+# later one ends the target as well, which may have stopped reading.
+signals=0 signalled_at=0 tap='' target='' early=''
+stop() {
+    local now=${EPOCHREALTIME:-$(date +%s).000000}
+    now=${now/[.,]/}
+    if ((signals && now - signalled_at < 1000000)); then return; fi
+    ((++signals))
+    signalled_at=$now
+    if [ -z "$tap" ]; then
+        early=$1
+    elif ((signals == 1)); then
+        kill -s "$1" "$tap" 2> /dev/null
+    else
+        kill -s "$1" -- "-$tap" "-$target" 2> /dev/null
+        sleep 1
+        kill -s KILL -- "-$tap" "-$target" 2> /dev/null
+    fi
+}
+for name in INT TERM HUP; do
+    # shellcheck disable=SC2064 # the name of now
+    trap "stop $name" $name
+done
+
+# A pipe with no name that both ends are opened of.
+rm -f sync.pipe && mkfifo sync.pipe || exit 1
+exec 3<> sync.pipe 4< sync.pipe 5> sync.pipe 3>&-
+rm sync.pipe
+set -m
+# The keys are for the tap alone.
 # shellcheck disable=SC2086 # TAP and TARGET may come with options
-exec 3> >(exec setsid $TARGET >> states.jsonl)
+env -u TAP_FULLSTORY_API_KEY -u TAP_FULLSTORY_HASH_KEY $TARGET <&4 >> states.jsonl 4<&- 5>&- &
 target=$!
 # shellcheck disable=SC2086
-setsid $TAP "${arguments[@]}" >&3 3>&- &
+$TAP "${arguments[@]}" >&5 4<&- 5>&- &
 tap=$!
-exec 3>&-
-signals=0
-for name in INT TERM HUP; do trap "((++signals)); kill -s $name $tap" $name; done
+exec 4<&- 5>&-
+if [ "$early" ]; then kill -s "$early" "$tap"; fi
 
 # A trapped signal ends the wait, not the tap.
 ended() { wait "$1"; code=$?; ! kill -0 "$1" 2> /dev/null; }

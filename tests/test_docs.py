@@ -570,6 +570,90 @@ def test_the_script_drops_a_truncated_last_line(shell, sandbox, tmp_path, script
 
 
 @needs_flock
+def test_the_script_drops_the_zeros_that_a_power_loss_leaves(shell, sandbox, tmp_path, script):
+    assert shell("./sync.sh").wait(TIMEOUT) == 0
+    whole = (tmp_path / "states.jsonl").read_bytes()
+    for zeros in (b"\0" * 4096, b'{"bookm' + b"\0" * 100 + b"\n", b"\0\n"):
+        with (tmp_path / "states.jsonl").open("ab") as states:
+            states.write(zeros)
+        assert shell("./sync.sh").wait(TIMEOUT) == 0, log(tmp_path)
+        assert b"\0" not in (tmp_path / "states.jsonl").read_bytes()
+        assert (tmp_path / "states.jsonl").read_bytes().startswith(whole)
+    assert len(rows(tmp_path)) == 120
+
+
+@needs_flock
+def test_the_script_refuses_an_empty_state(shell, sandbox, tmp_path, script):
+    (tmp_path / "state.json").touch()
+    assert shell("./sync.sh").wait(TIMEOUT) == 1
+    assert "state.json is empty." in log(tmp_path)
+    assert not rows(tmp_path)
+
+
+@needs_flock
+def test_the_script_gives_the_keys_to_the_tap_alone(shell, sandbox, tmp_path, script):
+    (tmp_path / "tap.sh").write_text("env > tap.env; exit 1", encoding="utf-8")
+    (tmp_path / "target.sh").write_text("env > target.env; cat", encoding="utf-8")
+    keys = {"TAP_FULLSTORY_API_KEY": "na1.one", "TAP_FULLSTORY_HASH_KEY": "two"}
+    given = {"TAP": "bash tap.sh", "TARGET": "bash target.sh", **keys}
+    assert shell("./sync.sh", **given).wait(TIMEOUT) == 1
+    for name, value in keys.items():
+        assert f"{name}={value}" in (tmp_path / "tap.env").read_text()
+        assert name not in (tmp_path / "target.env").read_text()
+    assert {path.stat().st_mode & 0o77 for path in tmp_path.glob("*.env")} == {0}
+
+
+@needs_flock
+def test_the_script_runs_where_flock_and_setsid_are_missing(shell, sandbox, tmp_path, script):
+    """As on macOS, which has perl; without that it says what is missing."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    names = ["bash", "date", "dirname", "cat", "env", "find", "grep", "head", "mkfifo", "mv", "rm"]
+    for name in (*names, "sleep", "tail", "tr"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    path = f"{folder}:{os.environ['PATH']}"
+    assert shell(f"PATH={folder} ./sync.sh", PATH=path, TAP="cat", TARGET="cat").wait(TIMEOUT) == 1
+    assert "flock is not installed" in log(tmp_path)
+    if not shutil.which("perl"):
+        return
+    (folder / "perl").symlink_to(str(shutil.which("perl")))
+    (tmp_path / "waiting.sh").write_text("echo > started; exec sleep 60", encoding="utf-8")
+    alone = f"PATH={folder} exec ./sync.sh"
+    first = shell(alone, TAP="bash waiting.sh", TARGET="cat")
+    while first.poll() is None and not (tmp_path / "started").exists():
+        time.sleep(0.01)
+    assert shell(alone, TAP="cat", TARGET="cat").wait(TIMEOUT) == 0
+    assert "Another run has held sync.lock" in log(tmp_path)
+    os.killpg(first.pid, signal.SIGTERM)
+    assert first.wait(TIMEOUT) == 128 + signal.SIGTERM
+
+
+@needs_flock
+def test_a_second_signal_ends_a_target_that_does_not_read(shell, sandbox, tmp_path, script):
+    for name in ("tap", "target"):
+        ignoring = f"trap '' TERM; echo > {name}.started; sleep 60"
+        (tmp_path / f"{name}.sh").write_text(ignoring, encoding="utf-8")
+    stuck = shell("exec ./sync.sh", TAP="bash tap.sh", TARGET="bash target.sh")
+    while stuck.poll() is None and len(list(tmp_path.glob("*.started"))) < 2:
+        time.sleep(0.01)
+    while stuck.poll() is None:
+        stuck.terminate()
+        time.sleep(0.1)
+    assert stuck.returncode == 128 + signal.SIGKILL
+
+
+@needs_flock
+@pytest.mark.skipif(not shutil.which("timeout"), reason="timeout is part of coreutils")
+def test_a_timeout_at_any_moment_leaves_nothing_that_a_later_run_refuses(
+    shell, sandbox, tmp_path, script
+):
+    for hundredths in range(1, 60, 6):
+        assert shell(f"timeout 0.{hundredths:02} ./sync.sh").wait(TIMEOUT) in (0, 124)
+    assert shell("./sync.sh").wait(TIMEOUT) == 0, log(tmp_path)
+    assert len(rows(tmp_path)) == len(set(rows(tmp_path))) == 120
+
+
+@needs_flock
 def test_the_script_takes_a_state_from_elsewhere(shell, sandbox, tmp_path, script):
     (tmp_path / "state.json").write_text(
         json.dumps({"bookmarks": {"events": {"bundle_end": "2999-01-01T00:00:00Z"}}})
