@@ -3,13 +3,15 @@
 #
 #   sync.sh [FOLDER]      the folder of config.json and catalog.json; default: the script's own
 #
-# It writes states.jsonl (what the target printed), state.json (the last line of it) and sync.lock.
+# It writes states.jsonl (what the target printed), state.json (the last line of it) and sync.lock. With
+# STATE=postgres these are postgres-states.jsonl and so on: each target needs a state of its own.
 # Exit codes: those of the tap; 1 too if the target failed, tap or target is not there, or another run
 # has held the lock for longer than LOCK_MAX_AGE_HOURS. Needs bash 4.4, and flock (util-linux) or, on
 # macOS, which lacks it, perl.
 TAP=${TAP:-tap-fullstory}
 TARGET=${TARGET:-target-jsonl}       # with its options, such as "target-postgres --config t.json"
 LOCK_MAX_AGE_HOURS=${LOCK_MAX_AGE_HOURS:-24}
+states=${STATE:+$STATE-}states.jsonl state=${STATE:+$STATE-}state.json lock=${STATE:+$STATE-}sync.lock
 
 umask 077  # states and locks are nobody else's business; a target's files follow it, too
 
@@ -33,37 +35,37 @@ else
 fi
 
 # One run at a time. Tap and target inherit the lock, so it is held until the last of them has ended.
-exec 9>> sync.lock || exit 1
+exec 9>> "$lock" || exit 1
 if ! lock; then
-    say "Another run has held sync.lock since $(cat sync.lock). Nothing to do."
-    if [ -z "$(find sync.lock -mmin +$((LOCK_MAX_AGE_HOURS * 60)))" ]; then exit 0; fi
+    say "Another run has held $lock since $(cat $lock). Nothing to do."
+    if [ -z "$(find "$lock" -mmin +$((LOCK_MAX_AGE_HOURS * 60)))" ]; then exit 0; fi
     say "That is longer than $LOCK_MAX_AGE_HOURS hours. Look at what that run is doing, and end it."
     exit 1
 fi
-echo "$(date -u +%FT%TZ), process $$" > sync.lock
+echo "$(date -u +%FT%TZ), process $$" > "$lock"
 
 # A full disk can cut the last line, and a power loss can leave zeros in its place.
-if [ -s states.jsonl ] && [ "$(tail -n 1 states.jsonl | tail -c 2 | tr -d '\0' | tr '\n' .)" != '}.' ]; then
-    say "The last line of states.jsonl is incomplete. Removing it."
-    tr -d '\0' < states.jsonl | grep '^{.*}$' > states.jsonl.new
-    mv states.jsonl.new states.jsonl || exit 1
+if [ -s "$states" ] && [ "$(tail -n 1 "$states" | tail -c 2 | tr -d '\0' | tr '\n' .)" != '}.' ]; then
+    say "The last line of $states is incomplete. Removing it."
+    tr -d '\0' < "$states" | grep '^{.*}$' > "$states.new"
+    mv "$states.new" "$states" || exit 1
 fi
 
 arguments=(--config config.json)
 if [ -e catalog.json ]; then arguments+=(--catalog catalog.json); fi
-if [ -s states.jsonl ]; then
-    tail -n 1 states.jsonl > state.json.new && mv state.json.new state.json || exit 1
-    arguments+=(--state state.json)
-elif [ -e states.jsonl ]; then
-    say "An earlier run ended before the target confirmed anything (states.jsonl is empty), and it" \
-        "may have stored rows. Delete these, then states.jsonl, to start from start_date."
+if [ -s "$states" ]; then
+    tail -n 1 "$states" > "$state.new" && mv "$state.new" "$state" || exit 1
+    arguments+=(--state "$state")
+elif [ -e "$states" ]; then
+    say "An earlier run ended before the target confirmed anything ($states is empty), and it" \
+        "may have stored rows. Delete these, then $states, to start from start_date."
     exit 1
-elif [ -s state.json ]; then
-    arguments+=(--state state.json)  # from another place, such as a backfill
+elif [ -s "$state" ]; then
+    arguments+=(--state "$state")  # from another place, such as a backfill
 else
-    if [ -e state.json ]; then
-        say "state.json is empty. Put the last state into it, or delete the rows that are stored," \
-            "then state.json, to start from start_date."
+    if [ -e "$state" ]; then
+        say "$state is empty. Put the last state into it, or delete the rows that are stored," \
+            "then $state, to start from start_date."
         exit 1
     fi
     say "There is no state yet. Starting from start_date."
@@ -79,7 +81,7 @@ signals=0 signalled_at=0 tap='' target='' early=''
 stop() {
     local now=${EPOCHREALTIME:-$(date +%s).000000}
     now=${now/[.,]/}
-    if ((signals && now - signalled_at < 1000000)); then return; fi
+    if ((signals > 1 || (signals && now - signalled_at < 1000000))); then return; fi
     ((++signals))
     signalled_at=$now
     if [ -z "$tap" ]; then
@@ -104,7 +106,7 @@ rm sync.pipe
 set -m
 # The keys are for the tap alone.
 # shellcheck disable=SC2086 # TAP and TARGET may come with options
-env -u TAP_FULLSTORY_API_KEY -u TAP_FULLSTORY_HASH_KEY $TARGET <&4 >> states.jsonl 4<&- 5>&- &
+env -u TAP_FULLSTORY_API_KEY -u TAP_FULLSTORY_HASH_KEY $TARGET <&4 >> "$states" 4<&- 5>&- &
 target=$!
 # shellcheck disable=SC2086
 $TAP "${arguments[@]}" >&5 4<&- 5>&- &
@@ -112,8 +114,16 @@ tap=$!
 exec 4<&- 5>&-
 if [ "$early" ]; then kill -s "$early" "$tap"; fi
 
-# A trapped signal ends the wait, not the tap.
-ended() { wait "$1"; code=$?; ! kill -0 "$1" 2> /dev/null; }
+# A trapped signal ends the wait, not the tap, and its number is then what the wait returns.
+ended() {
+    local again
+    wait "$1"
+    code=$?
+    if kill -0 "$1" 2> /dev/null; then return 1; fi
+    wait "$1" 2> /dev/null
+    again=$?
+    if ((again != 127)); then code=$again; fi
+}
 until ended $tap; do :; done
 tap_code=$code
 kill -0 $target 2> /dev/null && target_saw_the_end=yes
@@ -121,13 +131,13 @@ until ended $target; do :; done
 target_code=$code
 stopped=$((signals == 1 && (tap_code == 129 || tap_code == 130 || tap_code == 143)))
 
-if [ -s states.jsonl ]; then
-    tail -n 1 states.jsonl > state.json.new && mv state.json.new state.json || exit 1
+if [ -s "$states" ]; then
+    tail -n 1 "$states" > "$state.new" && mv "$state.new" "$state" || exit 1
 elif [ "$target_saw_the_end" ] && ((target_code == 0 && (tap_code == 1 || tap_code == 2 || stopped))); then
     # A tap that fails, or is stopped by one signal, writes a state after its last record; the target
     # read everything, and printed none. So there were no records.
     say "The tap ended before its first record, so nothing was stored. The next run starts from start_date."
-    rm -f states.jsonl
+    rm -f "$states"
 fi
 if ((target_code != 0)); then
     say "The target failed with exit code $target_code."

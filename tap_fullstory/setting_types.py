@@ -185,12 +185,20 @@ def _without_brackets(names: list[str]) -> list[str]:
 
 
 def _parse_ids(value: Any) -> frozenset[str]:
-    """Ids may be numbers, and may have spaces between them."""
-    if isinstance(value, str):
+    """Ids may be numbers, and may have spaces between them in text. Those in a list are taken as
+    FullStory has them, whatever characters they contain.
+    """
+    is_text = isinstance(value, str)
+    if is_text:
         value = _split(re.sub(r"(?<=[^\s,])\s+(?=[^\s,\]])", ",", value.strip()))
     items = value if isinstance(value, list) else [value]
     texts = [str(i) if isinstance(i, int) and not isinstance(i, bool) else i for i in items]
-    return frozenset(_without_brackets(_parse_list(texts)))
+    if is_text:
+        return frozenset(_without_brackets(_parse_list(texts)))
+    ids = frozenset(_unquoted(_parse_text(one)) for one in texts)
+    if any(one.startswith("[") and one.endswith("]") for one in ids):
+        raise ValueError  # a list in a list
+    return ids
 
 
 def _parse_segment_ids(value: Any) -> tuple[str, ...]:

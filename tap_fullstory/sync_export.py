@@ -137,7 +137,7 @@ class ExportSync:
                 self._report_continuation(bookmark)
         is_text = self._config.log_format == "text"
         self._progress = Progress(self._config.end_date or now, self._summary, live=is_text)
-        bundles = self._source.bundles(state, self._progress.listed)
+        bundles = self._source.bundles(state, self._progress.listed, warns_of_holes=True)
         count, interruptible = self._config.prefetch_bundles, self._signals.interruptible
         fetched = prefetch(bundles, self._fetch, count, interruptible)
         with self._progress.shown(), metrics.record_counter(self._stream) as counter:

@@ -266,7 +266,7 @@ def test_events_of_other_types_are_read_and_not_written(api, types):
 
 @each_api
 def test_a_run_that_leaves_out_every_event_warns_with_the_types_that_came(api):
-    kinds: list[Any] = ["load", "click", "load", "\ud83d", 5]
+    kinds: list[Any] = ["load", "click", "load", "", 5]
     events = [{**EVENT, "EventType": kind} for kind in kinds] + [dict(EVENT)]
     del events[-1]["EventType"]
     with api.sandbox([bundle(*events)]) as sandbox:
@@ -275,7 +275,7 @@ def test_a_run_that_leaves_out_every_event_warns_with_the_types_that_came(api):
             run = run_tap(config, env={"TAP_FULLSTORY_PURE_PYTHON": native})
             assert (run.code, run.records) == (0, [])
             (line,) = [one for one in run.logged("WARNING") if "left out every event" in one]
-            for kind in ("load (2)", "click (1)", "\ufffd (1)", "5 (1)", "null (1)"):
+            for kind in ("load (2)", "click (1)", "5 (1)", "null (1)"):
                 assert kind in line
         run = run_tap(api.config(sandbox, event_types="click"))
         assert not [one for one in run.logged("WARNING") if "left out every event" in one]

@@ -36,11 +36,13 @@ class DataExport:
         self._client = client
         self._now = now
 
-    def bundles(self, state: State, on_listed: OnListed = ignore_listing) -> Iterator[Bundle]:
+    def bundles(
+        self, state: State, on_listed: OnListed = ignore_listing, *, warns_of_holes: bool = False
+    ) -> Iterator[Bundle]:
         bookmark = bookmarks.bundle_end(state, self._stream)
         partial = bookmarks.partial(state, self._stream)
         begun = Begun(partial.id if partial else None, bookmarks.done(state, self._stream))
-        listing = BundleListing(self._client, self._now, on_listed)
+        listing = BundleListing(self._client, self._now, on_listed, warns_of_holes)
         after = bookmark or self._config.start_date
         found = listing.after(after, self._config.end_date, begun, bookmark)
         if bookmark is not None and begun.ids:
@@ -108,7 +110,14 @@ class BundleListing:
     `now` decides which bundles have not ended yet. `on_listed` is called with each page.
     """
 
-    def __init__(self, client: Client, now: datetime, on_listed: OnListed = ignore_listing) -> None:
+    def __init__(
+        self,
+        client: Client,
+        now: datetime,
+        on_listed: OnListed = ignore_listing,
+        warns_of_holes: bool = False,
+    ) -> None:
+        self._warns_of_holes = warns_of_holes
         self._client = client
         self._now = now
         self._on_listed = on_listed
@@ -130,8 +139,8 @@ class BundleListing:
         end is asked for once more.
 
         Bundles that are done are left out. Of those that share an end, the one in progress comes
-        first. `covered` is the end of what is emitted: a WARNING names a period after it that no
-        bundle covers. None: the first bundle decides.
+        first. `covered` is the end of what is emitted: with `warns_of_holes`, a WARNING names a
+        period after it that no bundle covers. None: the first bundle decides.
 
         Raises SourceError if a full page does not get past what was asked for; the bundles that end
         there have not been yielded then.
@@ -150,7 +159,8 @@ class BundleListing:
                 if until is not None and end > until:
                     return
                 same_end = list(group)
-                _warn_of_hole(same_end, covered)
+                if self._warns_of_holes:
+                    _warn_of_hole(same_end, covered)
                 covered = end
                 to_emit = _to_emit(same_end, begun)
                 for bundle in to_emit:

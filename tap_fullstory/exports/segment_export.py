@@ -210,7 +210,13 @@ class SegmentExport:
         self._persisted_id: str | None = None  # of the operation that the state remembers
         self._resumed_id: str | None = None  # of the operation that an earlier run has created
 
-    def bundles(self, state: State, on_listed: OnListed = ignore_listing) -> Iterator[Bundle]:
+    def bundles(
+        self,
+        state: State,
+        on_listed: OnListed = ignore_listing,
+        *,
+        warns_of_holes: bool = False,  # noqa: ARG002 - windows leave none
+    ) -> Iterator[Bundle]:
         """Yield the windows after the bookmark; as ExportSource.
 
         An export that an earlier run has created comes first, with the window that it had, if it is

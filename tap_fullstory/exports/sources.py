@@ -26,12 +26,15 @@ class ExportSource(Protocol):
     the thread that emits.
     """
 
-    def bundles(self, state: State, on_listed: OnListed = ignore_listing) -> Iterator[Bundle]:
+    def bundles(
+        self, state: State, on_listed: OnListed = ignore_listing, *, warns_of_holes: bool = False
+    ) -> Iterator[Bundle]:
         """Yield what follows the bookmark in `state` (the end, exclusive, of what is emitted),
         oldest first; on the first run, without one, what the config asks for.
 
-        `on_listed` is called with each listed page and whether more may follow. Raises TapError if
-        the listing fails.
+        `on_listed` is called with each listed page and whether more may follow. With
+        `warns_of_holes`, a WARNING names each period that no bundle covers. Raises TapError if the
+        listing fails.
         """
 
     def download(self, bundle: Bundle, sink: BinaryIO) -> None:

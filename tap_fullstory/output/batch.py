@@ -218,7 +218,7 @@ class BatchWriter:
             if self._file is not None:
                 self._file.complete()
                 manifest = [f"file://{self._file.path}"]
-                encoding = dict(self._folder.config.encoding)
+                encoding = self._folder.config.encoding
                 self._end = self._messages.batch(self._stream, encoding, manifest)
                 self._folder.announced(self._file.path, self._end)
             self._messages.state(value)

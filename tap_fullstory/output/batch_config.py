@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,9 @@ class BatchConfig:
     """Files of at most `batch_size` records in the folder `root`, an absolute path, whose names
     begin with `prefix`.
 
-    `format` is jsonl, parquet or arrow, `encoding` what BATCH messages say of it. With
-    `makes_root` the folder is the default one, which the tap makes. With `by_day` the files are in
-    folders inside, one for each day.
+    `format` is jsonl, parquet or arrow. BATCH messages name the compression with
+    `names_compression`. With `makes_root` the folder is the default one, which the tap makes. With
+    `by_day` the files are in folders inside, one for each day.
     """
 
     root: str
@@ -54,9 +54,15 @@ class BatchConfig:
     compression: str = "gzip"
     batch_size: int = DEFAULT_BATCH_SIZE
     format: str = "jsonl"
-    encoding: Mapping[str, str] = field(default_factory=dict, compare=False)
+    names_compression: bool = True
     makes_root: bool = False
     by_day: bool = False
+
+    @property
+    def encoding(self) -> dict[str, str]:
+        """The form of the files, as BATCH messages have it."""
+        compression = {"compression": self.compression} if self.names_compression else {}
+        return {"format": self.format, **compression}
 
     @property
     def has_columns(self) -> bool:
@@ -81,9 +87,6 @@ def _parse(value: Any) -> BatchConfig:
     compression = _parsed(
         compressions, encoding.get("compression", first), f"encoding.compression of {form}"
     )
-    shown = {"format": form}
-    if form == "jsonl" or "compression" in encoding:
-        shown["compression"] = compression
     if form != "jsonl":
         _require_pyarrow(form)
     by_day = _parsed(_PARTITIONS, storage.get("partition", "none"), "storage.partition") == "day"
@@ -95,7 +98,7 @@ def _parse(value: Any) -> BatchConfig:
         compression,
         _parsed(_BATCH_SIZE, given.get("batch_size", DEFAULT_BATCH_SIZE), "batch_size"),
         form,
-        shown,
+        names_compression=form == "jsonl" or "compression" in encoding,
         makes_root="root" not in storage,
         by_day=by_day,
     )

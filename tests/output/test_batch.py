@@ -117,12 +117,12 @@ def test_events_before_the_bookmark_make_no_file(sandbox, batch_folder):
 
 def test_what_cannot_be_used_ends_the_run_with_2(sandbox, batch_folder, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
-    parquet = batch_config(batch_folder)["batch_config"]
-    parquet["encoding"]["format"] = "parquet"
+    other = batch_config(batch_folder)["batch_config"]
+    other["encoding"]["format"] = "csv"
     for config, options, words in (
         (batch_config(tmp_path / "no"), [], f"root, {tmp_path / 'no'}, is not an existing folder"),
         (batch_config(tmp_path / "file"), ["--test"], "is not an existing folder"),
-        ({"batch_config": json.dumps(parquet)}, [], "encoding.format has to be jsonl"),
+        ({"batch_config": json.dumps(other)}, [], "encoding.format has to be jsonl"),
     ):
         run = run_tap(sandbox.config(**config), *options)
         assert (run.code, run.stdout) == (2, b"")
