@@ -174,7 +174,7 @@ NO_TYPE = ValueType(frozenset({"nothing"}))  # for members that a schema rules o
 
 def value_type(schema: Mapping[str, Any]) -> ValueType:
     """Return the type that a property's JSON schema describes."""
-    # Calls itself once a level, as above.
+    # Recursion depth is bounded, as above.
     given = schema.get("type")
     properties = {}
     for name, inner in (schema.get("properties") or {}).items():

@@ -64,7 +64,7 @@ class AccessError(TapError):
 
 
 class SourceError(TapError):
-    """FullStory answered with something that cannot be used, and would again."""
+    """FullStory returned something that cannot be used, and would again."""
 
 
 class BundleError(SourceError):

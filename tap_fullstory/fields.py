@@ -185,7 +185,7 @@ class FieldRules:
         return b'"%b"' % mac.hexdigest()[:HASH_DIGITS].encode()
 
     def _applied(self, value: bytes, fate: Fate, path: str) -> JsonText:
-        # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
+        # Recursion depth is bounded by json_text.MAX_DEPTH.
         if fate is Fate.HASHED:
             return self.hash(value)
         if value[:1] not in (b"{", b"[") or b"{" not in value:
@@ -256,7 +256,7 @@ def _canonical(value: bytes) -> JsonText:
     """Return JSON in the one spelling that all JSON of the same meaning has: an integer as its
     digits, text with as few escapes as possible, and no whitespace between tokens.
     """
-    # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
+    # Recursion depth is bounded by json_text.MAX_DEPTH.
     first, parts = value[:1], bytearray(value[:1])
     if first == b'"':
         return encode(decode_string(value))
@@ -362,7 +362,7 @@ def _as_text(schema: Mapping[str, Any]) -> dict[str, Any]:
 
     What is inside arrays stays: a target that flattens stores an array as one JSON value.
     """
-    # Calls itself once a level.
+    # Recursion depth is bounded by json_text.MAX_DEPTH.
     types = schema.get("type") or []
     types = [types] if isinstance(types, str) else types
     if "object" not in types:

@@ -61,7 +61,7 @@ def parse_json(content: bytes, name: str, path: str) -> Any:
         raise UsageError(f"{what} is empty. {_WHEN_EMPTY[name]}")
     if nesting_depth_exceeds(content, MAX_LEVELS):
         raise UsageError(
-            f"{what} is nested deeper than {MAX_LEVELS} levels, which no {name} of this tap is. "
+            f"{what} is nested more than {MAX_LEVELS} levels deep, too deep for a {name}. "
             "Check that it is the right file."
         )
     try:
@@ -74,8 +74,8 @@ def parse_json(content: bytes, name: str, path: str) -> Any:
         ) from None
     except UnicodeEncodeError:
         raise UsageError(
-            f"{what} contains half a surrogate pair (an escape such as \\ud83d without the one "
-            "that belongs after it), which is not a character. Correct that text."
+            f"{what} contains a lone surrogate (an escape such as \\ud83d without its second "
+            "half), which is not a character. Correct that text."
         ) from None
     except _NotAllowed as error:
         raise UsageError(f"{what} contains {error}. Correct that value.") from None

@@ -1,7 +1,7 @@
 """One export stream: each bundle's records, checkpoints inside it, then the bookmark at its end.
 
 Nothing is lost: the bookmark moves past a bundle in one place, after its last record. Nothing is
-doubled: checkpoints in between say how far a bundle has got, and the next run goes on there.
+doubled: checkpoints in between say how far a bundle has got, and the next run continues there.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class ExportSync:
     def run(self, state: State, now: datetime) -> State:
         """Emit the bundles that end after the bookmark; return the state after the last."""
         if not is_available():
-            LOGGER.info("The compiled part of the tap is not installed: it takes more CPU")
+            LOGGER.info("The C extension is not installed; the tap will use more CPU")
         bookmark = bookmarks.bundle_end(state, self._name)
         if bookmark is not None and bookmark > now:
             LOGGER.warning(

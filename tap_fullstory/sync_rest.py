@@ -68,7 +68,7 @@ def pages(
             raise SourceError(
                 f"FullStory's list of {stream.name} ({stream.path}) goes round in circles: after "
                 f"{len(seen) + 1} pages it names as the next one that has been read. The next run "
-                "tries again; if this goes on, ask FullStory support about it."
+                "tries again; if it happens again, ask FullStory support about it."
             )
         seen.add(token)
         query[stream.paging.parameter] = token

@@ -15,10 +15,14 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from itertools import product
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SOURCE = ROOT / "tap_fullstory/records/_native.c"
+SOURCES = (
+    ROOT / "tap_fullstory/records/_native.c",
+    ROOT / "tap_fullstory/output/_columns.c",
+)
 BUILDS = ROOT / ".venvs/builds"
 HEADERS = ["-isystem", sysconfig.get_path("include")]
 WARNINGS = (
@@ -33,34 +37,49 @@ SANITIZER_OPTIONS = {
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "PYTHONMALLOC": "malloc",
 }
-TESTS = ["tests/records/test_native.py", "tests/records/test_native_memory.py"]
+TESTS = [
+    "tests/records/test_native.py",
+    "tests/records/test_native_memory.py",
+    "tests/output/test_column_files.py",
+]
 
 
 def check_warnings() -> int:
-    """Return 0 if every installed compiler takes the source without a warning."""
+    """Return 0 if every installed compiler takes the sources without a warning."""
     compilers = [name for name in ("gcc", "clang") if shutil.which(name)]
     if not compilers:
         sys.stderr.write("neither gcc nor clang is installed\n")
         return 2
-    for compiler in compilers:
-        for macro in ("-DNDEBUG", "-UNDEBUG"):
-            command = [compiler, "-std=c11", "-O2", macro, *WARNINGS, *HEADERS, "-c", str(SOURCE)]
-            if subprocess.run([*command, "-o", os.devnull]).returncode:
-                return 1
+    for compiler, macro, source in product(compilers, ("-DNDEBUG", "-UNDEBUG"), SOURCES):
+        command = [compiler, "-std=c11", "-O2", macro, *WARNINGS, *HEADERS, "-c", str(source)]
+        if subprocess.run([*command, "-o", os.devnull]).returncode:
+            return 1
     sys.stdout.write(f"no warnings by {' and '.join(compilers)}\n")
     return 0
 
 
 def build(name: str, compiler: str, *flags: str) -> Path:
-    """Return a folder with a copy of the package whose C extension is built with `flags`."""
+    """Return a folder with a copy of the package whose C extensions are built with `flags`."""
     folder = BUILDS / name
     shutil.rmtree(folder, ignore_errors=True)
     package = folder / "tap_fullstory"
     shutil.copytree(
         ROOT / "tap_fullstory", package, ignore=shutil.ignore_patterns("*.so", "__pycache__")
     )
-    command = [compiler, "-shared", "-fPIC", "-O1", "-g", "-UNDEBUG", *flags, *HEADERS, str(SOURCE)]
-    subprocess.run([*command, "-o", str(package / "records/_native.abi3.so")], check=True)
+    for source in SOURCES:
+        command = [
+            compiler,
+            "-shared",
+            "-fPIC",
+            "-O1",
+            "-g",
+            "-UNDEBUG",
+            *flags,
+            *HEADERS,
+            str(source),
+        ]
+        built = folder / source.relative_to(ROOT).with_suffix(".abi3.so")
+        subprocess.run([*command, "-o", str(built)], check=True)
     return folder
 
 

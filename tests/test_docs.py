@@ -465,6 +465,20 @@ def test_the_pages_followed_in_one_folder_load_every_row_once_into_each_target(
     assert len(set(rows(tmp_path))) == len(set(rows(tmp_path / "other"))) == 144
 
 
+@needs_jq
+def test_a_lake_of_parquet_files_grows_as_written(shell, sandbox, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow.parquet", reason="pyarrow has no wheel for this Python")
+    configure, run = blocks("bash", "docs/parquet.md")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where pyarrow is installed
+    for rows_in_all in (120, 120, 144):
+        assert shell(configure, run, PATH=path).wait(TIMEOUT) == 0, log(tmp_path)
+        assert pyarrow.read_table(tmp_path / "lake").num_rows == rows_in_all
+        if rows_in_all == 120 and (tmp_path / "again").exists():
+            sandbox.publish()
+        (tmp_path / "again").touch()
+    assert len(list((tmp_path / "lake").iterdir())) == 6
+
+
 # --- examples/sync.sh ---
 
 

@@ -156,7 +156,7 @@ def test_levels_up_to_the_limit(levels):
 
 @pytest.mark.parametrize("levels", [MAX_LEVELS + 1, MAX_LEVELS + 2, 900, 100_000])
 def test_levels_beyond_the_limit(levels):
-    with pytest.raises(UsageError, match="nested deeper than 100 levels, which no state"):
+    with pytest.raises(UsageError, match="nested more than 100 levels deep, too deep for a state"):
         parse_json(nested(levels), "state", "f")
 
 

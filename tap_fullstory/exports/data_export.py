@@ -256,9 +256,9 @@ class BundleListing:
             if any(bundle.end > self._now for bundle in page):
                 return page, last, False  # nothing but what is still to come
             raise SourceError(
-                f"FullStory's listing does not get past {format_rfc3339(last)}: it answered with "
-                f"{len(page)} bundles that end then or before, and cannot show what follows them. "
-                "The bookmark stays before them. Ask FullStory support why so many share one end."
+                f"FullStory's listing is stuck at {format_rfc3339(last)}: it returned {len(page)} "
+                "bundles that all end then or before, so what follows cannot be listed. The "
+                "bookmark stays before them. Ask FullStory support why so many share one end."
             )
         return page, last, full
 

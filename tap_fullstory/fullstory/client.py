@@ -109,7 +109,7 @@ class Client:
         """Write a bundle's file to `sink`, compressed or not, as FullStory sends it.
 
         FullStory allows two downloads a minute (developer.fullstory.com, "Get Event Export"); more
-        are answered with 429, which is waited out. Raises as HttpSession.download.
+        get a 429, which is waited out. Raises as HttpSession.download.
         """
         self._http.download(f"{self._exports}/get", {"id": bundle.id}, sink, "get")
 

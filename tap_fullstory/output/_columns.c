@@ -121,6 +121,8 @@ reserve(Buffer *buffer, size_t more)
 static inline int
 append(Buffer *buffer, const void *bytes, size_t length)
 {
+    if (length == 0)
+        return 1;
     if (!reserve(buffer, length))
         return 0;
     memcpy(buffer->bytes + buffer->length, bytes, length);

@@ -147,8 +147,8 @@ class BatchFolder:
         if time.monotonic() - self._waits_since < self._patience:
             return True
         LOGGER.warning(
-            "The target has removed none of the last %d files in %s for %.0f s, so the tap goes on "
-            "without waiting for it. Look whether it removes what it has loaded: the files hold "
+            "The target has removed none of the last %d files in %s for %.0f s, so the tap no "
+            "longer waits for it. Check that it removes the files it has loaded: they contain "
             "personal data.", MAX_UNREAD_FILES, self.config.root, self._patience,
             extra={"code": "batch_files_not_removed"},
         )  # fmt: skip
@@ -288,7 +288,7 @@ class _BatchFile:
         except OSError as error:
             raise LocalResourceError(
                 f"The batch folder {self.path.parent} cannot hold {self.path.name}: "
-                f"{error.strerror}. Make room there, or name another folder as storage.root in "
+                f"{error.strerror}. Free up space there, or name another folder as storage.root in "
                 "batch_config; then run again with the last state."
             ) from error
 

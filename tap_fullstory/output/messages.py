@@ -201,6 +201,6 @@ def _why(error: OSError) -> str:
             "the reason, then run again with the last state that it wrote."
         )
     return (
-        f"The output cannot be written: {error.strerror}. Make room, or check where stdout leads, "
-        "then run again with the last state that the target wrote."
+        f"The output cannot be written: {error.strerror}. Free up space, or check where stdout "
+        "goes, then run again with the last state that the target wrote."
     )

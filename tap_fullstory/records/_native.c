@@ -1100,7 +1100,7 @@ append_lines(Scanner *self, Text *at, Text end, const Envelope *around, PyObject
 
 /* --- where events end --- */
 
-/* The end, after the closing quote, of a string that goes on at `at`, whatever it holds; a place up
+/* The end, after the closing quote, of a string that continues at `at`, whatever it holds; a place up
    to `end` if it has not ended before `stop`. */
 static inline Text
 raw_string_end(Text at, Text stop, Text end, int *in_string)
@@ -1426,7 +1426,7 @@ static PyModuleDef_Slot module_slots[] = {
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "_native",
-    .m_doc = "The compiled encoder; see native.py.",
+    .m_doc = "The native encoder; see native.py.",
     .m_size = 0,
     .m_methods = functions,
     .m_slots = module_slots,

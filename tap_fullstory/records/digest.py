@@ -21,7 +21,7 @@ def event_digest(event: bytes, key: bytes = b"") -> str:
     """
     try:
         compact = msgspec.json.format(event, indent=-1)
-    except DECODE_ERRORS:  # half a surrogate pair, which counts as it came
+    except DECODE_ERRORS:  # a lone surrogate, which counts as it came
         compact = _without_whitespace(event)
     return hashlib.blake2b(compact, digest_size=16, key=key).hexdigest()
 

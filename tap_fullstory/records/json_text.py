@@ -307,6 +307,6 @@ def needs_no_escape(text: str) -> bool:
     """Return whether a JSON string of `text` may hold it as it is."""
     try:
         text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair
+    except UnicodeEncodeError:  # a lone surrogate
         return False
     return not any(character in '"\\' or character < " " for character in text)

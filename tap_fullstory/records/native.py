@@ -1,6 +1,6 @@
-"""The compiled encoder: `_native.c` reads each event once and writes its line.
+"""The native encoder: `_native.c` reads each event once and writes its line.
 
-The compiled part is optional. Where it could not be built, or TAP_FULLSTORY_PURE_PYTHON is set to
+The C extension is optional. Where it could not be built, or TAP_FULLSTORY_PURE_PYTHON is set to
 anything, encoder.py encodes event by event.
 """
 
@@ -27,7 +27,7 @@ Encoded = tuple[int, int, bytes, Mapping[str, int], int]
 
 
 def is_available() -> bool:
-    """Return whether there is a compiled encoder, and no setting rules it out."""
+    """Return whether the C extension is there, and no setting rules it out."""
     return _IS_COMPILED and not os.environ.get("TAP_FULLSTORY_PURE_PYTHON")
 
 

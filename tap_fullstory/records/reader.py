@@ -332,7 +332,7 @@ class EventReader(Generic[P]):
                 self.end = Position(events, size, checksum)
                 return False
             rest = block.lstrip(WHITESPACE)
-        return self._fail("goes on after the array's end")
+        return self._fail("has data after the array's end")
 
     def _next_char(self) -> bytes:
         """Return the next byte that is not whitespace, still to be consumed; empty at the end."""

@@ -100,7 +100,7 @@ def renamed(members: Mapping[str, Raw], aliases: Mapping[str, str]) -> dict[str,
 
 
 def _renamed_within(raw: Raw, aliases: Mapping[str, str]) -> Raw:
-    # Calls itself once a level, not more: as deep as json_text.MAX_DEPTH.
+    # Recursion depth is bounded by json_text.MAX_DEPTH.
     value = bytes(raw)
     if value.startswith(b"["):
         items = []

@@ -36,7 +36,7 @@ class Bundle:
     `body` is either the file itself (bytes, or the path of a file), served exactly as it is under
     `content_type` and `content_encoding`; or events, which the sandbox writes in its own layout
     and compression. A content type of None follows from the first two bytes of the file. Text
-    with half a surrogate pair in it can only be served as bytes.
+    with a lone surrogate in it can only be served as bytes.
     """
 
     id: str

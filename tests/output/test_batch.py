@@ -139,7 +139,7 @@ def test_a_full_disk_is_named_and_the_state_covers_what_was_announced(sandbox, s
     assert re.match(
         rf"The batch folder {small_disk} cannot hold {NAME.format('events')}: ", run.critical
     )
-    assert "No space left on device. Make room there" in run.critical
+    assert "No space left on device. Free up space there" in run.critical
     announced = covered(run.messages)
     assert 40 <= len(announced) < len(EVENTS)
     assert len(list(small_disk.iterdir())) == len(sizes(run.messages))

@@ -116,7 +116,7 @@ OPERATIONS: dict[str, Callable[[], Any]] = {
     "no events": lambda: scanner().encode(b"{}", b"", b"", fallback, 0),
     "no such column type": lambda: _native.Scanner({"n": ("0", 0, 0)}, True, True, SEED),
     "no name": lambda: _native.Scanner(dict([*DECLARED.items(), (5, (0, 0, 0))]), True, True, SEED),
-    "half a surrogate pair": lambda: _native.Scanner({"\ud800": (0, 0, 0)}, True, True, SEED),
+    "a lone surrogate": lambda: _native.Scanner({"\ud800": (0, 0, 0)}, True, True, SEED),
     "another seed": lambda: _native.Scanner(DECLARED, True, True, b"short"),
     "an object's end": lambda: _native.object_end(CHUNK, 0),
     "no object": lambda: _native.object_end(CHUNK, 1),
