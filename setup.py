@@ -148,7 +148,8 @@ setup(
             "build==1.6.1",
             # These two are the last that run on Python 3.10.
             "coverage==7.16.2",
-            "polars==2.1.0",
+            "polars==2.0.0; python_version < '3.11'",
+            "polars==2.1.0; python_version >= '3.11' and python_version < '3.15'",
             "pyarrow==25.0.1; python_version < '3.11'",
             "pyarrow==26.0.1; python_version >= '3.11' and python_version < '3.15'",
             "hypothesis==6.168.5",
