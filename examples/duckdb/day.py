@@ -22,6 +22,7 @@ Exit codes: 0 done; 1 the database cannot be read, or has no event of that day; 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ QUANTILE = 0.9  # of the sessions' lengths: longer ones are cut off, so that the
 INK, FAINT, LINE = "#0f172a", "#64748b", "#e2e8f0"
 RED, ORANGE, BLUE, VIOLET = "#dc2626", "#ea580c", "#2563eb", "#7c3aed"
 PAGES = ("#dbeafe", "#dcfce7", "#fef3c7", "#ede9fe", "#ffe4e6", "#cffafe", "#f1f5f9", "#fae8ff")
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 LEGEND = ("click", "rage click", "dead click", "error", "custom event", "other event")
 
 COLUMNS = (
@@ -195,7 +197,7 @@ def _row(session: Session, top: int, scale: float, colours: dict[str, str]) -> I
         x, width = _x(start, scale), max(_x(stop, scale) - _x(start, scale), 10)
         yield (
             f'<rect x="{x - 5:.1f}" y="{top + 3}" width="{width + 6:.1f}" height="{ROW - 6}" '
-            f'rx="5" fill="{colours[page]}"><title>{escape(page)}</title></rect>'
+            f'rx="5" fill="{colours[page]}"><title>{_plain(page)}</title></rect>'
         )
         if width > 7 * len(page) + 12 or width > 90:
             name = _cut(page, int(width / 7))
@@ -203,7 +205,7 @@ def _row(session: Session, top: int, scale: float, colours: dict[str, str]) -> I
     for event in shown:
         said = f"{event.second:.1f} s: {event.text} ({event.kind})"
         mark = _mark(event.kind, _x(event.second, scale), middle + 4)
-        yield f"<g><title>{escape(said)}</title>{mark}</g>"
+        yield f"<g><title>{_plain(said)}</title>{mark}</g>"
     if session.seconds > scale:
         rest = _text(WIDTH - 6, middle + 4, f"→ {session.seconds:.0f} s", 10, FAINT, anchor="end")
         yield rest
@@ -247,6 +249,11 @@ def _x(second: float, scale: float) -> float:
     return LABEL + 6 + (WIDTH - LABEL - 2 * MARGIN - 40) * second / scale
 
 
+def _plain(text: str) -> str:
+    """Return text as XML has it, in which control characters are not allowed."""
+    return escape(_CONTROL.sub("\ufffd", text))
+
+
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: max(length - 1, 0)] + "…"
 
@@ -255,7 +262,7 @@ def _text(
     x: float, y: float, text: str, size: int, colour: str, weight: int = 400, anchor: str = "start"
 ) -> str:
     style = f"font-size={quoteattr(str(size))} fill={quoteattr(colour)} font-weight='{weight}'"
-    return f'<text x="{x:.1f}" y="{y}" {style} text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y}" {style} text-anchor="{anchor}">{_plain(text)}</text>'
 
 
 def main() -> int:

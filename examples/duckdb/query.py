@@ -6,13 +6,14 @@
 #   "duckdb==1.5.6; python_version < '3.11'",
 # ]
 # ///
-"""Print what one SQL statement finds in a DuckDB database that load.py has loaded.
+"""Print what SQL finds in a DuckDB database that load.py has loaded.
 
+    python query.py fullstory.duckdb "SELECT count(*) FROM events"
     python query.py fullstory.duckdb question.sql
     echo 'SELECT count(*) FROM events' | python query.py fullstory.duckdb
 
-The database is opened for reading only. Exit codes: 0 done; 1 DuckDB cannot run the statement or
-open the file, and stderr says why; 2 usage.
+Of several statements, each prints its result. The database is opened for reading only. Exit codes:
+0 done; 1 DuckDB cannot run a statement or open the file, and stderr says why; 2 usage.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -35,21 +37,36 @@ def main() -> int:
         prog="query.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("database", help="the file")
-    parser.add_argument("sql", nargs="?", type=Path, help="the statement's file; default: stdin")
+    parser.add_argument("sql", nargs="?", help="SQL, or the file it is in; default: stdin")
     parser.add_argument("--csv", action="store_true", help="CSV with a header, not a table")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # --csv may come before the SQL
     if options.sql is None and sys.stdin.isatty():
         print("Type a statement, then Ctrl-D on a line of its own.", file=sys.stderr)
     try:
-        sql = options.sql.read_text("utf-8") if options.sql else sys.stdin.read()
+        sql = sys.stdin.read() if options.sql is None else _read(options.sql)
         with duckdb.connect(options.database, read_only=True) as connection:
-            found = connection.sql(sql)
-            if found is not None:
-                _print(found, options.csv)
+            for statement in connection.extract_statements(sql):
+                found = connection.sql(statement.query)
+                if found is not None:
+                    _print(found, options.csv)
     except (duckdb.Error, OSError) as error:
-        print(f"query.py: {error}", file=sys.stderr)
+        print(f"query.py: {error}{_hint(str(error))}", file=sys.stderr)
         return 1
     return 0
+
+
+def _read(sql: str) -> str:
+    """Return the SQL of an argument, which is SQL if it has more than one word."""
+    return sql if len(sql.split()) > 1 and not Path(sql).is_file() else Path(sql).read_text("utf-8")
+
+
+def _hint(error: str) -> str:
+    """Return what to try if a column is not there that may be a custom variable."""
+    found = re.search(r'column "?((?:user|evt|page)_[^"\s]*)"? not found', error)
+    if found is None:
+        return ""
+    path = f"'$.\"{found[1]}\"'"
+    return f"\nIt may be in CustomVars: CustomVars ->> {path}"
 
 
 def _print(found: duckdb.DuckDBPyRelation, as_csv: bool) -> None:
