@@ -120,7 +120,7 @@ MALFORMED = [
     FileFault(
         "another-array",
         lambda items: gzip.compress(array(items) + b"[]"),
-        "goes on",
+        "has data after the array's end",
         FILE_EVENTS,
     ),
     FileFault(

@@ -82,7 +82,7 @@ NOT_THERE = Path("not/there.json")
         ("state", b'{"bookmarks": {}', "is not valid JSON"),
         ("state", b"[]", "state is not a JSON object but a list"),
         ("state", b'{"bookmarks": {"x": {"y": "\\ud800"}}}', "a lone surrogate"),
-        ("state", b'{"bookmarks": {"x": ' + b'{"y": ' * 99 + b"0" + b"}" * 101, "nested deeper"),
+        ("state", b'{"bookmarks": {"x": ' + b'{"y": ' * 99 + b"0" + b"}" * 101, "nested more than"),
         ("state", b'{"bookmarks": {"x": {"y": ' + b"9" * 5000 + b"}}}", "more than 1000 digits"),
         ("catalog", NOT_THERE, "catalog file not/there.json cannot be read: No such file"),
         ("catalog", b"", "is empty. Make one with --discover"),
