@@ -76,7 +76,7 @@ WEB = "web"  # the platform whose settings FullStory returns by default
 REMOVED_STREAMS = ("user",)  # of 2.x
 MAX_SHOWN = 200  # characters of the state's own keys that an error quotes
 EVERYONE = "everyone"  # FullStory's segment of all people
-SEGMENTS = "segments"  # holds the positions of several segments: see positions.py
+SEGMENTS = "segments"  # holds the bookmarks of several segments
 _EXPORT_MEMBERS = ("bundle_end", "partial", "done", "export", SEGMENTS)
 # What the state does not say of an export.
 _USUAL = {"segment": EVERYONE, "scope": "events", "time_range": "window"}

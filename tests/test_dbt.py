@@ -72,13 +72,16 @@ def test_the_models_are_the_same_on_both_databases(commands, tmp_path: Path, loa
         in_postgres = [list(row.values()) for row in loaded.query(sql)]
         assert sorted(as_text(json.loads(line))) == sorted(as_text(in_postgres)), sql
 
+    for model in MODELS:  # whole: a view is not computed for columns that nobody reads
+        assert loaded.query(f"select * from models.{model}"), model
+
     (troubled,) = loaded.query(
         "select session_key, rage_clicks, dead_clicks, exceptions, seconds from models.sessions "
         "where user_email = 'customer-1002@example.com' order by started_at desc limit 1"
     )
     assert troubled == {
         "session_key": "51900563939080644:932498466133180184",
-        "rage_clicks": 2, "dead_clicks": 1, "exceptions": 1, "seconds": 15.169,
+        "rage_clicks": 1, "dead_clicks": 1, "exceptions": 1, "seconds": 14.944,
     }  # fmt: skip
     (event,) = loaded.query(
         "select source_properties -> 'url' as url, event_properties -> 'user_properties' ->> "

@@ -44,6 +44,8 @@ def test_sql_comes_as_an_argument_from_a_file_or_from_stdin(run, tmp_path):
     ):
         assert (done.returncode, done.stdout) == (0, "n\n1\n"), done.stderr
     assert run("query.py", "no.sql").returncode == 1
+    long = f"SELECT '{'x' * 5000}' = 'y' AS n"  # no name of a file can be so long
+    assert run("query.py", "--csv", long).stdout == "n\nFalse\n"
 
 
 def test_every_statement_prints_its_result(run):

@@ -56,8 +56,10 @@ def main() -> int:
 
 
 def _read(sql: str) -> str:
-    """Return the SQL of an argument, which is SQL if it has more than one word."""
-    return sql if len(sql.split()) > 1 and not Path(sql).is_file() else Path(sql).read_text("utf-8")
+    """Return the SQL of an argument: itself if it has several words and is not a file."""
+    if len(sql.split()) > 1 and not os.path.isfile(sql):  # noqa: PTH113 - takes a name of any length
+        return sql
+    return Path(sql).read_text("utf-8")
 
 
 def _hint(error: str) -> str:

@@ -1,6 +1,6 @@
 /* Encode chunks of events as RECORD lines, in one pass over their bytes.
 
-   The rules are those of the reference encoder in records.py; this file only does the usual case
+   The rules are those of the reference encoder in encoder.py; this file only does the usual case
    quickly. What it writes is verified on the way: every byte of an event has been read as JSON (RFC
    8259), every string is UTF-8 without lone surrogates, every value is of its column's type, and
    every key is there once. An event that needs anything else is handed to `fallback` by itself. A

@@ -26,7 +26,8 @@
 {% macro postgres__members_like(column, prefix) -%}
     (
         select jsonb_object_agg(key, value)
-        from jsonb_each({{ column }})
+        -- target-postgres stores an absent object as JSON null, which has no members
+        from jsonb_each(case when jsonb_typeof({{ column }}) = 'object' then {{ column }} end)
         where starts_with(key, '{{ prefix }}')
     )
 {%- endmacro %}
