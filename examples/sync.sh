@@ -111,7 +111,7 @@ target=$!
 # shellcheck disable=SC2086
 $TAP "${arguments[@]}" >&5 4<&- 5>&- &
 tap=$!
-exec 4<&- 5>&-
+exec 4<&-
 if [ "$early" ]; then kill -s "$early" "$tap"; fi
 
 # A trapped signal ends the wait, not the tap, and its number is then what the wait returns.
@@ -126,7 +126,9 @@ ended() {
 }
 until ended $tap; do :; done
 tap_code=$code
+# The script still holds the pipe open, so a target that has read everything cannot have ended yet.
 kill -0 $target 2> /dev/null && target_saw_the_end=yes
+exec 5>&-
 until ended $target; do :; done
 target_code=$code
 stopped=$((signals == 1 && (tap_code == 129 || tap_code == 130 || tap_code == 143)))

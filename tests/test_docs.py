@@ -699,6 +699,30 @@ def test_a_second_signal_ends_a_target_that_does_not_read(shell, sandbox, tmp_pa
 
 
 @needs_flock
+def test_a_slow_script_knows_that_the_target_has_outlived_the_tap(shell, tmp_path, script):
+    """However late it looks: the target cannot have seen the end of its input before."""
+    tap = (
+        "trap 'exit 143' TERM; echo $$ > tap.new; mv tap.new tap.pid; while :; do sleep 0.02; done"
+    )
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "tap.sh").write_text(tap, encoding="utf-8")
+    (tmp_path / "target.sh").write_text("cat; echo > target.ended", encoding="utf-8")
+    running = shell("exec ./sync.sh", TAP="bash tap.sh", TARGET="bash target.sh")
+    while running.poll() is None and not (tmp_path / "tap.pid").exists():
+        time.sleep(0.01)
+    running.send_signal(signal.SIGSTOP)
+    os.kill(int((tmp_path / "tap.pid").read_text("utf-8")), signal.SIGTERM)
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end and not (tmp_path / "target.ended").exists():
+        time.sleep(0.01)
+    running.send_signal(signal.SIGTERM)  # taken once the script continues
+    running.send_signal(signal.SIGCONT)
+    assert running.wait(TIMEOUT) == 128 + signal.SIGTERM, log(tmp_path)
+    assert "nothing was stored" in log(tmp_path)
+    assert not (tmp_path / "states.jsonl").exists()
+
+
+@needs_flock
 @pytest.mark.skipif(not shutil.which("timeout"), reason="timeout is part of coreutils")
 def test_a_timeout_at_any_moment_leaves_nothing_that_a_later_run_refuses(
     shell, sandbox, tmp_path, script
