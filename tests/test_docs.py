@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import postgres
 import pytest
 import texts
 
@@ -424,45 +425,52 @@ def test_duckdb_is_loaded_as_written(shell, sandbox, commands, tmp_path):
 
 
 @needs_jq
+@needs_flock
 def test_the_pages_followed_in_one_folder_load_every_row_once_into_each_target(
     shell, sandbox, commands, tmp_path
 ):
-    """README, quickstart, DuckDB, the script, and a second target, twice, on two days."""
-    for path in ("examples/duckdb/load.py", "examples/duckdb/query.py", "examples/sync.sh"):
-        shutil.copy(ROOT / path, tmp_path)
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other.json").write_text(json.dumps({"destination_path": "other"}))
-    programs = (commands.loader_python.parent, commands.tap.parent, commands.target_jsonl.parent)
-    path = ":".join([*map(str, programs), os.environ["PATH"]])
+    """README, quickstart, DuckDB, PostgreSQL and the script, twice, on each of two days."""
+    programs = postgres.programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
+    for name in ("duckdb/load.py", "duckdb/query.py", "sync.sh"):
+        shutil.copy(ROOT / "examples" / name, tmp_path)
+    # Each has a python, and that of the first has DuckDB.
+    of_targets = (commands.target_jsonl, commands.target_postgres)
+    environments = (commands.loader_python, commands.tap, *of_targets)
+    path = ":".join([*(str(one.parent) for one in environments), os.environ["PATH"]])
     load, ask = blocks("bash", "README.md")
-    *first, later = blocks("bash", "docs/quickstart.md")
-    again = [load, blocks("bash", "docs/operations.md")[0]]
-    second = {"STATE": "other", "TARGET": "target-jsonl --config other.json"}
+    *first_to_files, later_to_files = blocks("bash", "docs/quickstart.md")
+    replace_nul, first_to_postgres, later_to_postgres = blocks("bash", "docs/postgres.md")
+    (script,) = blocks("bash", "docs/operations.md")
+    (to_postgres,) = re.findall(
+        r"`(STATE=\S+ TARGET=\"[^\"]+\") \./sync\.sh`", PAGES["docs/postgres.md"]
+    )
+    again = (load, later_to_files, script, later_to_postgres, f"{to_postgres} {script}")
 
-    def run(*script: str, **more: str) -> None:
-        for block in script:
-            assert shell(block, PATH=path, **more).wait(TIMEOUT) == 0, log(tmp_path)
+    def run(*steps: str) -> None:
+        for step in steps:
+            assert shell(step, PATH=path).wait(TIMEOUT) == 0, log(tmp_path)
 
     def counts() -> tuple[int, int, int]:
-        query = (
-            "echo 'SELECT count(*) AS n FROM events' | python query.py fullstory.duckdb --csv > n"
-        )
-        run(query)
+        count = "SELECT count(*) AS n FROM events"
+        run(f"python query.py fullstory.duckdb --csv '{count}' > n")
         in_duckdb = int((tmp_path / "n").read_text("utf-8").split()[-1])
-        return in_duckdb, len(rows(tmp_path)), len(rows(tmp_path / "other"))
+        (in_postgres,) = server.query("SELECT count(*) AS n FROM fullstory.events")
+        return in_duckdb, len(rows(tmp_path)), in_postgres["n"]
 
-    run(load, f"{{ {ask}\n}} > answer.txt", *first, *again)
-    run("./sync.sh", **second)
-    assert counts() == (120, 120, 120)
-    run(later, *again)
-    run("./sync.sh", **second)
-    assert counts() == (120, 120, 120)
-    sandbox.publish()
-    for _ in range(2):
-        run("./sync.sh", **second)
-        run(*again, later)
-        assert counts() == (144, 144, 144)
-    assert len(set(rows(tmp_path))) == len(set(rows(tmp_path / "other"))) == 144
+    with postgres.server(programs) as server:
+        (target,) = (text for text in blocks("json", "docs/postgres.md") if "sqlalchemy" in text)
+        config = json.dumps(json.loads(target) | {"sqlalchemy_url": server.url})
+        (tmp_path / "target.json").write_text(config, encoding="utf-8")
+        run(load, f"{{ {ask}\n}} > answer.txt", *first_to_files, replace_nul, first_to_postgres)
+        for days, expected in enumerate((120, 144)):
+            if days:
+                sandbox.publish()
+            for _ in range(2):
+                run(*again)
+                assert counts() == (expected, expected, expected)
+    assert len(set(rows(tmp_path))) == 144
 
 
 @needs_jq

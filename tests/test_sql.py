@@ -67,9 +67,9 @@ def loaded(commands, tmp_path) -> Iterator[Postgres]:
         (target,) = (block for block in blocks("json", "docs/postgres.md") if "sqlalchemy" in block)
         config = json.dumps(json.loads(target) | {"sqlalchemy_url": postgres.url})
         (tmp_path / "target.json").write_text(config, encoding="utf-8")
-        first, later = blocks("bash", "docs/postgres.md")
+        replace_nul, first, later = blocks("bash", "docs/postgres.md")
         load = blocks("bash", "docs/duckdb.md")[0]
-        run(blocks("bash", "docs/quickstart.md")[0], first, load)
+        run(blocks("bash", "docs/quickstart.md")[0], replace_nul, first, load)
         serving.publish()
         run(*blocks("bash", "docs/custom-variables.md"))
         for again in (later, load):
