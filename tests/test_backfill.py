@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
@@ -18,6 +19,7 @@ from running import discover, selecting
 from tap_fullstory.sandbox import Sandbox, generated_bundles
 
 ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "examples/airflow/fullstory_backfill.py"
 TIMEOUT = 300  # seconds for one command
 DAYS, EVENTS = 9, 24
 
@@ -33,25 +35,95 @@ def airflow(environment: dict[str, str], *arguments: str) -> None:
     assert done.returncode == 0, (done.stdout + done.stderr).decode()[-8000:]
 
 
+def example(monkeypatch) -> dict[str, Any]:
+    """Return the functions of the example: Airflow only starts them, so they need none of it."""
+    for name in ("airflow", "airflow.sdk"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    monkeypatch.syspath_prepend(EXAMPLE.parent)
+    return runpy.run_path(str(EXAMPLE))
+
+
 def test_a_shard_is_loaded_by_the_catalog_of_the_folder(commands, sandbox, tmp_path, monkeypatch):
-    """Without Airflow, which only starts the function."""
     target = tmp_path / "target"
     target.write_text(f"#!/bin/sh\nexec cat > '{tmp_path}/out'\n")
     target.chmod(0o755)
     for name, value in (("TAP", commands.tap), ("TARGET", target)):
         monkeypatch.setenv(f"FULLSTORY_{name}", str(value))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    for name in ("airflow", "airflow.sdk"):
-        monkeypatch.setitem(sys.modules, name, MagicMock())
-    run_shard = runpy.run_path(str(ROOT / "examples/airflow/fullstory_backfill.py"))["run"]
-    (tmp_path / "config.json").write_text(json.dumps(sandbox.config()))
+    load_shard = example(monkeypatch)["load_shard"]
+    config = sandbox.config()
+    shard = {"start_date": config.pop("start_date"), "end_date": "2999-01-01T00:00:00Z"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     for email, catalog in ((True, None), (False, selecting(discover(), UserEmail=False))):
         if catalog:
             (tmp_path / "catalog.json").write_text(json.dumps(catalog))
-        run_shard({}, tmp_path, "shard")
+        load_shard(shard, tmp_path, "shard")
+        (tmp_path / "shards/shard/states.jsonl").unlink()
+        (tmp_path / "shards/shard/state.json").unlink(missing_ok=True)
         messages = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
         assert sum(message["type"] == "RECORD" for message in messages) == 144
         assert ("UserEmail" in (tmp_path / "out").read_text()) == email
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("2025-01-01T00:00:00Z", "2025-01-08T00:00:00Z"),
+        ("2025-01-01T05:00:00+05:00", "2025-01-07T18:00:00-06:00"),
+        ("2025-01-01T00:00:00", "2025-01-08"),
+    ],
+)
+def test_ranges_are_cut_in_utc(monkeypatch, start, end):
+    assert example(monkeypatch)["cut"](start, end, 3) == [
+        {"start_date": "2025-01-01T00:00:00Z", "end_date": "2025-01-04T00:00:00Z"},
+        {"start_date": "2025-01-04T00:00:00Z", "end_date": "2025-01-07T00:00:00Z"},
+        {"start_date": "2025-01-07T00:00:00Z", "end_date": "2025-01-08T00:00:00Z"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "days", "refused"),
+    [
+        ("2025-01-01", "2025-01-31", 10, False),
+        ("2025-01-31", "2025-03-31", 20, False),
+        ("2024-12-01", "2025-01-01", 7, False),
+        ("2025-01-01", "2025-01-31", 15, True),
+        ("2025-01-01", "2025-02-28", 10, False),
+        ("2024-12-31", "2025-01-31", 10, True),
+        ("2025-01-02", "2025-01-31", 10, True),
+        ("2025-01-01", "2025-01-25", 10, True),
+        ("2024-12-01", "2025-12-31", 365, True),
+    ],
+    ids=["the same", "after", "before", "days", "longer", "earlier", "later", "shorter", "wider"],
+)
+def test_range_that_overlaps_with_what_a_shard_has_loaded_is_refused(
+    monkeypatch, tmp_path, start, end, days, refused
+):
+    """Also where a shard of the same name, by its start, has another end."""
+    functions = example(monkeypatch)
+    for shard in functions["cut"]("2025-01-01", "2025-01-31", 10):
+        place = tmp_path / "shards" / shard["start_date"]
+        place.mkdir(parents=True)
+        (place / "config.json").write_text(json.dumps(shard))
+        (place / "states.jsonl").touch()
+    shards = functions["cut"](start, end, days)
+    if not refused:
+        functions["require_no_overlap"](shards, tmp_path)
+        return
+    with pytest.raises(
+        ValueError, match=r"2025-01-\d\dT.* overlaps with .*: events would come twice"
+    ):
+        functions["require_no_overlap"](shards, tmp_path)
+
+
+def test_latest_bookmark_is_that_of_each_segment(monkeypatch):
+    latest = example(monkeypatch)["latest"]
+    early, late = ({"bundle_end": f"2025-01-0{day}T00:00:00Z"} for day in (1, 2))
+    assert latest(None, early) == latest(early, None) == early
+    assert latest(late, early) == latest(early, late) == late
+    one, two = {"segments": {"a": late, "b": early}}, {"segments": {"b": late, "c": early}}
+    assert latest(one, two) == latest(two, one) == {"segments": {"a": late, "b": late, "c": early}}
+    assert latest(early, one) == one
 
 
 @pytest.mark.skipif(
