@@ -10,8 +10,10 @@ what is absent stays. With several segments each has such a bookmark under `segm
 
     {"bookmarks": {"events": {"segments": {"seg1": {"bundle_end": ...}, "seg2": {...}}}}}
 
- The
-histories of settings have the newest version's lastUpdated instead, by platform where there are
+Functions of exports take the bookmark's place, the keys that lead to it: `("events",)`, or
+`("events", "segments", "seg1")`. Writing to the first keeps the `segments` beside it.
+
+The histories of settings have the newest version's lastUpdated instead, by platform where there are
 platforms: `{"web": ..., "mobile": ...}`, or `{"lastUpdated": ...}`. While one of several streams is
 in progress, `currently_syncing` beside `bookmarks` names it. Nothing here changes the dictionary
 that it is given.
@@ -31,6 +33,7 @@ from tap_fullstory.streams import LAST_UPDATED, RestStream, stream_named
 from tap_fullstory.times import format_rfc3339, parse_rfc3339
 
 State = dict[str, Any]
+Place = tuple[str, ...]  # the keys below `bookmarks` that lead to a bookmark
 
 NEXT_STEP = (
     "Pass the value of the last STATE message that the target printed. Starting without a state "
@@ -118,21 +121,20 @@ def parse_state(raw: Any) -> State:
     if legacy is not None:
         _take_over(_timestamp(legacy, "events"), state)
     for stream in ("events", "individuals"):
-        _check_position(state, stream)
-        where = f"bookmarks.{stream}.segments"
-        segments = bookmark_of(state, stream).get(SEGMENTS) or {}
+        _check_position(state, (stream,))
+        place = (stream, SEGMENTS)
+        segments = bookmark_of(state, (stream,)).get(SEGMENTS) or {}
         if not isinstance(segments, dict):
             raise UsageError(
-                f"{where} in the state is {_kind(segments)}, not an object. {NEXT_STEP}"
+                f"{_named(place)} in the state is {_kind(segments)}, not an object. {NEXT_STEP}"
             )
         for segment, position in segments.items():
-            name = f"{stream}.segments.{segment[:MAX_SHOWN]}"
             if not isinstance(position, dict):
                 raise UsageError(
-                    f"bookmarks.{name} in the state is {_kind(position)}, not an object. "
-                    f"{NEXT_STEP}"
+                    f"{_named((*place, segment))} in the state is {_kind(position)}, not an "
+                    f"object. {NEXT_STEP}"
                 )
-            _check_position({"bookmarks": {name: position}}, name)
+            _check_position(state, (*place, segment))
     return state
 
 
@@ -175,7 +177,7 @@ def _take_over(end: datetime, state: State) -> None:
     """Put the bookmark of a state of 1.x into `state`, unless it has a later one: 1.x keeps what
     later versions have written beside its own when it runs again.
     """
-    own = bundle_end(state, "events")
+    own = bundle_end(state, ("events",))
     if own is not None:
         later = "1.x" if end > own else "this version"
         LOGGER.info(
@@ -185,34 +187,34 @@ def _take_over(end: datetime, state: State) -> None:
         state["bookmarks"]["events"] = {"bundle_end": format_rfc3339(end)}
 
 
-def _check_position(state: State, stream: str) -> None:
-    bundle_end(state, stream)
-    partial(state, stream)
-    done(state, stream)
-    export(state, stream)
+def _check_position(state: State, place: Place) -> None:
+    bundle_end(state, place)
+    partial(state, place)
+    done(state, place)
+    export(state, place)
 
 
-def bundle_end(state: State, stream: str) -> datetime | None:
+def bundle_end(state: State, place: Place) -> datetime | None:
     """Return the end, exclusive, of what is emitted whole; None before the first bundle.
 
     Raises UsageError if it cannot be read.
     """
-    value = bookmark_of(state, stream).get("bundle_end")
-    return None if value is None else _timestamp(value, f"bookmarks.{stream}.bundle_end")
+    value = bookmark_of(state, place).get("bundle_end")
+    return None if value is None else _timestamp(value, _named(place, "bundle_end"))
 
 
-def partial(state: State, stream: str) -> Partial | None:
+def partial(state: State, place: Place) -> Partial | None:
     """Return how far the bundle after `bundle_end` has got; None at its start.
 
     Raises UsageError if it cannot be read.
     """
-    value = bookmark_of(state, stream).get("partial")
+    value = bookmark_of(state, place).get("partial")
     if value is None:
         return None
-    where = f"bookmarks.{stream}.partial"
+    where = _named(place, "partial")
     if not isinstance(value, dict):
         raise UsageError(f"{where} in the state is {_kind(value)}, not an object. {NEXT_STEP}")
-    if bookmark_of(state, stream).get("bundle_end") is None:
+    if bookmark_of(state, place).get("bundle_end") is None:
         raise UsageError(f"{where} in the state is incomplete: bundle_end is missing. {NEXT_STEP}")
     counts: dict[str, int] = {}
     for name in ("events", "bytes", "crc32"):
@@ -226,31 +228,31 @@ def partial(state: State, stream: str) -> Partial | None:
     return Partial(str(identity), **counts)
 
 
-def done(state: State, stream: str) -> frozenset[str] | None:
+def done(state: State, place: Place) -> frozenset[str] | None:
     """Return the ids of the bundles after `bundle_end` that are emitted whole: they share an end
     with others that are not. None where the state does not say, as states of 3.0 do not.
 
     Raises UsageError if it cannot be read.
     """
-    value = bookmark_of(state, stream).get("done")
+    value = bookmark_of(state, place).get("done")
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise UsageError(
-            f"bookmarks.{stream}.done in the state is not a list of bundle ids. {NEXT_STEP}"
+            f"{_named(place, 'done')} in the state is not a list of bundle ids. {NEXT_STEP}"
         )
     return frozenset(value)
 
 
-def export(state: State, stream: str) -> Export | None:
+def export(state: State, place: Place) -> Export | None:
     """Return the export that the bundle after `bundle_end` comes from, if the state names one.
 
     Raises UsageError if it cannot be read.
     """
-    value = bookmark_of(state, stream).get("export")
+    value = bookmark_of(state, place).get("export")
     if value is None:
         return None
-    where = f"bookmarks.{stream}.export"
+    where = _named(place, "export")
     if not isinstance(value, dict):
         raise UsageError(f"{where} in the state is {_kind(value)}, not an object. {NEXT_STEP}")
     value = {**_USUAL, **value}
@@ -270,72 +272,70 @@ def export(state: State, stream: str) -> Export | None:
     return Export(identity, start, end, fields, segment, scope, time_range)
 
 
-def with_bundle_end(state: State, stream: str, end: datetime) -> State:
+def with_bundle_end(state: State, place: Place, end: datetime) -> State:
     """Return the state once everything before `end` is emitted."""
-    gone = _nulls(state, stream, "partial", "done", "export")
-    return _with_bookmark(state, stream, {"bundle_end": format_rfc3339(end), **gone})
+    gone = _nulls(state, place, "partial", "done", "export")
+    return _with_bookmark(state, place, {"bundle_end": format_rfc3339(end), **gone})
 
 
-def with_done(state: State, stream: str, boundary: datetime, bundle_id: str) -> State:
+def with_done(state: State, place: Place, boundary: datetime, bundle_id: str) -> State:
     """Return the state once a bundle that follows `boundary` is emitted, and others that share its
     end are not.
     """
-    gone = _nulls(state, stream, "partial", "export")
-    ids = [*(bookmark_of(state, stream).get("done") or []), bundle_id]
+    gone = _nulls(state, place, "partial", "export")
+    ids = [*(bookmark_of(state, place).get("done") or []), bundle_id]
     bookmark = {"bundle_end": format_rfc3339(boundary), "done": ids, **gone}
-    return _with_bookmark(state, stream, bookmark)
+    return _with_bookmark(state, place, bookmark)
 
 
 def with_partial(
-    state: State, stream: str, boundary: datetime, progress: Partial, *, shares_end: bool = False
+    state: State, place: Place, boundary: datetime, progress: Partial, *, shares_end: bool = False
 ) -> State:
     """Return the state in the middle of the bundle that follows `boundary`, and that others may
     follow which share its end.
     """
     bookmark: State = {"bundle_end": format_rfc3339(boundary), "partial": None}
-    ids = bookmark_of(state, stream).get("done")
+    ids = bookmark_of(state, place).get("done")
     if ids is not None or shares_end:
         bookmark["done"] = ids or []
-    bookmark |= _nulls(state, stream, "export")
-    return with_progress(_with_bookmark(state, stream, bookmark), stream, progress)
+    bookmark |= _nulls(state, place, "export")
+    return with_progress(_with_bookmark(state, place, bookmark), place, progress)
 
 
-def _nulls(state: State, stream: str, *names: str) -> State:
+def _nulls(state: State, place: Place, *names: str) -> State:
     """Return null for each of the members that the bookmark has: a runner that merges states would
     keep one that is merely gone.
     """
-    return {name: None for name in names if name in bookmark_of(state, stream)}
+    return {name: None for name in names if name in bookmark_of(state, place)}
 
 
-def with_progress(state: State, stream: str, progress: Partial) -> State:
+def with_progress(state: State, place: Place, progress: Partial) -> State:
     """Return a state that with_partial made, further on in the same bundle.
 
     Where there is a checkpoint for every event, this takes a good part of the time.
     """
-    bookmarks = state["bookmarks"]
     partial_json = {
         "id": progress.id,
         "events": progress.events,
         "bytes": progress.bytes,
         "crc32": progress.crc32,
     }
-    bookmark = {**bookmarks[stream], "partial": partial_json}
-    return {**state, "bookmarks": {**bookmarks, stream: bookmark}}
+    return _with_bookmark(state, place, {**bookmark_of(state, place), "partial": partial_json})
 
 
-def with_export(state: State, stream: str, in_progress: Export | None) -> State:
+def with_export(state: State, place: Place, in_progress: Export | None) -> State:
     """Return the state with the export that the bundle in progress comes from; None is none.
 
     Before the first bundle the export's start becomes the bookmark, so that it stays known what
     follows what.
     """
-    bookmark = dict(bookmark_of(state, stream))
+    bookmark = dict(bookmark_of(state, place))
     if in_progress is not None:
         bookmark.setdefault("bundle_end", format_rfc3339(in_progress.start))
         bookmark["export"] = _as_json(in_progress)
     elif "export" in bookmark:
         bookmark["export"] = None
-    return _with_bookmark(state, stream, bookmark) if bookmark else state
+    return _with_bookmark(state, place, bookmark) if bookmark else state
 
 
 def last_updated(state: State, stream: str, part: str) -> datetime | None:
@@ -347,9 +347,9 @@ def last_updated(state: State, stream: str, part: str) -> datetime | None:
     it is that platform's. Raises UsageError if it cannot be read.
     """
     for name in (part, LAST_UPDATED) if part == WEB else (part,):
-        value = bookmark_of(state, stream).get(name)
+        value = bookmark_of(state, (stream,)).get(name)
         if value is not None:
-            return _timestamp(value, f"bookmarks.{stream}.{name}")
+            return _timestamp(value, _named((stream,), name))
     return None
 
 
@@ -357,7 +357,7 @@ def with_last_updated(state: State, stream: str, part: str, newest: str) -> Stat
     """Return the state once all versions up to `newest`, a lastUpdated as FullStory sent it, are
     emitted; the other parts stay.
     """
-    return _with_bookmark(state, stream, {**bookmark_of(state, stream), part: newest})
+    return _with_bookmark(state, (stream,), {**bookmark_of(state, (stream,)), part: newest})
 
 
 def currently_syncing(state: State) -> str | None:
@@ -374,8 +374,15 @@ def with_currently_syncing(state: State, stream: str | None) -> State:
     return rest if stream is None else {"currently_syncing": stream, **rest}
 
 
-def _with_bookmark(state: State, stream: str, bookmark: State) -> State:
-    return {**state, "bookmarks": {**state.get("bookmarks", {}), stream: bookmark}}
+def _with_bookmark(state: State, place: Place, bookmark: State) -> State:
+    if segments := bookmark_of(state, place).get(SEGMENTS):
+        bookmark = {**bookmark, SEGMENTS: segments}
+    return _replaced(state, ("bookmarks", *place), bookmark)
+
+
+def _replaced(tree: State, place: Place, value: State) -> State:
+    name, *rest = place
+    return {**tree, name: _replaced(tree.get(name) or {}, tuple(rest), value) if rest else value}
 
 
 def _as_json(in_progress: Export) -> dict[str, Any]:
@@ -393,10 +400,16 @@ def _as_json(in_progress: Export) -> dict[str, Any]:
     }
 
 
-def bookmark_of(state: State, stream: str) -> State:
-    """Return what the state holds of a stream, empty if that is nothing."""
-    bookmark: State = state.get("bookmarks", {}).get(stream) or {}
-    return bookmark
+def bookmark_of(state: State, place: Place) -> State:
+    """Return what the state holds at a place, empty if that is nothing."""
+    found: State = state.get("bookmarks", {})
+    for name in place:
+        found = found.get(name) or {}
+    return found
+
+
+def _named(place: Place, *members: str) -> str:
+    return ".".join(("bookmarks", *(name[:MAX_SHOWN] for name in place), *members))
 
 
 def _timestamp(value: Any, where: str) -> datetime:
@@ -419,49 +432,32 @@ def _kind(value: Any) -> str:
     return kinds.get(type(value), "a number")
 
 
-def segment_positions(state: State, stream: str) -> dict[str, State]:
-    """Return the positions by segment, empty if the stream has none."""
-    found: dict[str, State] = bookmark_of(state, stream).get(SEGMENTS) or {}
-    return found
+def segment_place(stream: str, segment: str) -> Place:
+    """Return the place of one of several segments."""
+    return (stream, SEGMENTS, segment)
 
 
-def has_own_position(state: State, stream: str) -> bool:
-    """Return whether the stream has a position that is of no segment of several."""
-    return bookmark_of(state, stream).get("bundle_end") is not None
+def lacks_position(state: State, stream: str, segment: str) -> bool:
+    """Return whether `segment`, one of several, starts over where the stream itself does not."""
+    segments = bookmark_of(state, (stream, SEGMENTS))
+    return bundle_end(state, (stream,)) is not None and segment not in segments
 
 
-def view(state: State, stream: str, segment: str, *, several: bool) -> State:
-    """Return the state with the position of `segment` as that of `stream`.
-
-    If it is not one of several segments, it is the stream's own position, or if there is none, that
-    which the segment had as one of several.
+def with_position_of(state: State, stream: str, segment: str) -> State:
+    """Return the state for `segment` as the stream's only one: if the stream has no position of its
+    own, it gets the one that the segment had as one of several.
     """
-    position = segment_positions(state, stream).get(segment, {})
-    if not several and has_own_position(state, stream):
-        position = {k: v for k, v in bookmark_of(state, stream).items() if k != SEGMENTS}
-    bookmarks = {**state.get("bookmarks", {}), stream: position}
-    if not position:
-        del bookmarks[stream]
-    return {**state, "bookmarks": bookmarks}
+    earlier = bookmark_of(state, segment_place(stream, segment))
+    if bundle_end(state, (stream,)) is not None or not earlier:
+        return state
+    return _with_bookmark(state, (stream,), earlier)
 
 
-def merged(whole: State, seen: State, stream: str, segment: str, *, several: bool) -> State:
-    """Return the state `whole` with what has become of its view, `seen`."""
-    position, before = bookmark_of(seen, stream), bookmark_of(whole, stream)
-    segments = segment_positions(whole, stream)
-    if several:
-        bookmark = {**before, SEGMENTS: {**segments, segment: position}}
-    else:
-        bookmark = {**position, SEGMENTS: segments} if segments else position
-    return {**seen, "bookmarks": {**seen.get("bookmarks", {}), stream: bookmark}}
-
-
-def furthest_behind(state: State, stream: str, segments: Sequence[str]) -> State:
-    """Return the view of the segment that is furthest behind; the state itself unless there are
+def furthest_behind(state: State, stream: str, segments: Sequence[str]) -> Place:
+    """Return the place of the segment that is furthest behind; that of the stream unless there are
     several.
     """
     if len(segments) < 2:
-        return state
-    found = segment_positions(state, stream)
-    ends = {segment: found.get(segment, {}).get("bundle_end") or "" for segment in segments}
-    return view(state, stream, min(ends, key=lambda one: ends[one]), several=True)
+        return (stream,)
+    places = [segment_place(stream, segment) for segment in segments]
+    return min(places, key=lambda place: bookmark_of(state, place).get("bundle_end") or "")

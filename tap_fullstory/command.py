@@ -37,6 +37,7 @@ from tap_fullstory.logs.progress import RunSummary
 from tap_fullstory.logs.redact import redact_logs
 from tap_fullstory.meltano import meltano_rules
 from tap_fullstory.output.messages import MessageWriter, write_all
+from tap_fullstory.run import Run
 from tap_fullstory.settings import Config, config_from_environment, config_warnings, parse_config
 from tap_fullstory.signals import Signals
 from tap_fullstory.streams import EVENTS, LEVEL_OF_ROLE, LEVELS, STREAMS
@@ -205,7 +206,7 @@ def _sync(config: Config, options: Namespace, signals: Signals, now: datetime) -
         summary.logged_at_end(config, before, writer, now),
     ):
         summary.throttled_seconds = lambda: client.throttled_seconds
-        sync(config, selections, before, client, writer, signals, now, summary)
+        sync(Run(config, client, writer, signals, summary, now), selections, before)
         signals.check()
 
 

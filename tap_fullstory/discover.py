@@ -81,7 +81,8 @@ def _sample(source: ExportSource, config: Config, until: datetime) -> Sample:
     seen: set[str] = set()
     most = MAX_SAMPLES[config.export_api]
     for recent in RECENT:
-        bundles = list(source.bundles(with_bundle_end({}, EVENTS.name, until - recent)))
+        place = (EVENTS.name,)
+        bundles = list(source.bundles(with_bundle_end({}, place, until - recent), place))
         for bundle in reversed(bundles):
             if bundle.id in seen:
                 continue

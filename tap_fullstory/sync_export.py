@@ -9,7 +9,9 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -18,30 +20,40 @@ from msgspec import Raw
 from singer import metrics
 
 from tap_fullstory import bookmarks
-from tap_fullstory.added_columns import BUNDLE_ID, SEGMENT_ID
+from tap_fullstory.added_columns import (
+    BUNDLE_ID,
+    REPLAY_URL,
+    SEGMENT_ID,
+    added_columns,
+    replays,
+)
 from tap_fullstory.bookmarks import Partial, State
 from tap_fullstory.catalog import EVENT_DIGEST, Selection
 from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import BundleError, TargetError
 from tap_fullstory.exports.bundle import Bundle
-from tap_fullstory.exports.sources import ExportSource
+from tap_fullstory.exports.sources import ExportSource, open_source
 from tap_fullstory.exports.spool import Fetched, SpooledBundle, fetch, prefetch
 from tap_fullstory.exports.unpack import TruncatedFile
 from tap_fullstory.fields import Fate
 from tap_fullstory.logs.lines import log_members
-from tap_fullstory.logs.progress import Progress, RunSummary
+from tap_fullstory.logs.progress import Progress
 from tap_fullstory.logs.report import report_bundle, report_left_out, report_undeclared
 from tap_fullstory.output.batch import BARE_RECORD, RecordWriter
 from tap_fullstory.output.messages import MessageWriter, record_envelope
-from tap_fullstory.records.added import MakeMember, adding_members, with_constants
+from tap_fullstory.records.added import (
+    MakeMember,
+    adding_members,
+    replay_url_maker,
+    with_constants,
+)
 from tap_fullstory.records.digest import digest_key
 from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
 from tap_fullstory.records.json_text import encode
 from tap_fullstory.records.native import is_available
 from tap_fullstory.records.reader import ChecksumMismatch, EventReader, Malformed, Position
 from tap_fullstory.records.rest import RestRecordBuilder
-from tap_fullstory.settings import Config
-from tap_fullstory.signals import Signals
+from tap_fullstory.run import Run
 from tap_fullstory.streams import EVENTS
 from tap_fullstory.times import format_rfc3339
 
@@ -79,32 +91,29 @@ class BundleRows:
 class ExportSync:
     """One export stream, of events or of individuals, from listing to bookmark.
 
-    `makers` make members that the tap adds to records, `segment` is that of their SegmentId.
-    `bundle_rows` gets a row for each bundle.
+    Of several segments, each has a sync of its own: `segment` is empty otherwise. `bundle_rows`
+    gets a row for each bundle.
     """
 
     def __init__(
         self,
-        config: Config,
+        run: Run,
         selection: Selection,
-        source: ExportSource,
-        writer: RecordWriter,
-        signals: Signals,
-        summary: RunSummary,
-        makers: Sequence[MakeMember] = (),
-        segment: str = "",
+        segment: str,
+        output: RecordWriter,
         bundle_rows: BundleRows | None = None,
     ) -> None:
+        config = replace(run.config, segment_id=(segment,)) if segment else run.config
+        self._run = run
         self._config = config
         batches = config.batch_config
         self._checkpoint_events = batches.batch_size if batches else config.checkpoint_events
-        self._name = selection.stream.name
-        self._stream = selection.name
-        self._summary = summary
-        self._keeps_overflow = selection.keeps_overflow
-        self._source = source
-        self._writer = writer
-        self._signals = signals
+        self._selection = selection
+        self._segment = segment
+        name = selection.stream.name
+        self._place = bookmarks.segment_place(name, segment) if segment else (name,)
+        self._output = output
+        self._bundle_rows = bundle_rows
         self._encoder = RecordEncoder(
             selection,
             text_custom_vars=config.custom_vars_format == "string",
@@ -112,35 +121,44 @@ class ExportSync:
             digest_key=digest_key(config),
             replaces_nul=config.replace_nul,
         )
-        self._makers = makers
-        self._selection = selection
-        self._segment = segment
-        self._bundle_rows = bundle_rows
         self._undeclared = BoundedCounter()
         self._written, self._left_out = 0, EncodingStats()
 
-    def run(self, state: State, now: datetime) -> State:
+    def sync(self, state: State) -> State:
         """Emit the bundles that end after the bookmark; return the state after the last."""
+        run, name = self._run, self._selection.name
         if not is_available():
             LOGGER.info("The C extension is not installed; the tap will use more CPU")
-        bookmark = bookmarks.bundle_end(state, self._name)
-        if bookmark is not None and bookmark > now:
+        if self._segment and bookmarks.lacks_position(state, self._place[0], self._segment):
+            LOGGER.warning(
+                "%s: segment %s begins at start_date, since the state's position is of no segment. "
+                "Rows that were written before come again, with %s", self._place[0],
+                self._segment, SEGMENT_ID, extra={"code": "segment_without_position"},
+            )  # fmt: skip
+        bookmark = bookmarks.bundle_end(state, self._place)
+        if bookmark is not None and bookmark > run.now:
             LOGGER.warning(
                 "The bookmark of %s, %s, is in the future: no bundle can end after it yet. If the "
-                "state is wrong, correct its bundle_end.", self._stream, format_rfc3339(bookmark),
+                "state is wrong, correct its bundle_end.", name, format_rfc3339(bookmark),
                 extra={"code": "bookmark_in_future"},
             )  # fmt: skip
             return state
-        if self._name == EVENTS.name:
-            self._summary.reads_events = True
+        if self._selection.stream is EVENTS:
+            run.summary.reads_events = True
             if bookmark is not None:
                 self._report_continuation(bookmark)
+        self._makers = self._member_makers()
         is_text = self._config.log_format == "text"
-        self._progress = Progress(self._config.end_date or now, self._summary, live=is_text)
-        bundles = self._source.bundles(state, self._progress.listed, warns_of_holes=True)
-        count, interruptible = self._config.prefetch_bundles, self._signals.interruptible
-        fetched = prefetch(bundles, self._fetch, count, interruptible)
-        with self._progress.shown(), metrics.record_counter(self._stream) as counter:
+        self._progress = Progress(self._config.end_date or run.now, run.summary, live=is_text)
+        with closing(open_source(self._config, self._selection, run.client, run.now)) as source:
+            self._source: ExportSource = source
+            return self._emit_all(state, bookmark)
+
+    def _emit_all(self, state: State, bookmark: datetime | None) -> State:
+        listed, interruptible = self._progress.listed, self._run.signals.interruptible
+        bundles = self._source.bundles(state, self._place, listed, warns_of_holes=True)
+        fetched = prefetch(bundles, self._fetch, self._config.prefetch_bundles, interruptible)
+        with self._progress.shown(), metrics.record_counter(self._selection.name) as counter:
             try:
                 while (item := self._wait_for(fetched, state)) is not None:
                     bundle, spooled = item
@@ -150,13 +168,27 @@ class ExportSync:
                     else:
                         with spooled.file, log_members(bundle=bundle.id):
                             state = self._emit(spooled, state, bookmark, counter)
-                    bookmark = bookmarks.bundle_end(state, self._name)
+                    bookmark = bookmarks.bundle_end(state, self._place)
                     self._source.release(bundle)
             finally:
-                report_undeclared(self._stream, self._undeclared, self._keeps_overflow)
+                keeps_overflow = self._selection.keeps_overflow
+                report_undeclared(self._selection.name, self._undeclared, keeps_overflow)
                 if self._left_out.left_out and not self._written:
-                    report_left_out(self._stream, self._left_out)
+                    report_left_out(self._selection.name, self._left_out)
         return state
+
+    def _member_makers(self) -> list[MakeMember]:
+        """Return what makes the members that the tap adds, different in each record."""
+        if REPLAY_URL not in added_columns(self._selection.stream, self._config):
+            return []
+        if REPLAY_URL in self._selection.schema["properties"]:
+            organization = self._run.client.organization()
+            return [replay_url_maker(replays(self._config, organization))]
+        LOGGER.warning(
+            "%s is not written: catalog or config keep it, UserId or SessionId out", REPLAY_URL,
+            extra={"code": "replay_url_left_out"},
+        )  # fmt: skip
+        return []
 
     def _report_continuation(self, bookmark: datetime) -> None:
         """Log what the dates in the config mean beside a bookmark. A start_date that was lowered
@@ -167,13 +199,13 @@ class ExportSync:
             LOGGER.warning(
                 "The state covers %s up to %s, which is after end_date (%s): nothing is left to "
                 "sync. To load an earlier range, run without this state",
-                self._stream, format_rfc3339(bookmark), format_rfc3339(end_date),
+                self._selection.name, format_rfc3339(bookmark), format_rfc3339(end_date),
                 extra={"code": "state_after_end_date"},
             )  # fmt: skip
             return
         LOGGER.info(
             "%s: continuing after %s, where the state ends; start_date only counts without a state",
-            self._stream, format_rfc3339(bookmark),
+            self._selection.name, format_rfc3339(bookmark),
         )  # fmt: skip
 
     def _wait_for(self, fetched: Iterator[Fetched], state: State) -> Fetched | None:
@@ -181,9 +213,9 @@ class ExportSync:
             return next(fetched, None)
         except BaseException:
             # What is in progress may take hours more, and the next run should not begin it again.
-            in_progress = bookmarks.with_export(state, self._name, self._source.in_progress())
+            in_progress = bookmarks.with_export(state, self._place, self._source.in_progress())
             if in_progress != state:
-                self._writer.state(in_progress)
+                self._output.state(in_progress)
             raise
 
     def _fetch(self, bundle: Bundle) -> Fetched:
@@ -209,13 +241,13 @@ class ExportSync:
         that the bundle is done while others that share its end are not.
         """
         # With what was last written, since what that held and no longer holds must be said.
-        written = self._writer.last_state or state
+        written = self._output.last_state or state
         if bundle.advances_bookmark:
-            state = bookmarks.with_bundle_end(written, self._name, bundle.end)
+            state = bookmarks.with_bundle_end(written, self._place, bundle.end)
         else:
             boundary = bookmark or bundle.boundary
-            state = bookmarks.with_done(written, self._name, boundary, bundle.id)
-        self._writer.state(state)
+            state = bookmarks.with_done(written, self._place, boundary, bundle.id)
+        self._output.state(state)
         return state
 
     def _emit(
@@ -231,7 +263,7 @@ class ExportSync:
         Whatever ends it early, the STATE of what is written goes out first.
         """
         bundle, started = spooled.bundle, time.monotonic()
-        envelope = record_envelope(self._stream, spooled.fetched_at)
+        envelope = record_envelope(self._selection.name, spooled.fetched_at)
         if self._config.batch_config is not None:
             envelope = BARE_RECORD
         parse: Callable[[bytes], Iterator[Batch]] = partial(
@@ -244,27 +276,27 @@ class ExportSync:
             parse = with_constants(parse, constants, envelope)
         if self._makers:
             parse = adding_members(parse, self._makers, envelope)
-        progress = bookmarks.partial(state, self._name)
+        progress = bookmarks.partial(state, self._place)
         found, position = self._reader(spooled, parse, progress, bookmark)
         batches = iter(found)
         boundary = bookmark or bundle.boundary
         first, stats, unsaved = position, EncodingStats(), 0
-        amid: State | None = None  # the state inside this bundle, but for the position
+        reached: State | None = None  # the state inside this bundle, but for the position
         self._progress.begin(bundle)
-        self._writer.begin(bundle.start)
+        self._output.begin(bundle.start)
 
         def checkpoint() -> None:
-            nonlocal amid
+            nonlocal reached
             if position.events:
                 progress = Partial(bundle.id, position.events, position.bytes, position.crc32)
-                if amid is None:
+                if reached is None:
                     shares_end = not bundle.advances_bookmark
-                    reached = bookmarks.with_partial(
-                        state, self._name, boundary, progress, shares_end=shares_end
+                    begun = bookmarks.with_partial(
+                        state, self._place, boundary, progress, shares_end=shares_end
                     )
                     in_progress = self._source.in_progress()
-                    amid = bookmarks.with_export(reached, self._name, in_progress)
-                self._writer.state(bookmarks.with_progress(amid, self._name, progress))
+                    reached = bookmarks.with_export(begun, self._place, in_progress)
+                self._output.state(bookmarks.with_progress(reached, self._place, progress))
 
         # Nothing in the loop leaves cycles of objects behind; looking for some costs time.
         gc.disable()
@@ -277,9 +309,9 @@ class ExportSync:
                         checkpoint()
                         unsaved = batch.events
                     # Nothing may come between these two: what is added to the output is counted.
-                    self._writer.records(batch.lines)
+                    self._output.records(batch.lines)
                     position = after_batch
-                    self._writer.flush_if_full()
+                    self._output.flush_if_full()
                     self._progress.events(batch.events)
                     stats.add(batch.stats)
                     counter.increment(batch.written)
@@ -329,7 +361,7 @@ class ExportSync:
         """Return the next batch and the position after it. Reading and encoding write nothing and
         hold no lock, so a signal ends them wherever they are.
         """
-        with self._signals.interruptible():
+        with self._run.signals.interruptible():
             return next(batches, None)
 
     def _reader(
@@ -356,7 +388,7 @@ class ExportSync:
             position = Position(progress.events, progress.bytes, progress.crc32)
             try:
                 # Gigabytes, perhaps, and nothing is written meanwhile.
-                with self._signals.interruptible():
+                with self._run.signals.interruptible():
                     reader.skip_to(position)
             except ChecksumMismatch:
                 pass
@@ -366,7 +398,7 @@ class ExportSync:
                     bundle.id, bundle.period, progress.events,
                 )  # fmt: skip
                 return reader, position
-        elif bookmark is not None and self._signals.run_interruptibly(
+        elif bookmark is not None and self._run.signals.run_interruptibly(
             partial(self._source.is_emitted, progress.id, bundle, bookmark)
         ):
             return reader, Position()  # a program has merged an older state with a newer one

@@ -2,7 +2,7 @@
 
 A full table is written as it is. A history comes newest first and is read down to the first
 version that an earlier run has written; its bookmark moves when all the newer ones are written.
-The APIs spell the next page's token in several ways, and end a list in several: without a token,
+The APIs name the next page's token in several ways, and end a list in several: without a token,
 with one that is null or empty, without the list itself.
 """
 
@@ -26,14 +26,16 @@ from tap_fullstory.catalog import Selection
 from tap_fullstory.counts import format_counts
 from tap_fullstory.errors import LEVEL_TOO_LOW, AccessError, SourceError
 from tap_fullstory.fullstory.client import Client
-from tap_fullstory.logs.progress import RunSummary
-from tap_fullstory.output.messages import MessageWriter, record_envelope
+from tap_fullstory.output.messages import record_envelope
 from tap_fullstory.records.json_text import decode_string
 from tap_fullstory.records.rest import RestRecordBuilder, promoted, renamed
-from tap_fullstory.signals import Signals
+from tap_fullstory.run import Run
 from tap_fullstory.streams import LAST_UPDATED, USERS, WEBHOOK_EVENT_TYPES, RestStream, Stream
 from tap_fullstory.times import parse_rfc3339
 
+LOGGER = logging.getLogger(__name__)
+
+T = TypeVar("T")
 Record = Mapping[str, Raw]
 
 _NULL = Raw(b"null")
@@ -121,13 +123,6 @@ def text_of(raw: Raw | None) -> str | None:
     return decode_string(raw)
 
 
-LOGGER = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
-_NULL = Raw(b"null")
-
-
 @dataclass(frozen=True)
 class _Request:
     """One listing of a stream: its filters, what its records get in addition to what FullStory
@@ -154,23 +149,12 @@ class RestSync:
     subcategories for each event type that has them, and get its `eventName`.
     """
 
-    def __init__(
-        self,
-        stream: RestStream,
-        selection: Selection,
-        client: Client,
-        writer: MessageWriter,
-        signals: Signals,
-        summary: RunSummary,
-        now: datetime,
-    ) -> None:
-        self._now = now
+    def __init__(self, run: Run, stream: RestStream, selection: Selection) -> None:
+        self._run = run
+        self._client = run.client
+        self._writer = run.writer
         self._stream = stream
         self._name = selection.name
-        self._client = client
-        self._writer = writer
-        self._signals = signals
-        self._summary = summary
         self._builder = RestRecordBuilder(selection)
         self._params = dict(stream.params)
         for name, properties in stream.params_for.items():
@@ -183,7 +167,7 @@ class RestSync:
         self._in_future = 0
         self._truncated = 0
 
-    def run(self, state: State) -> State:
+    def sync(self, state: State) -> State:
         """Emit the stream's records, or what is new in a history; return the state after it.
 
         Raises AccessError, with what the stream needs, if FullStory answers 403.
@@ -241,7 +225,7 @@ class RestSync:
                 if version and bookmark and version[0] <= bookmark:
                     older = True
                     continue
-                if version and version[0] > self._now:
+                if version and version[0] > self._run.now:
                     self._in_future += 1
                 elif version and (newest is None or version > newest):
                     newest = version
@@ -250,7 +234,7 @@ class RestSync:
                 record_envelope(self._name, datetime.now(timezone.utc)).lines(lines)
             )
             self._writer.flush_if_full()
-            self._summary.records += len(lines)
+            self._run.summary.records += len(lines)
             counter.increment(len(lines))
             self._truncated += stream.parent is USERS and len(page) == stream.limit
             if older:
@@ -316,7 +300,7 @@ class RestSync:
 
     def _interruptibly(self, items: Iterator[T]) -> Iterator[T]:
         """Yield `items`; a signal ends the wait for each."""
-        while (item := self._signals.run_interruptibly(partial(next, items, None))) is not None:
+        while (item := self._run.signals.run_interruptibly(partial(next, items, None))) is not None:
             yield item
 
     def _report(self) -> None:

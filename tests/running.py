@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from forked import can_fork, run_forked
 
+from tap_fullstory import run as run_module
 from tap_fullstory.bookmarks import parse_state
 from tap_fullstory.catalog import select
 from tap_fullstory.fullstory.client import Client
@@ -172,16 +173,8 @@ def sync_at(
     with tempfile.TemporaryFile() as out:
         with Client(parsed) as client:
             writer = MessageWriter(out.fileno())
-            sync(
-                parsed,
-                selections,
-                parse_state(state or {}),
-                client,
-                writer,
-                Signals(),
-                now,
-                RunSummary(),
-            )
+            run = run_module.Run(parsed, client, writer, Signals(), RunSummary(), now)
+            sync(run, selections, parse_state(state or {}))
         out.seek(0)
         *_, last = read_messages(out.read())
     assert last["type"] == "STATE"

@@ -15,6 +15,7 @@ from tap_fullstory.errors import UsageError
 from tap_fullstory.sandbox import Bundle, Sandbox
 
 DAY = 24 * 60 * 60
+EVENTS = ("events",)
 FIRST = 1_600_041_600  # 2020-09-14T00:00:00Z
 JUNE = "2026-06-02T00:00:00Z"
 PARTIAL: dict[str, Any] = {
@@ -148,7 +149,7 @@ def test_the_bookmark_moves_and_the_bundle_in_progress_becomes_null():
         "bookmarks": {"users": {"any": [1]}, "events": {"bundle_end": JUNE, "partial": PARTIAL}},
     }
     kept = copy.deepcopy(before)
-    after = bookmarks.with_bundle_end(before, "events", datetime(2026, 6, 3, tzinfo=timezone.utc))
+    after = bookmarks.with_bundle_end(before, EVENTS, datetime(2026, 6, 3, tzinfo=timezone.utc))
     assert after == {
         "currently_syncing": "events",
         "bookmarks": {
@@ -157,43 +158,43 @@ def test_the_bookmark_moves_and_the_bundle_in_progress_becomes_null():
         },
     }
     assert before == kept
-    assert bookmarks.partial(after, "events") is None
+    assert bookmarks.partial(after, EVENTS) is None
 
 
 def test_progress_inside_a_bundle():
     boundary = datetime(2026, 6, 2, tzinfo=timezone.utc)
     progress = Partial(**PARTIAL)
-    made = bookmarks.with_partial({}, "events", boundary, progress)
+    made = bookmarks.with_partial({}, EVENTS, boundary, progress)
     assert made == events_state(bundle_end=JUNE, partial=PARTIAL)
     assert bookmarks.parse_state(made) == made
-    assert bookmarks.partial(made, "events") == progress
-    assert bookmarks.bundle_end(made, "events") == boundary
+    assert bookmarks.partial(made, EVENTS) == progress
+    assert bookmarks.bundle_end(made, EVENTS) == boundary
 
 
 def test_further_inside_a_bundle_only_the_position_changes():
     boundary = datetime(2026, 6, 2, tzinfo=timezone.utc)
     before = {"bookmarks": {"users": {"any": [1]}, "events": {"bundle_end": None, "export": None}}}
-    begun = bookmarks.with_partial(before, "events", boundary, Partial("7", 0, 0, 0))
+    begun = bookmarks.with_partial(before, EVENTS, boundary, Partial("7", 0, 0, 0))
     kept = copy.deepcopy(begun)
-    further = bookmarks.with_progress(begun, "events", Partial(**PARTIAL))
-    assert further == bookmarks.with_partial(before, "events", boundary, Partial(**PARTIAL))
+    further = bookmarks.with_progress(begun, EVENTS, Partial(**PARTIAL))
+    assert further == bookmarks.with_partial(before, EVENTS, boundary, Partial(**PARTIAL))
     assert begun == kept
 
 
 def test_a_bundle_id_that_became_a_number_on_the_way():
     made = events_state(bundle_end=JUNE, partial={**PARTIAL, "id": 156453120048})
-    assert bookmarks.partial(made, "events") == Partial(**PARTIAL)
+    assert bookmarks.partial(made, EVENTS) == Partial(**PARTIAL)
 
 
 def test_an_export_that_is_done_becomes_null():
     export = bookmarks.Export("op", datetime(2026, 6, 2, tzinfo=timezone.utc),
                            datetime(2026, 6, 3, tzinfo=timezone.utc), None, "everyone")  # fmt: skip
-    made = bookmarks.with_export(events_state(bundle_end=JUNE), "events", export)
-    assert bookmarks.export(made, "events") == export
+    made = bookmarks.with_export(events_state(bundle_end=JUNE), EVENTS, export)
+    assert bookmarks.export(made, EVENTS) == export
     done = {"events": {"bundle_end": JUNE, "export": None}}
-    assert bookmarks.with_export(made, "events", None) == {"bookmarks": done}
-    assert bookmarks.with_bundle_end(made, "events", export.start) == {"bookmarks": done}
-    assert bookmarks.export({"bookmarks": done}, "events") is None
+    assert bookmarks.with_export(made, EVENTS, None) == {"bookmarks": done}
+    assert bookmarks.with_bundle_end(made, EVENTS, export.start) == {"bookmarks": done}
+    assert bookmarks.export({"bookmarks": done}, EVENTS) is None
 
 
 def test_a_bookmark_of_2x_is_that_of_web():

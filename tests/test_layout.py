@@ -26,7 +26,7 @@ ORDER = """
     output.messages output.arrow output.batch
     records.digest records.native records.encoder records.reader records.rest records.added
     logs.progress logs.report
-    sync_export sync_segments sync_rest sync
+    run sync_export sync_rest sync
     discover checks about command __init__ __main__
     """.split()
 

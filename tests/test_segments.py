@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -11,7 +12,15 @@ from interrupting import interrupted
 from running import Json, Run, counted, run_tap
 from test_targets import choosing
 
-from tap_fullstory.bookmarks import furthest_behind, merged, parse_state, view
+from tap_fullstory.bookmarks import (
+    bookmark_of,
+    bundle_end,
+    furthest_behind,
+    parse_state,
+    segment_place,
+    with_bundle_end,
+    with_position_of,
+)
 from tap_fullstory.errors import UsageError
 from tap_fullstory.sandbox import Sandbox
 from tap_fullstory.sandbox.segments import rule_of
@@ -200,32 +209,55 @@ def state(events: Any) -> Json:
     return {"bookmarks": {"events": events, "users": {}}, "currently_syncing": "events"}
 
 
-@pytest.mark.parametrize("several", [True, False])
-@pytest.mark.parametrize("own", [{}, {"bundle_end": "2026-06-02T00:00:00Z", "partial": None}])
-@pytest.mark.parametrize("segments", [None, {}, {"a": {"bundle_end": "2026-06-01T00:00:00Z"}}])
+OWN = {"bundle_end": "2026-06-02T00:00:00Z", "partial": None}
+EARLIER = {"bundle_end": "2026-06-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize("own", [{}, OWN])
+@pytest.mark.parametrize("segments", [None, {}, {"a": EARLIER}])
 @pytest.mark.parametrize("segment", ["a", "b"])
-def test_a_view_is_put_back_and_the_other_positions_stay(several, own, segments, segment):
+def test_a_bookmark_is_moved_and_the_others_stay(own, segments, segment):
     whole = state({**own, **({} if segments is None else {"segments": segments})})
-    seen = view(whole, "events", segment, several=several)
-    position = seen["bookmarks"].get("events")
-    assert position == ((segments or {}).get(segment) if several or not own else own)
-    moved = {**seen, "bookmarks": {**seen["bookmarks"], "events": {"bundle_end": "later"}}}
-    after = merged(whole, moved, "events", segment, several=several)
-    assert view(after, "events", segment, several=several) == moved
-    assert after["currently_syncing"] == "events"
-    if several:
-        kept = {"segments": {**(segments or {}), segment: {"bundle_end": "later"}}}
-        assert after["bookmarks"] == {"events": {**own, **kept}, "users": {}}
-    else:
-        assert after["bookmarks"]["events"].get("segments", {}) == (segments or {})
+    end = datetime(2026, 6, 3, tzinfo=timezone.utc)
+    place = segment_place("events", segment)
+    assert bookmark_of(whole, place) == (segments or {}).get(segment, {})
+    moved = with_bundle_end(whole, place, end)
+    assert bundle_end(moved, place) == end
+    assert moved["currently_syncing"] == "events"
+    kept = {**(segments or {}), segment: {"bundle_end": "2026-06-03T00:00:00Z"}}
+    assert moved["bookmarks"] == {"events": {**own, "segments": kept}, "users": {}}
+    moved = with_bundle_end(whole, ("events",), end)
+    assert bundle_end(moved, ("events",)) == end
+    assert bookmark_of(moved, ("events", "segments")) == (segments or {})
+
+
+@pytest.mark.parametrize(
+    ("own", "segments", "position"),
+    [
+        ({}, None, {}),
+        ({}, {}, {}),
+        ({}, {"b": EARLIER}, {}),
+        ({}, {"a": EARLIER}, EARLIER),
+        ({"bundle_end": None, "partial": None}, {"a": EARLIER, "b": {}}, EARLIER),
+        (OWN, {"a": EARLIER}, OWN),
+        (OWN, None, OWN),
+    ],
+)
+def test_the_only_segment_continues_where_it_was_as_one_of_several(own, segments, position):
+    whole = state({**own, **({} if segments is None else {"segments": segments})})
+    after = with_position_of(whole, "events", "a")
+    found = bookmark_of(after, ("events",))
+    assert {name: value for name, value in found.items() if name != "segments"} == position
+    assert found.get("segments") == segments
+    assert after["bookmarks"]["users"] == {}
 
 
 def test_the_segment_that_is_furthest_behind_tells_how_far_the_state_reaches():
     late, early = {"bundle_end": "2026-06-02T00:00:00Z"}, {"bundle_end": "2026-06-01T00:00:00Z"}
     both = state({"segments": {"a": late, "b": early, "gone": {"bundle_end": "2020"}}})
-    assert furthest_behind(both, "events", ["a", "b"])["bookmarks"]["events"] == early
-    assert "events" not in furthest_behind(both, "events", ["a", "c"])["bookmarks"]
-    assert furthest_behind(both, "events", ["a"]) == both
+    assert furthest_behind(both, "events", ["a", "b"]) == ("events", "segments", "b")
+    assert furthest_behind(both, "events", ["a", "c"]) == ("events", "segments", "c")
+    assert furthest_behind(both, "events", ["a"]) == ("events",)
 
 
 @pytest.mark.parametrize(

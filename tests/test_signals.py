@@ -21,6 +21,7 @@ from running import Run, run_tap
 from target import PATIENCE, read_by_target, uncovered, wait_until
 
 from tap_fullstory import catalog
+from tap_fullstory import run as run_module
 from tap_fullstory.errors import Interrupted
 from tap_fullstory.exports.bundle import Bundle
 from tap_fullstory.exports.spool import SpooledBundle
@@ -269,8 +270,9 @@ def test_a_position_deep_in_a_bundle_is_not_waited_for(signals, monkeypatch):
     selections = catalog.select(catalog.discover(config), config)
     written, output = os.pipe()
     writer = MessageWriter(output)
+    run = run_module.Run(config, Source(), writer, signals, RunSummary(), now)  # type: ignore[arg-type]
     with pytest.raises(Interrupted):
-        sync(config, selections, state, Source(), writer, signals, now, RunSummary())  # type: ignore[arg-type]
+        sync(run, selections, state)
     assert len(unpacked) == 10
     os.close(output)
     assert os.read(written, 1) == b""

@@ -78,10 +78,10 @@ def use_state(raw: Any) -> None:
     for stream in STREAMS:
         check_bookmarks(stream, parsed)
         if not isinstance(stream, RestStream):
-            bookmarks.bundle_end(parsed, stream.name)
-            bookmarks.partial(parsed, stream.name)
-            bookmarks.export(parsed, stream.name)
-    moved = bookmarks.with_bundle_end(parsed, "events", NOW)
+            bookmarks.bundle_end(parsed, (stream.name,))
+            bookmarks.partial(parsed, (stream.name,))
+            bookmarks.export(parsed, (stream.name,))
+    moved = bookmarks.with_bundle_end(parsed, ("events",), NOW)
     moved = bookmarks.with_currently_syncing(moved, "events")
     assert bookmarks.parse_state(json.loads(msgspec.json.encode(moved))) == moved
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import BinaryIO, NamedTuple
 
 from tap_fullstory import bookmarks
-from tap_fullstory.bookmarks import State
+from tap_fullstory.bookmarks import Place, State
 from tap_fullstory.catalog import Selection
 from tap_fullstory.counts import counted
 from tap_fullstory.errors import SourceError
@@ -30,18 +30,22 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 class DataExport:
     """The bundles of the events stream; as sources.ExportSource."""
 
-    def __init__(self, config: Config, selection: Selection, client: Client, now: datetime) -> None:
+    def __init__(self, config: Config, _: Selection, client: Client, now: datetime) -> None:
         self._config = config
-        self._stream = selection.stream.name
         self._client = client
         self._now = now
 
     def bundles(
-        self, state: State, on_listed: OnListed = ignore_listing, *, warns_of_holes: bool = False
+        self,
+        state: State,
+        place: Place,
+        on_listed: OnListed = ignore_listing,
+        *,
+        warns_of_holes: bool = False,
     ) -> Iterator[Bundle]:
-        bookmark = bookmarks.bundle_end(state, self._stream)
-        partial = bookmarks.partial(state, self._stream)
-        begun = Begun(partial.id if partial else None, bookmarks.done(state, self._stream))
+        bookmark = bookmarks.bundle_end(state, place)
+        partial = bookmarks.partial(state, place)
+        begun = Begun(partial.id if partial else None, bookmarks.done(state, place))
         listing = BundleListing(self._client, self._now, on_listed, warns_of_holes)
         after = bookmark or self._config.start_date
         found = listing.after(after, self._config.end_date, begun, bookmark)

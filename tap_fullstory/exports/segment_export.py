@@ -10,13 +10,13 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, BinaryIO
 
 from tap_fullstory import bookmarks
-from tap_fullstory.bookmarks import EVERYONE, Export, State
+from tap_fullstory.bookmarks import EVERYONE, Export, Place, State
 from tap_fullstory.catalog import CUSTOM_PREFIXES, EVENT_TYPE, Selection, is_custom
 from tap_fullstory.errors import NetworkError, SourceError, TapError
 from tap_fullstory.exports.bundle import Bundle, OnListed, ignore_listing
@@ -174,32 +174,28 @@ class SegmentExport:
     """The windows of one stream, exported one by one; as sources.ExportSource.
 
     `windows` gives the time ranges after a bookmark, none of which ends after a time: `latest_end`,
-    or, if our clock is wrong, FullStory's time less `delay`. The ids in `skipped` are not exported.
-    `timeout` is how long one export may stay unfinished. `sleep` and `clock` are in seconds.
+    or, if our clock is wrong, FullStory's time less export_delay_hours of `config`. `sleep` and
+    `clock` are in seconds.
     """
 
     def __init__(
         self,
         client: Client,
-        stream: str,
+        config: Config,
         request: ExportRequest,
         windows: Callable[[datetime | None, datetime], Iterator[TimeRange]],
         latest_end: datetime,
-        timeout: timedelta,
         *,
-        delay: timedelta = timedelta(),
-        skipped: Collection[str] = (),
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._stream = stream
         self._request = request
         self._windows = windows
         self._latest_end = latest_end
-        self._timeout = timeout.total_seconds()
-        self._delay = delay
-        self._skipped = skipped
+        self._timeout = config.export_timeout_minutes * 60
+        self._delay = timedelta(hours=config.export_delay_hours)
+        self._skipped = config.skip_bundles
         self._attempts: Counter[str] = Counter()  # exports created, by window id
         self._sleep = sleep
         self._clock = clock
@@ -213,6 +209,7 @@ class SegmentExport:
     def bundles(
         self,
         state: State,
+        place: Place,
         on_listed: OnListed = ignore_listing,
         *,
         warns_of_holes: bool = False,  # noqa: ARG002 - windows leave none
@@ -224,8 +221,8 @@ class SegmentExport:
         of it would come twice.
         """
         found: list[Bundle] = []
-        bookmark = bookmarks.bundle_end(state, self._stream)
-        earlier = bookmarks.export(state, self._stream)
+        bookmark = bookmarks.bundle_end(state, place)
+        earlier = bookmarks.export(state, place)
         if earlier is not None and earlier.start == bookmark and self._wants(earlier):
             window = _window(earlier.start, earlier.end)
             self._exports[window.id] = earlier
@@ -445,16 +442,8 @@ def _source(
     time_ranges: Callable[[datetime | None, datetime], Iterator[TimeRange]],
     latest_end: datetime,
 ) -> SegmentExport:
-    return SegmentExport(
-        client,
-        selection.stream.name,
-        export_request(config, selection),
-        time_ranges,
-        latest_end,
-        timedelta(minutes=config.export_timeout_minutes),
-        delay=timedelta(hours=config.export_delay_hours),
-        skipped=config.skip_bundles,
-    )
+    request = export_request(config, selection)
+    return SegmentExport(client, config, request, time_ranges, latest_end)
 
 
 def windows(

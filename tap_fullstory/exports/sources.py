@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import BinaryIO, NamedTuple, Protocol
 
-from tap_fullstory.bookmarks import Export, State
+from tap_fullstory.bookmarks import Export, Place, State
 from tap_fullstory.catalog import Selection
 from tap_fullstory.exports import data_export, segment_export
 from tap_fullstory.exports.bundle import Bundle, OnListed, ignore_listing
@@ -27,10 +27,15 @@ class ExportSource(Protocol):
     """
 
     def bundles(
-        self, state: State, on_listed: OnListed = ignore_listing, *, warns_of_holes: bool = False
+        self,
+        state: State,
+        place: Place,
+        on_listed: OnListed = ignore_listing,
+        *,
+        warns_of_holes: bool = False,
     ) -> Iterator[Bundle]:
-        """Yield what follows the bookmark in `state` (the end, exclusive, of what is emitted),
-        oldest first; on the first run, without one, what the config asks for.
+        """Yield what follows the bookmark at `place` in `state` (the end, exclusive, of what is
+        emitted), oldest first; on the first run, without one, what the config asks for.
 
         `on_listed` is called with each listed page and whether more may follow. With
         `warns_of_holes`, a WARNING names each period that no bundle covers. Raises TapError if the

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tap_fullstory.added_columns import segments_of
-from tap_fullstory.bookmarks import bundle_end, furthest_behind, partial
+from tap_fullstory.bookmarks import Place, bundle_end, furthest_behind, partial
 from tap_fullstory.counts import counted
 from tap_fullstory.errors import Interrupted
 from tap_fullstory.exports.bundle import Bundle
@@ -174,8 +174,8 @@ class RunSummary:
     def _log(
         self, outcome: str, how: str, config: Config, state: dict[str, Any], now: datetime
     ) -> None:
-        state = furthest_behind(state, EVENTS.name, segments_of(EVENTS, config))
-        reached = bundle_end(state, EVENTS.name)
+        place = furthest_behind(state, EVENTS.name, segments_of(EVENTS, config))
+        reached = bundle_end(state, place)
         ends = [end for end in (reached, self._newest) if end is not None and end <= now]
         newest = max(ends, default=None) if self.reads_events else None
         seconds, throttled = time.monotonic() - self._started, self.throttled_seconds()
@@ -196,7 +196,7 @@ class RunSummary:
         if newest is not None:
             age = duration((now - newest).total_seconds())
             line += f"The newest bundle ends at {format_rfc3339(newest)}, {age} ago. "
-        line += _reached(state)
+        line += _reached(state, place)
         delay = timedelta(hours=config.export_delay_hours)
         max_age = MAX_AGE + (delay if config.export_api == "segment_export" else timedelta())
         is_old = now - (newest or config.start_date) > max_age and config.end_date is None
@@ -216,11 +216,11 @@ class RunSummary:
             )  # fmt: skip
 
 
-def _reached(state: dict[str, Any]) -> str:
-    end = bundle_end(state, EVENTS.name)
+def _reached(state: dict[str, Any], place: Place) -> str:
+    end = bundle_end(state, place)
     if end is None:
         return "The state has no bookmark of events."
-    progress = partial(state, EVENTS.name)
+    progress = partial(state, place)
     further = (
         f", and {counted(progress.events, 'event')} of bundle {progress.id}" if progress else ""
     )

@@ -8,6 +8,7 @@ import json
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +27,7 @@ from tap_fullstory.times import format_rfc3339
 
 Json = dict[str, Any]
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+EVENTS = ("events",)
 api = SEGMENT_EXPORT
 
 
@@ -211,7 +213,8 @@ class Unfinished(Client):
     """A FullStory whose exports are never done; `waits` are the pauses between two looks."""
 
     def __init__(self) -> None:
-        super().__init__(parse_config({"api_key": "key"}, UNTIL))
+        self.config = parse_config({"api_key": "key"}, UNTIL)
+        super().__init__(self.config)
         self._http.clock_skew = timedelta()
         self.waits: list[float] = []
         self.cancelled: list[str] = []
@@ -227,14 +230,13 @@ class Unfinished(Client):
     def cancel_operation(self, operation_id: str) -> None:
         self.cancelled.append(operation_id)
 
-    def source(self, timeout: timedelta = timedelta(minutes=2)) -> SegmentExport:
+    def source(self, timeout_minutes: int = 2) -> SegmentExport:
         return SegmentExport(
             self,
-            "events",
+            replace(self.config, export_timeout_minutes=timeout_minutes),
             ExportRequest("TYPE_EVENT", "everyone", None),
             lambda bookmark, _: iter([(bookmark or UNTIL, UNTIL + DAY)]),
             UNTIL + DAY,
-            timeout,
             sleep=self.waits.append,
             clock=lambda: sum(self.waits),
         )
@@ -243,7 +245,7 @@ class Unfinished(Client):
 def test_an_export_that_is_not_done_in_time_is_left_to_the_next_run(tmp_path):
     client = Unfinished()
     source = client.source()
-    (window,) = source.bundles({})
+    (window,) = source.bundles({}, EVENTS)
     with (tmp_path / "sink").open("wb") as sink, pytest.raises(NetworkError) as caught:
         source.download(window, sink)
     assert "in 2 minutes" in str(caught.value)
@@ -256,8 +258,8 @@ def test_an_export_that_is_not_done_in_time_is_left_to_the_next_run(tmp_path):
 
 def test_an_export_that_lasts_is_logged_every_five_minutes(tmp_path, log):
     client = Unfinished()
-    source = client.source(timeout=timedelta(minutes=21))
-    (window,) = source.bundles({})
+    source = client.source(timeout_minutes=21)
+    (window,) = source.bundles({}, EVENTS)
     with (tmp_path / "sink").open("wb") as sink, pytest.raises(NetworkError):
         source.download(window, sink)
     lines = [line for line in log if line.startswith("INFO ") and "is UNKNOWN" in line]
@@ -270,7 +272,7 @@ def test_an_export_that_is_late_a_second_time_is_given_up(tmp_path):
     client = Unfinished()
     earlier = Export("operation-0", UNTIL, UNTIL + HOUR, None, "everyone")
     source = client.source()
-    window = next(source.bundles(with_export({}, "events", earlier)))
+    window = next(source.bundles(with_export({}, EVENTS, earlier), EVENTS))
     with (tmp_path / "sink").open("wb") as sink, pytest.raises(NetworkError):
         source.download(window, sink)
     assert source.in_progress() is None
@@ -281,7 +283,7 @@ def test_an_export_that_is_late_a_second_time_is_given_up(tmp_path):
 def test_nothing_is_ordered_once_the_run_is_over(tmp_path):
     client = Unfinished()
     source = client.source()
-    (window,) = source.bundles({})
+    (window,) = source.bundles({}, EVENTS)
     source.close()
     with (tmp_path / "sink").open("wb") as sink, pytest.raises(Exception, match="ended") as caught:
         source.download(window, sink)
