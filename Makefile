@@ -56,7 +56,7 @@ fuzz: $(ENVS)/dev/.stamp ## Damaged configs, states, catalogs, answers and bundl
 test-meltano: $(ENVS)/dev/.stamp $(ENVS)/meltano/.stamp ## Run the tests with a real Meltano, a minute or two
 	@TEST_MELTANO=1 $(BIN)/python -m pytest tests/test_meltano.py $(ARGS)
 
-test-backfill: $(TEST_ENVS) $(ENVS)/airflow/.stamp ## Run the backfill example with a real Airflow, some minutes
+test-backfill: $(TEST_ENVS) $(ENVS)/airflow/.stamp $(ENVS)/airflow-2/.stamp ## Run the backfill example with real Airflows, some minutes
 	@TEST_BACKFILL=1 $(BIN)/python -m pytest tests/test_backfill.py $(ARGS)
 
 test-dbt: $(TEST_ENVS) $(ENVS)/dbt/.stamp ## Run examples/dbt with a real dbt, on DuckDB and on PostgreSQL, a minute

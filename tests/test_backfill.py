@@ -24,15 +24,42 @@ TIMEOUT = 300  # seconds for one command
 DAYS, EVENTS = 9, 24
 
 
-def airflow(environment: dict[str, str], *arguments: str) -> None:
+real = pytest.mark.skipif(
+    "TEST_BACKFILL" not in os.environ, reason="`make test-backfill` runs this: it takes minutes"
+)
+each_airflow = pytest.mark.parametrize("installed", ["airflow-2", "airflow"])
+
+
+def environment_of(installed: str, folder: Path, **more: str) -> dict[str, str]:
+    """Return the environment of an Airflow with its home in the folder."""
+    programs = ENVIRONMENTS / installed / "bin"
+    if not (programs / "airflow").exists():
+        pytest.skip(f"no {installed} for this Python: see requirements/{installed}.txt")
+    environment = {
+        **os.environ,
+        "AIRFLOW_HOME": str(folder),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLE.parent),
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "no_proxy": "127.0.0.1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **more,
+    }
+    environment.pop("PYTHONPATH", None)
+    return environment
+
+
+def airflow(environment: dict[str, str], *arguments: str, code: int = 0) -> str:
     done = subprocess.run(
-        [ENVIRONMENTS / "airflow/bin/airflow", *arguments],
+        ["airflow", *arguments],
         env=environment,
         cwd=environment["AIRFLOW_HOME"],
         capture_output=True,
         timeout=TIMEOUT,
     )
-    assert done.returncode == 0, (done.stdout + done.stderr).decode()[-8000:]
+    printed = (done.stdout + done.stderr).decode()
+    assert done.returncode == code, printed[-8000:]
+    return printed
 
 
 def example(monkeypatch) -> dict[str, Any]:
@@ -126,25 +153,20 @@ def test_latest_bookmark_is_that_of_each_segment(monkeypatch):
     assert latest(early, one) == one
 
 
-@pytest.mark.skipif(
-    "TEST_BACKFILL" not in os.environ, reason="`make test-backfill` runs this: it takes minutes"
-)
-def test_the_shards_bring_every_event_once_and_hand_their_bookmark_over(commands, tmp_path):
+@real
+@each_airflow
+def test_the_shards_bring_every_event_once_and_hand_their_bookmark_over(
+    commands, tmp_path, installed
+):
     found = programs()
     if found is None:
         pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
-    environment = {
-        **os.environ,
-        "AIRFLOW_HOME": str(tmp_path),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "examples/airflow"),
-        "PATH": f"{ENVIRONMENTS / 'airflow/bin'}:{os.environ['PATH']}",
-        "FULLSTORY_TAP": str(commands.tap),
-        "FULLSTORY_TARGET": str(commands.target_postgres),
-        "no_proxy": "127.0.0.1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    environment.pop("PYTHONPATH", None)
+    environment = environment_of(
+        installed,
+        tmp_path,
+        FULLSTORY_TAP=str(commands.tap),
+        FULLSTORY_TARGET=str(commands.target_postgres),
+    )
     folder = tmp_path / "fullstory"
     folder.mkdir()
     with (
@@ -170,6 +192,12 @@ def test_the_shards_bring_every_event_once_and_hand_their_bookmark_over(commands
         assert sorted(asked) == sorted(bundle.id for bundle in sandbox.bundles[:DAYS])
         assert len(set(asked)) == DAYS
         count = "select count(*) as n from fullstory.events"
+        assert postgres.query(count) == [{"n": DAYS * EVENTS}]
+        wider = json.dumps({**given, "days": 5})
+        printed = airflow(
+            environment, "dags", "test", "fullstory_backfill", "--conf", wider, code=1
+        )
+        assert "events would come twice" in printed
         assert postgres.query(count) == [{"n": DAYS * EVENTS}]
         assert len(list((folder / "shards").glob("*Z/states.jsonl"))) == 3
 
