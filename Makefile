@@ -49,21 +49,21 @@ bench-load: $(TEST_ENVS) ## Measure how fast events become rows, through each te
 	@$(BIN)/python bench/load.py $(ARGS)
 
 fuzz: $(ENVS)/dev/.stamp ## Damaged configs, states, catalogs, answers and bundles, then what libFuzzer makes, SECONDS=60 seconds in all
-	@$(BIN)/python tests/fuzz_inputs.py $$(($(SECONDS) / 2))
-	@$(BIN)/python tests/fuzz_bundles.py $$(($(SECONDS) / 4))
-	@$(BIN)/python tests/fuzz_native.py $$(($(SECONDS) / 4))
+	@$(BIN)/python tests/helpers/fuzz_inputs.py $$(($(SECONDS) / 2))
+	@$(BIN)/python tests/helpers/fuzz_bundles.py $$(($(SECONDS) / 4))
+	@$(BIN)/python tests/helpers/fuzz_native.py $$(($(SECONDS) / 4))
 
 test-meltano: $(ENVS)/dev/.stamp $(ENVS)/meltano/.stamp ## Run the tests with a real Meltano, a minute or two
-	@TEST_MELTANO=1 $(BIN)/python -m pytest tests/test_meltano.py $(ARGS)
+	@TEST_MELTANO=1 $(BIN)/python -m pytest tests/meltano/test_meltano.py $(ARGS)
 
 test-backfill: $(TEST_ENVS) $(ENVS)/airflow/.stamp $(ENVS)/airflow-2/.stamp ## Run the backfill example with real Airflows, some minutes
-	@TEST_BACKFILL=1 $(BIN)/python -m pytest tests/test_backfill.py $(ARGS)
+	@TEST_BACKFILL=1 $(BIN)/python -m pytest tests/examples/test_backfill.py $(ARGS)
 
 test-dbt: $(TEST_ENVS) $(ENVS)/dbt/.stamp ## Run examples/dbt with a real dbt, on DuckDB and on PostgreSQL, a minute
-	@TEST_DBT=1 $(BIN)/python -m pytest tests/test_dbt.py $(ARGS)
+	@TEST_DBT=1 $(BIN)/python -m pytest tests/examples/test_dbt.py $(ARGS)
 
 test-snowflake: $(patsubst %,$(ENVS)/%/.stamp,dev tap duckdb meltanolabs-target-snowflake) ## Run the tests with target-snowflake and a stand-in for its server, half a minute
-	@TEST_SNOWFLAKE=1 $(BIN)/python -m pytest tests/test_snowflake.py $(ARGS)
+	@TEST_SNOWFLAKE=1 $(BIN)/python -m pytest tests/targets/test_snowflake.py $(ARGS)
 
 # Without --quiet: with it, --strict sees no warnings.
 MKDOCS := $(ENVS)/mkdocs/bin/mkdocs build --strict
@@ -166,10 +166,10 @@ $(patsubst requirements/%.txt,$(ENVS)/%/.stamp,$(wildcard requirements/*.txt)): 
 .PHONY: native-warnings test-sanitized fuzz-native
 
 native-warnings: $(ENVS)/dev/.stamp ## Compile the C extension with gcc and clang; warnings are errors
-	@$(BIN)/python tests/native_builds.py warnings
+	@$(BIN)/python tests/helpers/native_builds.py warnings
 
 test-sanitized: $(ENVS)/dev/.stamp ## Run the C extension's tests with sanitizers and assertions
-	@$(BIN)/python tests/native_builds.py sanitized $(ARGS)
+	@$(BIN)/python tests/helpers/native_builds.py sanitized $(ARGS)
 
 fuzz-native: $(ENVS)/dev/.stamp ## Only the last part of fuzz, for SECONDS=60 seconds
-	@$(BIN)/python tests/fuzz_native.py $(SECONDS)
+	@$(BIN)/python tests/helpers/fuzz_native.py $(SECONDS)

@@ -2,8 +2,8 @@
 
 `make bench-load` runs this; `make bench-load ARGS=--help` tells its options. A sandbox serves one
 bundle, each pipeline loads it from start to end, and the rows are compared with the tap's records.
-PostgreSQL is a server of its own, and so is the stand-in for Snowflake, tests/snowflake_server.py.
-Their CPU time is in no column.
+PostgreSQL is a server of its own, and so is the stand-in for Snowflake (snowflake_server.py). Their
+CPU time is in no column.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 from measure import ENVIRONMENT, Cost, Failed, cost, served
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests/helpers"))
 import snowflake_server  # noqa: E402
 from postgres import Postgres, programs, server  # noqa: E402
 from snowflake_server import Snowflake  # noqa: E402

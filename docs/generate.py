@@ -3,7 +3,7 @@
     python docs/generate.py
 
 replaces the text between each pair of markers, `<!-- generated: NAME -->` and `<!-- end -->`.
-tests/test_docs.py fails if a document differs from it.
+tests/docs/test_docs.py fails if a document differs from it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from textwrap import shorten
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/helpers"))
 import dictionary
 import texts
 

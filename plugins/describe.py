@@ -2,8 +2,8 @@
 
     python plugins/describe.py
 
-updates meltano.yml and the definition for Meltano's Hub; tests/test_plugins.py fails when they are
-out of date. `make docs` runs this too.
+updates meltano.yml and the definition for Meltano's Hub; tests/meltano/test_plugins.py fails when
+they are out of date. `make docs` runs this too.
 """
 
 from __future__ import annotations

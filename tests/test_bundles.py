@@ -9,24 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from catalogs import select_streams
 from either_api import SEGMENT_EXPORT, each_api
 from faults import KEY, array, bundle, events, lines
 from interrupting import interrupted
-from running import Json, Run, discover, run_tap
+from running import Json, Run, run_tap
 
 from tap_fullstory.sandbox import Sandbox
 
 EVENTS = [events(60), events(1500, 60), []]
 BODIES = [array(lines(some)) for some in EVENTS]
 BUNDLES = [bundle(day, body) for day, body in enumerate(BODIES)]
-
-
-def choosing(*streams: str) -> Json:
-    catalog = discover()
-    for one in catalog["streams"]:
-        (own,) = [choice for choice in one["metadata"] if not choice["breadcrumb"]]
-        own["metadata"]["selected"] = one["tap_stream_id"] in streams
-    return catalog
 
 
 def rows(run: Run, stream: str) -> list[Json]:
@@ -59,8 +52,8 @@ def without_times(row: Json) -> Json:
 def test_each_bundle_has_a_row_just_before_its_bookmark():
     with Sandbox(BUNDLES, api_key=KEY) as sandbox:
         config = sandbox.config(bundle_id=True)
-        run = run_tap(config, catalog=choosing("events", "bundles"))
-        again = run_tap(config, catalog=choosing("events", "bundles"), state=run.state)
+        run = run_tap(config, catalog=select_streams("events", "bundles"))
+        again = run_tap(config, catalog=select_streams("events", "bundles"), state=run.state)
     found = rows(run, "bundles")
     assert [without_times(row) for row in found] == [expected(day) for day in range(3)]
     assert by_bundle(run) == {BUNDLES[day].id: len(EVENTS[day]) for day in range(2)}
@@ -79,7 +72,7 @@ def test_each_bundle_has_a_row_just_before_its_bookmark():
 
 
 def test_row_of_a_resumed_bundle_does_not_say_what_was_left_out():
-    catalog = choosing("events", "bundles")
+    catalog = select_streams("events", "bundles")
     with Sandbox(BUNDLES, api_key=KEY) as sandbox:
         config = sandbox.config(bundle_id=True, checkpoint_events=20)
         first = interrupted(config, in_bundle=True, catalog=catalog)
@@ -96,7 +89,7 @@ def test_events_that_are_left_out_are_counted():
     bodies = [b'{"EventType":"%b"}' % name for name in (b"click", b"load", b"click", b"seen")]
     with Sandbox([bundle(0, array(bodies))], api_key=KEY) as sandbox:
         config = sandbox.config(bundle_id=True, event_types="click")
-        run = run_tap(config, catalog=choosing("events", "bundles"))
+        run = run_tap(config, catalog=select_streams("events", "bundles"))
     (row,) = rows(run, "bundles")
     assert (row["events"], row["left_out"]) == (4, 2)
     assert by_bundle(run) == {row["id"]: 2}
@@ -108,7 +101,7 @@ def test_bundle_id_joins_events_and_bundles(api, pure):
     environment = {"TAP_FULLSTORY_PURE_PYTHON": "1"} if pure else {}
     with api.sandbox(BUNDLES, api_key=KEY) as sandbox:
         config = api.config(sandbox, bundle_id=True)
-        run = run_tap(config, catalog=choosing("events", "bundles"), env=environment)
+        run = run_tap(config, catalog=select_streams("events", "bundles"), env=environment)
     counts = {row["id"]: row["events"] - row["left_out"] for row in rows(run, "bundles")}
     assert by_bundle(run) == {name: count for name, count in counts.items() if count}
     assert sum(counts.values()) == 1560
@@ -117,7 +110,7 @@ def test_bundle_id_joins_events_and_bundles(api, pure):
 def test_several_segments_have_both_columns():
     with SEGMENT_EXPORT.sandbox(BUNDLES, api_key=KEY) as sandbox:
         config = SEGMENT_EXPORT.config(sandbox, bundle_id=True, segment_id=["everyone", "seg00001"])
-        run = run_tap(config, catalog=choosing("events", "bundles"))
+        run = run_tap(config, catalog=select_streams("events", "bundles"))
     assert all({"SegmentId", "BundleId"} <= row.keys() for row in rows(run, "events"))
     counts = {row["id"]: row["events"] - row["left_out"] for row in rows(run, "bundles")}
     assert by_bundle(run) == {name: count for name, count in counts.items() if count}
@@ -130,7 +123,7 @@ def test_bundle_id_in_batch_files(tmp_path):
     }
     with Sandbox(BUNDLES, api_key=KEY) as sandbox:
         config = sandbox.config(bundle_id=True, batch_config=batch)
-        run = run_tap(config, catalog=choosing("events", "bundles"))
+        run = run_tap(config, catalog=select_streams("events", "bundles"))
     files = [name for one in run.messages if one["type"] == "BATCH" for name in one["manifest"]]
     found = Counter(
         json.loads(line)["BundleId"]
@@ -176,7 +169,7 @@ def test_bundle_id_can_be_deselected_excluded_and_hashed():
 
 def test_bundles_without_events_are_said_in_words():
     with Sandbox(BUNDLES, api_key=KEY) as sandbox:
-        run = run_tap(sandbox.config(), catalog=choosing("bundles"))
+        run = run_tap(sandbox.config(), catalog=select_streams("bundles"))
     assert run.code == 0
     (line,) = run.logged("WARNING")
     assert "does not select events" in line

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
 import pytest
+from catalogs import select_streams
 from contract import (
     EVENT,
     INDIVIDUAL,
@@ -24,7 +25,6 @@ from contract import (
 )
 from msgspec import Raw
 from running import run_tap
-from test_targets import choosing
 
 from tap_fullstory.fullstory.client import Client
 from tap_fullstory.records.json_text import decode_members
@@ -241,7 +241,7 @@ def test_every_value_that_fullstory_documents_arrives(form):
             "data_export_url": url,
             "api_url": url,
         }
-        run = run_tap(config, catalog=choosing(*(stream.name for stream in STREAMS)))
+        run = run_tap(config, catalog=select_streams(*(stream.name for stream in STREAMS)))
     assert run.code == 0, run.log
     assert not fullstory.unknown
     for stream in STREAMS:

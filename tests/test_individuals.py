@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from catalogs import entry_of, select_streams
 from either_api import DATA_EXPORT, UNTIL, days, each_api, orders
 from running import discover, run_tap, sync_at
 
@@ -13,25 +14,6 @@ from tap_fullstory.times import format_rfc3339
 
 Json = dict[str, Any]
 DAY = timedelta(days=1)
-
-
-def entry(catalog: Json, stream: str) -> Json:
-    (found,) = [one for one in catalog["streams"] if one["tap_stream_id"] == stream]
-    return found
-
-
-def choosing(*streams: str, **deselected: list[str]) -> Json:
-    """The static catalog with these streams selected and no others, less some of their columns."""
-    catalog = discover()
-    for one in catalog["streams"]:
-        name = one["tap_stream_id"]
-        for choice in one["metadata"]:
-            column = choice["breadcrumb"][-1:]
-            if not column:
-                choice["metadata"]["selected"] = name in streams
-            elif column[0] in deselected.get(name, []):
-                choice["metadata"]["selected"] = False
-    return catalog
 
 
 def people_of(bundles: Any) -> dict[int, list[Json]]:
@@ -43,7 +25,7 @@ def people_of(bundles: Any) -> dict[int, list[Json]]:
 
 
 def test_the_catalog_offers_them_and_says_what_they_are():
-    individuals = entry(discover(), "individuals")
+    individuals = entry_of(discover(), "individuals")
     (own,) = [one["metadata"] for one in individuals["metadata"] if not one["breadcrumb"]]
     assert own["selected-by-default"] is False
     assert own["table-key-properties"] == individuals["key_properties"] == ["IndvId"]
@@ -65,7 +47,7 @@ def test_without_being_selected_they_are_not_asked_for(api):
 def test_each_person_is_a_row_and_figures_are_of_their_whole_life(api):
     with api.sandbox(days(3, 300)) as sandbox:
         config = api.config(sandbox, start_date=format_rfc3339(UNTIL - DAY))
-        run = run_tap(config, catalog=choosing("individuals"))
+        run = run_tap(config, catalog=select_streams("individuals"))
         (schema,) = run.schemas
         assert schema["key_properties"] == ["IndvId"]
         assert schema["bookmark_properties"] == ["LastEventStart"]
@@ -84,7 +66,7 @@ def test_each_person_is_a_row_and_figures_are_of_their_whole_life(api):
 def test_a_run_orders_one_export_from_its_own_bookmark_to_the_delay():
     now = UNTIL + timedelta(hours=9, minutes=59, seconds=59, microseconds=999_999)
     with DATA_EXPORT.sandbox() as sandbox:
-        catalog = choosing("individuals")
+        catalog = select_streams("individuals")
         events = {"bundle_end": "2024-06-05T00:00:00Z"}
         state = {"bookmarks": {"events": events}}
         first = sync_at(now, sandbox.config(export_delay_hours=2), catalog, state)
@@ -106,15 +88,15 @@ def test_a_run_orders_one_export_from_its_own_bookmark_to_the_delay():
 def test_with_nothing_new_nothing_is_ordered():
     with DATA_EXPORT.sandbox(days(1)) as sandbox:
         config = DATA_EXPORT.config(sandbox)
-        first = run_tap(config, catalog=choosing("individuals"))
-        second = run_tap(config, catalog=choosing("individuals"), state=first.state)
+        first = run_tap(config, catalog=select_streams("individuals"))
+        second = run_tap(config, catalog=select_streams("individuals"), state=first.state)
         assert (second.records, second.state, len(orders(sandbox))) == ([], first.state, 1)
 
 
 @each_api
 def test_they_come_beside_the_events_with_a_bookmark_of_their_own(api):
     with api.sandbox(days(2)) as sandbox:
-        run = run_tap(api.config(sandbox), catalog=choosing("events", "individuals"))
+        run = run_tap(api.config(sandbox), catalog=select_streams("events", "individuals"))
         assert run.code == 0, run.log
         assert set(run.state["bookmarks"]) == {"events", "individuals"}
         streams = {message["stream"] for message in run.messages if message["type"] == "RECORD"}
@@ -123,7 +105,7 @@ def test_they_come_beside_the_events_with_a_bookmark_of_their_own(api):
 
 def test_deselected_columns_are_not_asked_for_and_custom_variables_are_those_of_users():
     with DATA_EXPORT.sandbox(days(1, 60)) as sandbox:
-        catalog = choosing("individuals", individuals=["Email", "LastIp"])
+        catalog = select_streams("individuals", individuals=["Email", "LastIp"])
         run = run_tap(DATA_EXPORT.config(sandbox), catalog=catalog)
         (order,) = orders(sandbox)
         assert len(order["fields"]) == len(set(order["fields"]))
@@ -136,7 +118,7 @@ def test_deselected_columns_are_not_asked_for_and_custom_variables_are_those_of_
 def test_an_event_digest_is_of_events_only():
     with DATA_EXPORT.sandbox(days(1)) as sandbox:
         config = DATA_EXPORT.config(sandbox, event_digest=True)
-        run = run_tap(config, catalog=choosing("events", "individuals"))
+        run = run_tap(config, catalog=select_streams("events", "individuals"))
         keys = {schema["stream"]: schema["key_properties"] for schema in run.schemas}
         assert keys == {"events": ["EventDigest"], "individuals": ["IndvId"]}
 

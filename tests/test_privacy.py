@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from catalogs import select_streams
 from either_api import DATA_EXPORT, SEGMENT_EXPORT, UNTIL, each_api, orders
 from interrupting import interrupted
 from running import Json, Run, discover, run_command, run_tap, selecting
@@ -62,14 +63,6 @@ def bundle(*events: Json) -> Bundle:
     return Bundle("1", STOP - 86_400, STOP, made)
 
 
-def choosing(catalog: Json, *streams: str) -> Json:
-    for entry in catalog["streams"]:
-        for item in entry["metadata"]:
-            if not item["breadcrumb"]:
-                item["metadata"]["selected"] = entry["tap_stream_id"] in streams
-    return catalog
-
-
 def records(stream: str, *runs: Run) -> list[Json]:
     messages = [message for run in runs for message in run.messages]
     return [m["record"] for m in messages if m["type"] == "RECORD" and m["stream"] == stream]
@@ -95,7 +88,7 @@ def test_excluded_and_hashed_values_are_nowhere(api, form, tmp_path):
             checkpoint_events=7, custom_vars_format=form, log_level="DEBUG",
             spool_dir=str(tmp_path),
         )  # fmt: skip
-        catalog = choosing(discover(config), "events", "individuals", "users")
+        catalog = select_streams("events", "individuals", "users", catalog=discover(config))
         first = interrupted(config, in_bundle=True, catalog=catalog)
         assert first.code == 143
         second = run_tap(config, catalog=catalog, state=first.state)
@@ -328,7 +321,9 @@ def test_paths_of_the_rows_of_other_streams():
             exclude_fields=["users.properties.phone", "users.properties.ref", "CustomVars.user_*",
                             "individuals.CustomVars.*", "users.extra.nickname", "extra.uid"],
         )  # fmt: skip
-        run = run_tap(config, catalog=choosing(discover(config), "users", "individuals"))
+        run = run_tap(
+            config, catalog=select_streams("users", "individuals", catalog=discover(config))
+        )
     assert run.code == 0, run.log
     (record,) = records("users", run)
     assert record == {
@@ -361,7 +356,7 @@ def everything(**settings: Any) -> Run:
     """A run of every stream, with the people of the sandbox."""
     with Sandbox() as sandbox:
         config = sandbox.config(**settings)
-        run = run_tap(config, catalog=choosing(discover(config), *STREAMS_OF_ALL))
+        run = run_tap(config, catalog=select_streams(*STREAMS_OF_ALL, catalog=discover(config)))
     assert run.code == 0, run.log
     return run
 
@@ -452,7 +447,7 @@ def test_all_ids_are_hashed_by_one_word_and_still_join():
 )
 def test_a_key_that_is_an_id_cannot_be_excluded_by_the_word(stream, key):
     config = {"api_key": "na1.of-the-tests", "exclude_fields": ["@personal", "@ids"]}
-    run = run_tap(config, catalog=choosing(discover(), stream))
+    run = run_tap(config, catalog=select_streams(stream))
     assert run.code == 2
     assert f"exclude_fields: '@ids' matches {key} of {stream}, part of the stream's key" in run.log
     assert "hash_fields" in run.critical

@@ -7,10 +7,10 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
+from catalogs import select_streams
 from either_api import SEGMENT_EXPORT, days, orders
 from interrupting import interrupted
 from running import Json, Run, counted, run_tap
-from test_targets import choosing
 
 from tap_fullstory.bookmarks import (
     bookmark_of,
@@ -52,7 +52,7 @@ def test_each_of_several_segments_has_rows_and_a_position_of_its_own():
         config = SEGMENT_EXPORT.config(
             sandbox, segment_id=BOTH, prefetch_bundles=0, event_digest=True
         )
-        catalog = choosing("events", "individuals")
+        catalog = select_streams("events", "individuals")
         run = run_tap(config, catalog=catalog)
         assert run.code == 1
         assert f"1 of 4 streams failed; the others completed. events of segment {FIRST}:" in (
@@ -89,7 +89,7 @@ def test_each_of_several_segments_has_rows_and_a_position_of_its_own():
 
         # A hash tells the segments apart as well.
         hashing = {"hash_fields": "SegmentId", "hash_key": "0123456789abcdef"}
-        hashed = run_tap({**config, **hashing}, catalog=choosing("individuals"))
+        hashed = run_tap({**config, **hashing}, catalog=select_streams("individuals"))
         tags = {record["SegmentId"] for record in hashed.records}
         assert len(tags) == 2
         assert all(len(tag) == 32 for tag in tags)

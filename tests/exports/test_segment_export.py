@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from catalogs import select_streams
 from either_api import (
     SEGMENT_EXPORT,
     UNTIL,
@@ -19,7 +20,6 @@ from either_api import (
 from hypothesis import given
 from hypothesis import strategies as st
 from running import counted, run_command, run_tap, sync_at
-from test_targets import choosing
 
 from tap_fullstory.errors import NetworkError
 from tap_fullstory.exports.segment_export import windows
@@ -231,7 +231,7 @@ def test_no_window_ends_after_the_time_of_fullstory_less_the_delay(stream):
     behind = f"any:clock,seconds=-{TWO_DAYS},times=always"
     today = datetime.now(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
     with Sandbox(export_api="segment_export", faults=[behind]) as sandbox:
-        catalog = choosing(stream)
+        catalog = select_streams(stream)
         since = format_rfc3339(today - 6 * DAY)
         run = run_tap(sandbox.config(start_date=since), catalog=catalog)
         assert run.code == 0, run.log

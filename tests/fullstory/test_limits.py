@@ -19,7 +19,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="reads the peak memor
 
 
 def peak_memory(run: Run) -> float:
-    """In MB, as tests/loud has a tap say at its end."""
+    """In MB, as tests/helpers/loud has a tap say at its end."""
     (kilobytes,) = re.findall(r"^DEBUG VmHWM:\s+(\d+) kB$", run.log, re.MULTILINE)
     return int(kilobytes) / 1024
 

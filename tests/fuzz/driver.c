@@ -1,4 +1,4 @@
-/* Lets libFuzzer call try_one of tests/fuzz_native.py, in a Python embedded here. PYTHON is the
+/* Lets libFuzzer call try_one of fuzz_native.py, in a Python embedded here. PYTHON is the
    path of the interpreter whose environment has the packages. */
 
 #define PY_SSIZE_T_CLEAN

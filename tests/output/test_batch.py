@@ -15,12 +15,12 @@ from random import Random
 
 import pytest
 from batches import bare, batch_config, content, covered, file_of, sizes
+from catalogs import select_streams
 from either_api import DATA_EXPORT, days
 from faults import KEY, TEXT, array, bundle, events, lines, packed, record
 from raising import raising_at
 from running import Json, Run, read_messages, run_tap, start_tap
 from target import read_by_target
-from test_individuals import choosing
 
 from tap_fullstory.errors import TargetError, UsageError
 from tap_fullstory.output import batch
@@ -75,7 +75,7 @@ def test_files_hold_what_record_messages_would(sandbox, batch_folder, compressio
 
 
 def test_exports_go_to_files_and_other_streams_do_not(batch_folder):
-    catalog = choosing("events", "individuals", "segments")
+    catalog = select_streams("events", "individuals", "segments")
     for entry in catalog["streams"]:
         if entry["tap_stream_id"] == "events":
             entry["stream"] = "clicks/é"

@@ -15,13 +15,13 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from catalogs import select_streams
 from either_api import DATA_EXPORT, days
 from faults import KEY, array, bundle, events, lines, packed
 from hypothesis import given
 from hypothesis import strategies as st
 from running import Json, Run, run_tap
 from target import read_by_target
-from test_individuals import choosing
 
 from tap_fullstory.columns import column_kind
 from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
@@ -215,7 +215,7 @@ def test_rows_are_those_of_record_messages(sandbox, batch_folder, form, each_enc
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_individuals_too(batch_folder, form):
-    catalog = choosing("individuals", "segments")
+    catalog = select_streams("individuals", "segments")
     with DATA_EXPORT.sandbox(days(2, 30)) as sandbox:
         config = DATA_EXPORT.config(sandbox)
         as_records = run_tap(config, catalog=catalog)

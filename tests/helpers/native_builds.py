@@ -1,7 +1,7 @@
 """Builds of the C extension that find what an ordinary one does not.
 
-    python tests/native_builds.py warnings
-    python tests/native_builds.py sanitized [PYTEST-ARGUMENT ...]
+    python tests/helpers/native_builds.py warnings
+    python tests/helpers/native_builds.py sanitized [PYTEST-ARGUMENT ...]
 
 `warnings` compiles it with gcc and clang, as far as they are installed, and warnings are errors.
 `sanitized` runs its tests in a build with AddressSanitizer, UndefinedBehaviorSanitizer and
@@ -18,7 +18,8 @@ import sysconfig
 from itertools import product
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from environments import ROOT
+
 SOURCES = (
     ROOT / "tap_fullstory/records/_native.c",
     ROOT / "tap_fullstory/output/_columns.c",

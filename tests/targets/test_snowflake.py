@@ -7,24 +7,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import loading
 import pytest
-import test_targets
 from batches import batch_config
-from running import as_record, columns, counted
-from snowflake_server import Snowflake, server
-from test_loaders import without_zeros
-from test_targets import (
+from catalogs import select_streams
+from loading import (
     BESIDE,
     DATE_TIMES,
     DAY,
     FIRST,
-    choosing,
     end_of,
     load_amid_kills,
     piped,
     states,
     truth,
+    without_zeros,
 )
+from running import as_record, columns, counted
+from snowflake_server import Snowflake, server
 
 from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(
     reason="`make test-snowflake` runs these: the target is 330 MB",
 )
 
-sandbox = test_targets.sandbox  # two days, and a third that waits to be published
+sandbox = loading.sandbox  # two days, and a third that waits to be published
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ class Schema:
 
     def load(self, config: dict[str, Any], state: Any = None) -> Any:
         """Load the events and what is beside them; return the last state that the target prints."""
-        catalog = choosing("events", *BESIDE)
+        catalog = select_streams("events", *BESIDE)
         printed = piped(config, self._commands, self.target, self._folder, state, catalog)
         return states(printed)[-1]
 

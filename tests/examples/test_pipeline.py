@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from environments import ROOT
 from interrupting import PATIENCE, until
 from running import Json
 
 from tap_fullstory.sandbox import Sandbox, generated_bundles
 
-FOLDER = Path(__file__).parent.parent / "examples/airflow"
+FOLDER = ROOT / "examples/airflow"
 EVENTS = 20_000  # more than fits into the pipe
 # Reads no further than its beginning before the file `go` is there, and as a program that the
 # Meltano SDK made, stores rows before it prints any state.

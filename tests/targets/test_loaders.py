@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import loading
 import pytest
-import test_targets
 from batches import batch_config
-from postgres import Postgres, programs, server
-from running import as_record, columns, counted, discover, run_tap
-from test_targets import (
+from catalogs import select_streams
+from environments import ROOT
+from loading import (
     BESIDE,
     DATE_TIMES,
     DAY,
     FIRST,
     STRANGE,
-    choosing,
     end_of,
     load_amid_kills,
     piped,
     states,
     truth,
+    without_zeros,
 )
+from postgres import Postgres, programs, server
+from running import as_record, columns, counted, discover, run_tap
 
 from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
 
-ROOT = Path(__file__).parent.parent
-sandbox = test_targets.sandbox  # two days, and a third that waits to be published
+sandbox = loading.sandbox  # two days, and a third that waits to be published
 
 
 # --- PostgreSQL ---
@@ -91,14 +91,9 @@ def as_row(record: dict[str, Any]) -> dict[str, Any]:
     return row
 
 
-def without_zeros(moment: str) -> str:
-    # As PostgreSQL writes it: no zeros at the end of a fraction, no fraction that is none.
-    return re.sub(r"\.?0*$", "", moment) if "." in moment else moment
-
-
 def test_target_postgres(postgres, sandbox, commands, tmp_path):
     schema = Schema(postgres, commands, tmp_path, "events_as_objects")
-    catalog = choosing("events", *BESIDE)
+    catalog = select_streams("events", *BESIDE)
     state = schema.load(sandbox.config(), None, catalog)
     assert state == end_of(2)
     assert counted(schema.rows()) == counted(map(as_row, truth(sandbox, 2)))
@@ -213,7 +208,9 @@ def test_what_target_postgres_makes_of_an_offset(postgres, commands, tmp_path, u
 
 def test_target_postgres_with_custom_vars_as_text(postgres, sandbox, commands, tmp_path):
     schema = Schema(postgres, commands, tmp_path, "events_as_texts")
-    schema.load(sandbox.config(custom_vars_format="string"), None, choosing("events", "users"))
+    schema.load(
+        sandbox.config(custom_vars_format="string"), None, select_streams("events", "users")
+    )
     assert schema.types()["CustomVars"] == "text"
     cities = postgres.query(
         """select "properties"::json->'address'->>'city' as city from events_as_texts.users"""

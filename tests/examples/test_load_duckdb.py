@@ -18,22 +18,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import loading
 import pytest
-import test_targets
+from environments import ROOT
 from faults import bundle, events, lines, packed, record
+from loading import DATE_TIMES, STRANGE, end_of, piped, truth
 from running import Json, columns, counted, run_tap, start_tap
-from test_targets import DATE_TIMES, STRANGE, end_of, piped, truth
 
 from tap_fullstory.sandbox import Sandbox
 
-ROOT = Path(__file__).parent.parent
 LOAD = ROOT / "examples/duckdb/load.py"
 KILLS = int(os.environ.get("KILLS", "3"))
 TIMEOUT = 120
 NUMBER = {"properties": {"n": {"type": ["null", "integer"]}}}
 SECRET = "jane@example.com"
 
-sandbox = test_targets.sandbox  # two days, and a third that waits to be published
+sandbox = loading.sandbox  # two days, and a third that waits to be published
 
 READ = """\
 import duckdb, json, sys

@@ -1,6 +1,6 @@
 """The whole tap over damaged files of the user and damaged answers, for as many seconds as given.
 
-    python tests/fuzz_inputs.py [SECONDS [SEED [TARGET ...]]]
+    python tests/helpers/fuzz_inputs.py [SECONDS [SEED [TARGET ...]]]
 
 Targets: config, state, catalog, listing, rest; fuzz_bundles.py has the bundles. Each gets its share
 of the time, and first everything that was found before, which is in tests/fuzz/corpus/TARGET.
@@ -49,7 +49,7 @@ from tap_fullstory.sandbox import Fault, Sandbox
 from tap_fullstory.streams import STREAMS, RestStream
 from tap_fullstory.times import parse_rfc3339
 
-CORPUS = Path(__file__).parent / "fuzz/corpus"
+CORPUS = Path(__file__).parent.parent / "fuzz/corpus"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 FORGED = "CRITICAL forged"
 LEVELS = ("DEBUG ", "INFO ", "WARNING ", "ERROR ", "CRITICAL ")

@@ -7,12 +7,11 @@ import os
 import subprocess
 from pathlib import Path
 
+import documented_databases
 import pytest
-import test_sql
-from environments import ENVIRONMENTS
+from documented_databases import as_text
+from environments import ENVIRONMENTS, ROOT
 from postgres import Postgres
-from test_docs import ROOT
-from test_sql import as_text
 
 TIMEOUT = 300  # seconds
 MODELS = {
@@ -33,7 +32,8 @@ pytestmark = pytest.mark.skipif(
     "TEST_DBT" not in os.environ, reason="`make test-dbt` runs this: it takes a minute"
 )
 
-loaded = test_sql.loaded  # fullstory.duckdb in tmp_path, and the same rows in PostgreSQL
+# fullstory.duckdb in tmp_path, and the same rows in PostgreSQL
+loaded = documented_databases.loaded
 
 
 def build(folder: Path, target: str, **more: str) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
+from environments import ROOT
 from running import run_command, run_tap
 
 import tap_fullstory
@@ -18,7 +19,6 @@ from tap_fullstory.sandbox import Sandbox
 from tap_fullstory.settings import SETTINGS, parse_config
 from tap_fullstory.version import __version__
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = Path(tap_fullstory.__file__).parent
 # What takes longest to import; --version and --help must not wait for it.
 HEAVY = {"requests", "urllib3", "singer", "msgspec", "isal", "backoff", "jsonschema"}

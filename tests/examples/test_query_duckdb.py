@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from environments import ROOT
 
-EXAMPLES = Path(__file__).parent.parent / "examples/duckdb"
+EXAMPLES = ROOT / "examples/duckdb"
 MAKE = """
 import duckdb, sys
 with duckdb.connect("f.duckdb") as db:

@@ -13,12 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from environments import ROOT
 from running import run_tap
 
 from tap_fullstory.sandbox import Sandbox
 from tap_fullstory.version import __version__
 
-ROOT = Path(__file__).parent.parent
 COMPILED = "tap_fullstory/records/_native.abi3.so"
 NO_COMPILER = {"CC": "/bin/false"}
 REQUIRED = {"TAP_FULLSTORY_REQUIRE_NATIVE": "1"}

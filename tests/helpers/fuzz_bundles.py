@@ -1,6 +1,6 @@
 """Damaged bundles through the proof, the reader and the encoder, for as many seconds as given.
 
-    python tests/fuzz_bundles.py [SECONDS [SEED]]
+    python tests/helpers/fuzz_bundles.py [SECONDS [SEED]]
 
 Nothing but TruncatedFile and Malformed may come out as an error. If Python's json takes the
 unpacked bytes for an array of objects, every event has to come out, with the same values; if not,

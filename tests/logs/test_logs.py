@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import texts
+from environments import ROOT
 from interrupting import interrupted
 from running import run_tap
 
@@ -20,7 +21,7 @@ from tap_fullstory.logs.lines import MELTANO_VARIABLE, MEMBERS
 from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
 from tap_fullstory.times import format_rfc3339
 
-ALERTS = Path(__file__).parent.parent / "examples/alerts.py"
+ALERTS = ROOT / "examples/alerts.py"
 BUNDLE = {"bundle", "bundle_start", "bundle_end", "events", "seconds", "resumed_after"}
 LAST = {
     "outcome", "bundles", "events", "records", "seconds", "throttled_seconds",

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from runpy import run_path
 
 import pytest
+from environments import ROOT
 
-ROOT = Path(__file__).parent.parent
 DESCRIBE = run_path(str(ROOT / "plugins/describe.py"))
 
 

@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of the C extension, for as many seconds as given.
 
-    python tests/fuzz_native.py [SECONDS [LIBFUZZER-ARGUMENT ...]]
+    python tests/helpers/fuzz_native.py [SECONDS [LIBFUZZER-ARGUMENT ...]]
 
 Needs clang with libFuzzer, and Python's headers and library. Where clang is missing, it says so and
 exits with 0. It builds the C extension with sanitizers and assertions, and lets libFuzzer look
@@ -31,7 +31,7 @@ from encoders import FILTERING, SELECTIONS
 
 from tap_fullstory.records import _native, native
 
-FUZZ = Path(__file__).parent / "fuzz"
+FUZZ = Path(__file__).parent.parent / "fuzz"
 FOUND = native_builds.BUILDS / "found"
 CHOICES = [*SELECTIONS.values(), *FILTERING.values()]
 MAX_INPUT_BYTES = 4096

@@ -12,13 +12,12 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
-from environments import ENVIRONMENTS
+from environments import ENVIRONMENTS, ROOT
 from postgres import programs, server
 from running import discover, selecting
 
 from tap_fullstory.sandbox import Sandbox, generated_bundles
 
-ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "examples/airflow/fullstory_backfill.py"
 TIMEOUT = 300  # seconds for one command
 DAYS, EVENTS = 9, 24

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import runpy
 import shutil
 import signal
 import socket
@@ -25,30 +24,20 @@ from xml.etree import ElementTree
 import postgres
 import pytest
 import texts
+from documents import DOCUMENTS, GENERATOR, TIMEOUT, blocks, write_config
+from environments import ROOT
 
 from tap_fullstory.bookmarks import parse_state
 from tap_fullstory.catalog import discover
 from tap_fullstory.sandbox import Sandbox, generated_bundles
 from tap_fullstory.settings import SETTINGS, parse_config
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "docs"))  # as `python docs/generate.py` has it
-GENERATOR = runpy.run_path(str(ROOT / "docs/generate.py"))
-DOCUMENTS = {
-    path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in GENERATOR["documents"]()
-}
 PAGES = {name: text for name, text in DOCUMENTS.items() if name.startswith("docs/")}
 MAX_LINES = {"README.md": 110, **dict.fromkeys(PAGES, 250)}
 NOW = datetime(2026, 6, 7, tzinfo=timezone.utc)
-TIMEOUT = 120  # seconds: a block that hangs fails
 
 
 FIGURES = DOCUMENTS["bench/RESULTS.md"]
-
-
-def blocks(language: str, document: str) -> list[str]:
-    text = DOCUMENTS[document]
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 # --- form ---
@@ -219,12 +208,6 @@ def sandbox(tmp_path) -> Iterator[Sandbox]:
         yield serving
 
 
-def write_config(folder: Path, serving: Sandbox, **settings: Any) -> None:
-    sample = json.loads(blocks("json", "docs/quickstart.md")[0])
-    config = json.dumps({**sample, **serving.config(**settings)})
-    (folder / "config.json").write_text(config, encoding="utf-8")
-
-
 def rows(folder: Path, stream: str = "events") -> list[str]:
     """Return the lines of the target's files, which it names by the second it starts in."""
     return [
@@ -245,9 +228,7 @@ def begin(shell: Any, sandbox: Sandbox) -> None:
 
 
 def test_every_page_with_commands_has_a_test_here():
-    source = "".join(
-        (ROOT / f"tests/{name}.py").read_text("utf-8") for name in ("test_docs", "test_sql")
-    )
+    source = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
     for name in DOCUMENTS:
         assert not blocks("bash", name) or f'blocks("bash", "{name}")' in source, name
 

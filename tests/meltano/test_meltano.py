@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from environments import ENVIRONMENTS
+from environments import ENVIRONMENTS, ROOT
 from postgres import Postgres, programs, server
 from running import columns
 
@@ -19,7 +19,6 @@ from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
 from tap_fullstory.settings import SHOWN_SETTINGS, member_paths
 from tap_fullstory.times import format_rfc3339, from_epoch
 
-ROOT = Path(__file__).parent.parent
 TIMEOUT = 300  # seconds for one command: the first ones make environments
 
 pytestmark = pytest.mark.skipif(
