@@ -9,12 +9,12 @@ tests/docs/test_docs.py fails if a document differs from it.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from textwrap import shorten
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests/helpers"))
 import dictionary
@@ -23,7 +23,6 @@ import texts
 from tap_fullstory import _parser as tap_parser
 from tap_fullstory import columns as columns_module
 from tap_fullstory import counts, errors
-from tap_fullstory.about import about
 from tap_fullstory.catalog import discover
 from tap_fullstory.columns import marked_members, personal_data
 from tap_fullstory.errors import Interrupted, TapError
@@ -32,9 +31,12 @@ from tap_fullstory.fullstory import connections, responses, retry, session
 from tap_fullstory.logs.lines import MEMBERS
 from tap_fullstory.records import json_text
 from tap_fullstory.sandbox.__main__ import _parser as sandbox_parser
+from tap_fullstory.setting_types import BOOL
+from tap_fullstory.settings import GROUPS, SHOWN_SETTINGS, Setting
 from tap_fullstory.streams import STREAMS, Stream
 
 ROOT = Path(__file__).resolve().parent.parent
+SETTINGS_PAGE = ROOT / "docs/settings.md"
 BLOCK = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 
 EXIT_CODES = {
@@ -62,10 +64,16 @@ def regenerate(text: str) -> str:
 
 
 def settings() -> str:
-    """Return the tables of settings, which are those of `--about`."""
-    (_, text) = about("markdown").split("\n## Settings\n\n")
-    tables, _ = text.split("\n## Streams\n")
-    return tables.replace("### ", "## ")
+    """Return a section for each group of settings, with a table that has an anchor for each."""
+    detailed = set(re.findall(r"^### `(\w+)`$", SETTINGS_PAGE.read_text("utf-8"), re.MULTILINE))
+    if unknown := detailed - {one.name for one in SHOWN_SETTINGS}:
+        raise ValueError(f"{SETTINGS_PAGE.name} has headings that are no settings: {unknown}")
+    sections = []
+    for group in GROUPS:
+        rows = [_setting(one, detailed) for one in SHOWN_SETTINGS if one.group is group]
+        table = _table(["setting", "default", "what for"], rows)
+        sections.append(f"## {group.title}\n\n{group.purpose}\n\n{table}")
+    return "\n".join(sections)
 
 
 def limits() -> str:
@@ -168,12 +176,28 @@ def log_members() -> str:
 
 
 def warning_codes() -> str:
-    """Return the table of the codes of WARNINGs, with the beginning of each text."""
-    rows = []
-    for code, found in sorted(texts.warning_codes().items()):
-        beginnings = sorted({shorten(text, 80, placeholder=" …") for text in found})
-        rows.append([f"`{code}`", ", ".join(f"`{text}`" for text in beginnings)])
-    return _table(["code", "WARNING"], rows)
+    """Return the codes of WARNINGs, each with a link to its row of the troubleshooting page."""
+    codes = sorted(texts.warning_codes())
+    return ",\n".join(f"[`{code}`](troubleshooting.md#{code})" for code in codes) + "\n"
+
+
+def _setting(setting: Setting, detailed: set[str]) -> list[str]:
+    """Return the row of a setting. Those in `detailed` have a heading, which says what they may be;
+    the others have an anchor here.
+    """
+    name = f"`{setting.name}`"
+    default = setting.default_text or setting.default
+    shown = f"`{json.dumps(default).strip(chr(34))}`" if default is setting.default else default
+    if setting.name in detailed:
+        return [f"[{name}](#{setting.name})", str(shown), setting.explanation]
+    cells = [f'<a id="{setting.name}"></a>{name}', str(shown).replace("<", r"\<")]
+    same = next(one for one in SHOWN_SETTINGS if one.allowed == setting.allowed)
+    if setting.type is BOOL or all(
+        f"`{one}`" in setting.explanation for one in setting.choices or [""]
+    ):
+        return [*cells, setting.explanation]
+    allowed = setting.allowed if same is setting else f"as for `{same.name}`"
+    return [*cells, f"{setting.explanation} Allowed: {allowed}."]
 
 
 def _stream(stream: Stream) -> list[str]:

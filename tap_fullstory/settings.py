@@ -41,7 +41,7 @@ from tap_fullstory.setting_types import (
     patterns,
 )
 from tap_fullstory.times import format_rfc3339
-from tap_fullstory.version import __version__
+from tap_fullstory.version import SOURCE, __version__
 
 VARIABLE_PREFIX = "TAP_FULLSTORY_"
 API_KEY_VARIABLE = f"{VARIABLE_PREFIX}API_KEY"
@@ -59,12 +59,21 @@ class Group:
     purpose: str
 
 
-WHAT = Group("What", "Every config needs the key; most need a start date.")
-WHICH_DATA = Group("Which data", "To choose events, columns and people.")
-STAYS_OUT = Group("What stays out", "To keep personal data from leaving the tap.")
-WRITTEN = Group("How it is written", "To fit the rows to the target.")
-ADVANCED = Group("Advanced", "Few need these; each says who does.")
-GROUPS = (WHAT, WHICH_DATA, STAYS_OUT, WRITTEN, ADVANCED)
+WHAT = Group("What", "Every config needs the key, and most need a start date.")
+WHICH_DATA = Group(
+    "Which data", "You need these if you want other events, columns or people than all of them."
+)
+STAYS_OUT = Group("What stays out", "You need these if personal data must not reach the target.")
+WRITTEN = Group(
+    "How it is written",
+    "You need these for PostgreSQL, or if the target upserts, flattens or loads files.",
+)
+SEGMENTS = Group(
+    "Segment exports",
+    "You need these for `export_api: segment_export`, or for the stream `individuals`.",
+)
+ADVANCED = Group("Advanced", "You need one of these only in the case that it names.")
+GROUPS = (WHAT, WHICH_DATA, STAYS_OUT, WRITTEN, SEGMENTS, ADVANCED)
 
 
 @dataclass(frozen=True)
@@ -135,8 +144,7 @@ class Config:
 
     api_key: str = _setting(
         header_text("the key as FullStory shows it"),
-        "FullStory API key, of level Architect or Admin. Sent as `Authorization: Basic <key>`, "
-        "unchanged.",
+        "FullStory API key with the Architect or Admin level, exactly as FullStory shows it.",
         f"Every run needs it, better from the environment (`{API_KEY_VARIABLE}`) than from a file.",
         WHAT,
         default_text="required",
@@ -149,14 +157,6 @@ class Config:
         "Use it when the first run should load more or less than a year.",
         WHAT,
         default_text="one year before now",
-    )
-    end_date: datetime | None = _setting(
-        TIMESTAMP,
-        "Bundles that end after this time are left out. Ranges (start_date, end_date] that do not "
-        "overlap never share a bundle.",
-        "Use it for a backfill, which can be cut into such ranges.",
-        WHAT,
-        default_text="none",
     )
     export_api: str = _setting(
         choice("data_export", "segment_export"),
@@ -194,55 +194,50 @@ class Config:
     )
     discover_custom_vars: bool = _setting(
         BOOL,
-        "Discovery also samples the newest bundle for custom variables, and lists each as a "
-        "column that can be selected.",
+        "Discovery also samples the newest bundle (before `end_date`) for custom variables, and "
+        "lists each as a column that can be selected.",
         "Use it to find out which custom variables there are.",
         WHICH_DATA,
         default=False,
     )
     segment_id: tuple[str, ...] = _setting(
         SEGMENT_IDS,
-        "The segment to export: its id, as its URL in FullStory shows it. With a list of ids each "
-        "segment is exported by itself, and its rows have its id in the column `SegmentId`. For "
-        "events it needs `export_api: segment_export`; the stream `individuals` takes it, too.",
+        "The segment to export: its id, as its URL in FullStory shows it, or a list of ids. Events "
+        "need `export_api: segment_export` for it; the stream `individuals` takes it, too.",
         "Use it when only some people's data is wanted.",
         WHICH_DATA,
         default="everyone",
     )
-    export_scope: str = _setting(
-        choice("events", "pages", "sessions", "individuals"),
-        "Of a segment other than everyone: `events` exports the events that match it, the others "
-        "all events of the pages, sessions or people that have such an event. For "
-        "`segment_export` and the stream `individuals` only.",
-        "Use it when a segment's sessions or people are wanted whole.",
+    replay_url: bool = _setting(
+        BOOL,
+        "Adds the column `ReplayUrl` to the events: the address of the session's replay in the "
+        "FullStory app.",
+        "Use it when a row should lead to its replay.",
         WHICH_DATA,
-        default="events",
+        default=False,
     )
-    segment_time_range: str = _setting(
-        choice("window", "own", "all"),
-        "When a person must match the segment (not everyone): within each `window` that is "
-        "exported, in the segment's `own` time range, or at any time (`all`). For "
-        "`segment_export` and the stream `individuals` only.",
-        "Choose `own` for what the segment shows in FullStory.",
+    bundle_id: bool = _setting(
+        BOOL,
+        "Adds the column `BundleId` to the events: the bundle, or the window of the segment "
+        "export, that a row comes from. The stream `bundles` has a row for each.",
+        "Use it to prove in SQL that no event is missing or duplicated.",
         WHICH_DATA,
-        default="window",
+        default=False,
     )
     exclude_fields: tuple[str, ...] = _setting(
         patterns(_FIELDS),
-        "Fields that never leave the tap, whatever the catalog lists: names or shell patterns, at "
-        "any depth of a record, or their paths (`CustomVars.user_*`), also after the stream's name "
-        "and a dot (`users.email`). `@personal` stands for all fields that are marked as naming a "
-        "person, `@ids` for all that can be traced to one.",
-        "Use it when personal data must not reach the target.",
+        "Fields that never leave the tap, whatever the catalog lists: names, shell patterns, or "
+        "paths (`CustomVars.user_*`, `users.email`). `@personal` stands for all fields that are "
+        "marked as naming a person, `@ids` for all that can be traced to one.",
+        "Use it for what nobody should query.",
         STAYS_OUT,
         default=[],
         default_text="none",
     )
     hash_fields: tuple[str, ...] = _setting(
         patterns(_FIELDS),
-        "Fields whose values are replaced by their hash: 32 hexadecimal digits of HMAC-SHA256 "
-        "under `hash_key`. They are named as in `exclude_fields`. Equal values have equal hashes "
-        "in every column, stream and run.",
+        "Fields whose values are replaced by their hash under `hash_key`, named as in "
+        "`exclude_fields`. Equal values have equal hashes in every column, stream and run.",
         "Use it when rows must be joined by a value that nobody may read.",
         STAYS_OUT,
         default=[],
@@ -250,8 +245,7 @@ class Config:
     )
     hash_key: str | None = _setting(
         SECRET,
-        "The secret key of the hashes that `hash_fields` makes, and of `EventDigest` where fields "
-        "are excluded or hashed.",
+        "The secret key of the hashes, and of `EventDigest` where fields are excluded or hashed.",
         f"Set it with `hash_fields`, better in the environment (`{HASH_KEY_VARIABLE}`).",
         STAYS_OUT,
         default_text="required with hash_fields",
@@ -281,26 +275,10 @@ class Config:
         WRITTEN,
         default=False,
     )
-    replay_url: bool = _setting(
-        BOOL,
-        "Adds the column `ReplayUrl` to the events: the address of the session's replay in the "
-        "FullStory app, computed from the organization, `UserId` and `SessionId`.",
-        "Use it when a row should lead to its replay.",
-        WRITTEN,
-        default=False,
-    )
-    bundle_id: bool = _setting(
-        BOOL,
-        "Adds the column `BundleId` to the events: the id of the bundle, or the window of the "
-        "segment export, that a row comes from. The stream `bundles` has a row for each.",
-        "Use it to prove in SQL that no event is missing or there twice.",
-        WRITTEN,
-        default=False,
-    )
     batch_config: BatchConfig | None = _setting(
         BATCH_CONFIG,
-        "Writes events and individuals to files, and BATCH messages that name them. `batch_size` "
-        "then takes the place of `checkpoint_events`; its default is 10000.",
+        "Writes events and individuals to files, and BATCH messages that name them. Its "
+        "`batch_size` (10000) takes the place of `checkpoint_events`.",
         "Use it for targets that load files.",
         WRITTEN,
         default_text="none",
@@ -312,60 +290,66 @@ class Config:
         WRITTEN,
         default=10_000,
     )
-    log_level: str = _setting(
-        choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
-        "The least severe level that is logged.",
-        "Choose WARNING to log only what needs attention.",
-        WRITTEN,
-        default="INFO",
+    export_scope: str = _setting(
+        choice("events", "pages", "sessions", "individuals"),
+        "Of a segment other than everyone: `events` exports the events that match it, the others "
+        "all events of the pages, sessions or people that have such an event.",
+        "Use it when a segment's sessions or people are wanted whole.",
+        SEGMENTS,
+        default="events",
     )
-    log_format: str = _setting(
-        choice("text", "json"),
-        "How stderr is written: `text`, with the time unless it is a terminal, or "
-        "`json`, one object a line with `time`, `level`, `logger` and `message`, `stream` and "
-        "`bundle` where known, the members of a METRIC, and for a failure its `kind` and whether "
-        "another run may succeed (`retry_may_help`).",
-        "Choose `json` when a program reads the log.",
-        WRITTEN,
-        default="text",
-    )
-    metrics_log_level: str = _setting(
-        choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
-        "The level of METRIC lines, most of the lines of a run.",
-        "Choose DEBUG to hide them.",
-        WRITTEN,
-        default="INFO",
+    segment_time_range: str = _setting(
+        choice("window", "own", "all"),
+        "When a person must match the segment (not everyone): within each `window` that is "
+        "exported, in the segment's `own` time range, or at any time (`all`).",
+        "Choose `own` for what the segment shows in FullStory.",
+        SEGMENTS,
+        default="window",
     )
     export_window_hours: int = _setting(
         int_choice(*(hours for hours in range(1, 25) if 24 % hours == 0)),
-        "Hours of events in one export. Windows are aligned to midnight UTC. For "
-        "`segment_export` only.",
+        "Hours of events in one export. Windows are aligned to midnight UTC.",
         "Lower it if exports of a whole day time out.",
-        ADVANCED,
+        SEGMENTS,
         default=24,
-    )
-    export_timeout_minutes: int = _setting(
-        int_range(1, 10_080, "minutes"),
-        "How long one export may stay unfinished. The next run waits for it again. For "
-        "`segment_export` and the stream `individuals` only.",
-        "Raise it if exports of a large account end a run.",
-        ADVANCED,
-        default=120,
     )
     export_delay_hours: int = _setting(
         int_range(0, 720, "hours"),
         "How old events must be to be exported. Events can change for about a day; with a smaller "
-        "delay, late ones are lost. For `segment_export` only.",
+        "delay, late ones are lost.",
         "Lower it if events are needed sooner and late ones may be missing.",
-        ADVANCED,
+        SEGMENTS,
         default=24,
     )
-    discover_sample_events: int = _setting(
-        int_range(1, 1_000_000_000),
-        "How many events `discover_custom_vars` samples at most.",
-        "Raise it to find rare variables.",
+    export_timeout_minutes: int = _setting(
+        int_range(1, 10_080, "minutes"),
+        "How long one export may stay unfinished. The next run waits for it again.",
+        "Raise it if exports of a large account end a run.",
+        SEGMENTS,
+        default=120,
+    )
+    end_date: datetime | None = _setting(
+        TIMESTAMP,
+        "Bundles that end after this time are left out. Ranges (start_date, end_date] that do not "
+        "overlap never share a bundle.",
+        "Use it for a backfill, which can be cut into such ranges.",
         ADVANCED,
-        default=10_000,
+        default_text="none",
+    )
+    prefetch_bundles: int = _setting(
+        int_range(0, 100),
+        "How many bundles to download in advance.",
+        "Choose 0 if the disk is small, 2 if the target is faster than the download.",
+        ADVANCED,
+        default=1,
+    )
+    spool_dir: str = _setting(
+        any_text("the path of a folder"),
+        "Where bundles are kept while they are read, compressed and readable only by the tap's "
+        "user.",
+        "Use it when the system's temp folder is small or in memory.",
+        ADVANCED,
+        default_text="the system's temp folder",
     )
     skip_bundles: frozenset[str] = _setting(
         IDS,
@@ -382,26 +366,41 @@ class Config:
         ADVANCED,
         default=64,
     )
-    prefetch_bundles: int = _setting(
-        int_range(0, 100),
-        "Bundles downloaded ahead of the one being written; 0 turns it off.",
-        "Choose 0 if the disk is small, 2 if the target is faster than the download.",
-        ADVANCED,
-        default=1,
-    )
-    spool_dir: str = _setting(
-        any_text("the path of a folder"),
-        "Where bundles are kept while they are read, compressed and readable by nobody else.",
-        "Use it when the system's temp folder is small or in memory.",
-        ADVANCED,
-        default_text="the system's temp folder",
-    )
     request_timeout: int = _setting(
         int_range(1, 86_400, "seconds"),
         "Seconds to wait for a connection, and between two bytes of a response.",
         "Raise it if a slow proxy ends downloads.",
         ADVANCED,
         default=300,
+    )
+    discover_sample_events: int = _setting(
+        int_range(1, 1_000_000_000),
+        "How many events `discover_custom_vars` samples at most.",
+        "Raise it to find rare variables.",
+        ADVANCED,
+        default=10_000,
+    )
+    log_level: str = _setting(
+        choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
+        "The least severe level that is logged.",
+        "Choose WARNING to log only what needs attention.",
+        ADVANCED,
+        default="INFO",
+    )
+    log_format: str = _setting(
+        choice("text", "json"),
+        "How stderr is written: as `text`, or as `json`, one object a line, with members to write "
+        "alerts on.",
+        "Choose `json` when a program reads the log.",
+        ADVANCED,
+        default="text",
+    )
+    metrics_log_level: str = _setting(
+        choice("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", fold=str.upper),
+        "The level of METRIC lines, most of the lines of a run.",
+        "Choose DEBUG to hide them.",
+        ADVANCED,
+        default="INFO",
     )
     user_agent: str = _setting(
         header_text("printable ASCII text"),
@@ -682,7 +681,8 @@ def _value(setting: Setting, given: Mapping[str, Any]) -> Any:
         return setting.parse(given[setting.name])
     except NotAllowed as reason:
         raise UsageError(
-            f"Config key {setting.name}: {reason}. See docs/settings.md for an example."
+            f"Config key {setting.name}: {reason}. See "
+            f"{SOURCE}/docs/settings.md#{setting.name} for an example."
         ) from None
     except ValueError:
         shown = "the value given" if setting.secret else _shown(given[setting.name], given)

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import postgres
@@ -66,10 +66,13 @@ def test_links_lead_somewhere(name):
 
 
 def anchors(document: Path) -> set[str]:
-    """Return the anchors that GitHub gives to a document's headings."""
+    """Return a document's anchors: those that GitHub gives to headings, and those of rows."""
     text = re.sub(r"^```.*?^```$", "", document.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    given = re.findall(r'<a id="([^"]+)"></a>', text)
+    return {*given} | {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
+    }
 
 
 # --- what follows from the code ---
@@ -109,19 +112,36 @@ def test_the_json_samples_can_be_used():
 # --- errors and warnings ---
 
 
-def listed() -> dict[str, list[str]]:
-    """Return the texts in the first column of the troubleshooting tables: CRITICAL and WARNING."""
-    found: dict[str, list[str]] = {"CRITICAL": [], "WARNING": []}
+class Row(NamedTuple):
+    """A row of the troubleshooting page: texts of a CRITICAL line, or of the WARNINGs of a code."""
+
+    anchor: str
+    code: str
+    patterns: list[str]
+    advice: str
+
+
+def listed() -> dict[str, list[Row]]:
+    """Return the rows of the tables whose heads have a column CRITICAL or WARNING."""
+    found: dict[str, list[Row]] = {"CRITICAL": [], "WARNING": []}
     kind = ""
     for line in DOCUMENTS["docs/troubleshooting.md"].splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
         if line.startswith("| "):
-            first = line.split(" | ")[0].removeprefix("| ")
-            kind = first if first in found else kind
-            found[kind] += re.findall(r"`([^`]+)`", first)
+            kind = next((cell for cell in cells if cell in found), kind)
+            if kind not in cells:
+                *first, pattern_cell, advice = cells
+                anchor = re.match(r'<a id="([a-z0-9_-]+)"></a>', cells[0])
+                assert anchor, f"begin the row with an anchor: {line}"
+                code = cells[0][anchor.end() :].strip("`") if first else ""
+                found[kind].append(
+                    Row(anchor[1], code, re.findall(r"`([^`]+)`", pattern_cell), advice)
+                )
     return found
 
 
-LISTED = listed()
+ROWS = listed()
+LISTED = {kind: [one for row in rows for one in row.patterns] for kind, rows in ROWS.items()}
 ERRORS, WARNINGS = texts.errors(), texts.warnings()
 
 
@@ -139,15 +159,15 @@ def test_errors_and_warnings_are_found_in_the_source():
 def test_every_error_can_be_looked_up(text):
     assert any(texts.matches(pattern, text) for pattern in LISTED["CRITICAL"]), (
         f"{ERRORS[text]}: docs/troubleshooting.md needs a row in a table of CRITICAL lines:\n"
-        f"| `{text}` | what to do |"
+        f'| <a id="a-word"></a>`{text}` | what to do |'
     )
 
 
 @pytest.mark.parametrize("text", sorted(WARNINGS))
 def test_every_warning_can_be_looked_up(text):
     assert any(texts.matches(pattern, text) for pattern in LISTED["WARNING"]), (
-        f"{WARNINGS[text]}: docs/troubleshooting.md needs a row in its table of WARNINGs:\n"
-        f"| `{text}` | what it means |"
+        f"{WARNINGS[text]}: docs/troubleshooting.md needs a row in a table of WARNINGs:\n"
+        f'| <a id="its_code"></a>`its_code` | `{text}` | what it means |'
     )
 
 
@@ -156,6 +176,25 @@ def test_every_row_is_a_text_of_the_code(pattern):
     assert any(texts.matches(pattern, text) for text in texts.all_texts()), (
         "no error or warning contains this: remove or correct the row in docs/troubleshooting.md"
     )
+
+
+def test_every_warning_is_in_the_row_of_its_code():
+    codes = texts.warning_codes()
+    for row in ROWS["WARNING"]:
+        assert row.anchor == row.code
+    by_code = {row.code: row.patterns for row in ROWS["WARNING"]}
+    assert len(by_code) == len(ROWS["WARNING"])
+    assert by_code.keys() == codes.keys()
+    for code, found in codes.items():
+        for text in found:
+            assert any(texts.matches(one, text) for one in by_code[code]), f"{code}: {text}"
+
+
+def test_every_row_has_an_anchor_and_advice_of_its_own():
+    rows = [row for kind in ROWS.values() for row in kind]
+    assert len({row.anchor for row in rows}) == len(rows)
+    for row in rows:
+        assert not row.advice.startswith("Likewise"), row
 
 
 # --- commands ---
