@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tap_fullstory.catalog import Selection
 from tap_fullstory.counts import counted
 from tap_fullstory.errors import (
     LEVEL_TOO_LOW,
@@ -22,6 +21,7 @@ from tap_fullstory.exports.sources import report_access
 from tap_fullstory.fullstory.client import Client
 from tap_fullstory.fullstory.failures import environment_in_use
 from tap_fullstory.output import batch
+from tap_fullstory.selection import Selection
 from tap_fullstory.settings import Config
 from tap_fullstory.streams import BUNDLES, EVENTS, RestStream, Stream
 from tap_fullstory.sync_rest import first_page

@@ -13,7 +13,6 @@ from typing import Any
 from tap_fullstory import bookmarks, catalog
 from tap_fullstory.about import about
 from tap_fullstory.bookmarks import EVERYONE
-from tap_fullstory.catalog import Selection
 from tap_fullstory.checks import check_account, check_environment, check_folders
 from tap_fullstory.counts import counted
 from tap_fullstory.discover import add_custom_variables
@@ -38,6 +37,7 @@ from tap_fullstory.logs.redact import redact_logs
 from tap_fullstory.meltano import meltano_rules
 from tap_fullstory.output.messages import MessageWriter, write_all
 from tap_fullstory.run import Run
+from tap_fullstory.selection import Selection, catalog_warnings, select
 from tap_fullstory.settings import Config, config_from_environment, config_warnings, parse_config
 from tap_fullstory.signals import Signals
 from tap_fullstory.streams import EVENTS, LEVEL_OF_ROLE, LEVELS, STREAMS
@@ -160,18 +160,18 @@ def _test(config: Config, selections: list[Selection]) -> None:
         check_account(config, selections, client)
 
 
-def _selections(config: Config, options: Namespace, signals: Signals) -> list[catalog.Selection]:
+def _selections(config: Config, options: Namespace, signals: Signals) -> list[Selection]:
     path = options.catalog or options.properties
     wanted = read_json(path, "catalog", signals) if path else catalog.discover(config)
-    selections = catalog.select(wanted, config, meltano_rules())
+    selections = select(wanted, config, meltano_rules())
     _require_segment_export(config, selections)
-    log_warnings(catalog.catalog_warnings(wanted, config))
+    log_warnings(catalog_warnings(wanted, config))
     for selection in selections:
         warn_of_long_names(selection.name, selection.columns)
     return selections
 
 
-def _report_other_streams(selections: list[catalog.Selection]) -> None:
+def _report_other_streams(selections: list[Selection]) -> None:
     """Log what is selected besides events, and what each run requests for it: a runner may select
     every stream unless it is told otherwise.
     """
@@ -184,7 +184,7 @@ def _report_other_streams(selections: list[catalog.Selection]) -> None:
         )  # fmt: skip
 
 
-def _require_segment_export(config: Config, selections: list[catalog.Selection]) -> None:
+def _require_segment_export(config: Config, selections: list[Selection]) -> None:
     """Raise UsageError if the events of a segment are wanted, and everybody's would be written."""
     reads_events = any(selection.stream is EVENTS for selection in selections)
     if config.export_api == "data_export" and reads_events and config.segment_id != (EVERYONE,):

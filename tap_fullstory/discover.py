@@ -18,7 +18,6 @@ import msgspec
 from singer import metadata
 
 from tap_fullstory.bookmarks import with_bundle_end
-from tap_fullstory.catalog import select
 from tap_fullstory.columns import PERSONAL_DATA, is_custom, kind_of, property_schema
 from tap_fullstory.exports.bundle import Bundle
 from tap_fullstory.exports.sources import ExportSource, open_source
@@ -28,6 +27,7 @@ from tap_fullstory.fullstory.client import Client
 from tap_fullstory.fullstory.download import Sink
 from tap_fullstory.records.json_text import DECODE_ERRORS, check_depth
 from tap_fullstory.records.reader import EventReader, Malformed
+from tap_fullstory.selection import select
 from tap_fullstory.settings import Config
 from tap_fullstory.streams import CUSTOM_VARS, EVENTS
 

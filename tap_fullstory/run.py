@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import datetime
 
-from tap_fullstory.catalog import Selection
 from tap_fullstory.fullstory.client import Client
 from tap_fullstory.logs.progress import RunSummary
 from tap_fullstory.output.batch import BatchFolder, BatchWriter, RecordWriter
 from tap_fullstory.output.messages import MessageWriter
+from tap_fullstory.selection import Selection
 from tap_fullstory.settings import Config
 from tap_fullstory.signals import Signals
 

@@ -10,7 +10,6 @@ import logging
 from tap_fullstory import bookmarks
 from tap_fullstory.added_columns import segments_of
 from tap_fullstory.bookmarks import State
-from tap_fullstory.catalog import Selection
 from tap_fullstory.errors import (
     LEVEL_TOO_LOW,
     WRONG_KEY,
@@ -23,6 +22,7 @@ from tap_fullstory.errors import (
 from tap_fullstory.logs.lines import log_members, members_of
 from tap_fullstory.logs.report import report_unused
 from tap_fullstory.run import Run
+from tap_fullstory.selection import Selection
 from tap_fullstory.streams import BUNDLES, EVENTS, RestStream
 from tap_fullstory.sync_export import BundleRows, ExportSync
 from tap_fullstory.sync_rest import RestSync, check_bookmarks

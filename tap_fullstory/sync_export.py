@@ -28,7 +28,7 @@ from tap_fullstory.added_columns import (
     replays,
 )
 from tap_fullstory.bookmarks import Partial, State
-from tap_fullstory.catalog import EVENT_DIGEST, Selection
+from tap_fullstory.catalog import EVENT_DIGEST
 from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import BundleError, TargetError
 from tap_fullstory.exports.bundle import Bundle
@@ -54,6 +54,7 @@ from tap_fullstory.records.native import is_available
 from tap_fullstory.records.reader import ChecksumMismatch, EventReader, Malformed, Position
 from tap_fullstory.records.rest import RestRecordBuilder
 from tap_fullstory.run import Run
+from tap_fullstory.selection import Selection
 from tap_fullstory.streams import EVENTS
 from tap_fullstory.times import format_rfc3339
 

@@ -22,7 +22,6 @@ from singer import metrics
 
 from tap_fullstory import bookmarks
 from tap_fullstory.bookmarks import State
-from tap_fullstory.catalog import Selection
 from tap_fullstory.counts import format_counts
 from tap_fullstory.errors import LEVEL_TOO_LOW, AccessError, SourceError
 from tap_fullstory.fullstory.client import Client
@@ -30,6 +29,7 @@ from tap_fullstory.output.messages import record_envelope
 from tap_fullstory.records.json_text import decode_string
 from tap_fullstory.records.rest import RestRecordBuilder, promoted, renamed
 from tap_fullstory.run import Run
+from tap_fullstory.selection import Selection
 from tap_fullstory.streams import LAST_UPDATED, USERS, WEBHOOK_EVENT_TYPES, RestStream, Stream
 from tap_fullstory.times import parse_rfc3339
 

@@ -16,8 +16,9 @@ import pytest
 from running import columns
 
 from tap_fullstory import catalog
-from tap_fullstory.columns import _OF_STREAMS, marked_members, personal_data
+from tap_fullstory.columns import _OF_STREAMS, is_custom, marked_members, personal_data
 from tap_fullstory.errors import CodedWarning, UsageError
+from tap_fullstory.selection import Selection, catalog_warnings, select
 from tap_fullstory.settings import parse_config
 from tap_fullstory.streams import STREAMS, RestStream, stream_named
 
@@ -167,8 +168,8 @@ def texts_of(warnings: Iterable[CodedWarning]) -> list[str]:
     return [warning.text for warning in warnings]
 
 
-def selection(made: Any, **settings: Any) -> catalog.Selection:
-    (only,) = catalog.select(made, config(**settings))
+def selection(made: Any, **settings: Any) -> Selection:
+    (only,) = select(made, config(**settings))
     return only
 
 
@@ -213,7 +214,7 @@ def test_selection_of_the_stream(discovered, selected, by_default, in_schema, at
     ):
         if value is not None:
             place[key] = value
-    assert bool(catalog.select(discovered, config())) is taken
+    assert bool(select(discovered, config())) is taken
 
 
 COLUMN_CHOICES = [
@@ -257,7 +258,7 @@ def test_selected_may_be_text(discovered, said, taken, place):
     entry = discovered["streams"][0]
     if place == "entry":
         entry["selected"] = said
-        assert bool(catalog.select(discovered, config())) is taken
+        assert bool(select(discovered, config())) is taken
         return
     chosen = {
         "metadata": metadata_of(discovered)[("properties", "UserEmail")],
@@ -273,11 +274,11 @@ def test_selected_may_be_text(discovered, said, taken, place):
 def test_selected_that_is_neither_true_nor_false(discovered, said):
     metadata_of(discovered)[("properties", "UserEmail")]["selected"] = said
     with pytest.raises(UsageError, match=r"selected of stream events, property UserEmail is"):
-        catalog.select(discovered, config())
+        select(discovered, config())
     metadata_of(discovered)[("properties", "UserEmail")]["selected"] = True
     metadata_of(discovered)[()]["selected"] = said
     with pytest.raises(UsageError, match=r"selected of stream events is"):
-        catalog.select(discovered, config())
+        select(discovered, config())
 
 
 def choosing(discovered: Any, *choices: tuple[list[str], Any]) -> Any:
@@ -291,14 +292,14 @@ def choosing(discovered: Any, *choices: tuple[list[str], Any]) -> Any:
 def test_what_both_is_and_is_not_selected(discovered):
     made = choosing(discovered, (["properties", "PageIp"], True), (["properties", "PageIp"], False))
     with pytest.raises(UsageError, match=r"both selects and deselects properties.PageIp"):
-        catalog.select(made, config())
+        select(made, config())
 
 
 def test_a_variable_is_dropped_though_no_schema_lists_it(discovered):
     name = ["properties", "user_phone_str"]
     made = choosing(discovered, (name, "false"))
     assert selection(made).dropped == {"user_phone_str"}
-    assert texts_of(catalog.catalog_warnings(made, config())) == []
+    assert texts_of(catalog_warnings(made, config())) == []
 
 
 def test_choices_that_name_nothing_are_in_one_warning(discovered):
@@ -310,7 +311,7 @@ def test_choices_that_name_nothing_are_in_one_warning(discovered):
         (["properties", "PageUrl", "properties", "host"], False),
     )
     assert selection(made).dropped == {"UserMail", "PageIp"}
-    (warning,) = texts_of(catalog.catalog_warnings(made, config()))
+    (warning,) = texts_of(catalog_warnings(made, config()))
     assert (
         "stream: events.UserMail, events.user_phone_str, events.PageUrl.properties.host." in warning
     )
@@ -327,7 +328,7 @@ def test_a_member_of_an_object_is_left_out_by_the_catalog_alone(discovered):
         one["metadata"].append({"breadcrumb": breadcrumb, "metadata": {"selected": "false"}})
     made = {"streams": [one]}
     chosen = selection(made)
-    assert texts_of(catalog.catalog_warnings(made, config())) == []
+    assert texts_of(catalog_warnings(made, config())) == []
     listed = chosen.schema["properties"]
     assert set(listed["metadata"]["properties"]) == {"created", "lastUpdated", "lastUpdatedBy"}
     assert "notes" not in listed["elementBlocks"]["items"]["properties"]
@@ -338,7 +339,7 @@ def test_a_member_of_an_object_is_left_out_by_the_catalog_alone(discovered):
 
 def test_many_choices_that_name_nothing_make_a_short_line(discovered):
     made = choosing(discovered, *((["properties", f"X{n}" * 500], False) for n in range(1000)))
-    (warning,) = texts_of(catalog.catalog_warnings(made, config()))
+    (warning,) = texts_of(catalog_warnings(made, config()))
     assert "and 980 more" in warning
     assert len(warning) < 3000
 
@@ -358,7 +359,7 @@ def test_what_a_catalog_asks_for_and_does_not_get(discovered, stream, root, entr
     one = discovered["streams"][stream]
     one["metadata"][0]["metadata"].update({"selected": True, **root})
     one.update(entry)
-    (warning,) = texts_of(catalog.catalog_warnings(discovered, config()))
+    (warning,) = texts_of(catalog_warnings(discovered, config()))
     assert words in warning
 
 
@@ -367,16 +368,16 @@ def test_a_key_property_cannot_be_deselected(discovered):
     one["metadata"][0]["metadata"]["selected"] = True
     (chosen,) = [e for e in one["metadata"] if e["breadcrumb"] == ["properties", "id"]]
     chosen["metadata"]["selected"] = "false"
-    (warning,) = texts_of(catalog.catalog_warnings(discovered, config()))
+    (warning,) = texts_of(catalog_warnings(discovered, config()))
     assert "The catalog deselects users.id, which is part of the stream's key" in warning
 
 
 def test_a_fresh_catalog_asks_for_nothing_else(discovered):
     for one in discovered["streams"]:
         one["metadata"][0]["metadata"]["selected"] = True
-    assert texts_of(catalog.catalog_warnings(discovered, config())) == []
+    assert texts_of(catalog_warnings(discovered, config())) == []
     made = catalog.discover(config(event_digest=True))
-    assert texts_of(catalog.catalog_warnings(made, config(event_digest=True))) == []
+    assert texts_of(catalog_warnings(made, config(event_digest=True))) == []
 
 
 def test_a_renamed_stream(discovered):
@@ -448,7 +449,7 @@ def test_the_digest_is_added_though_the_catalog_does_not_list_it(discovered):
 )  # fmt: skip
 def test_catalogs_that_cannot_be_used(broken):
     with pytest.raises(UsageError, match=r"catalog cannot be used.*--discover"):
-        catalog.select(broken, config())
+        select(broken, config())
 
 
 def test_a_catalog_of_another_tap(discovered):
@@ -456,10 +457,10 @@ def test_a_catalog_of_another_tap(discovered):
     other["tap_stream_id"] = other["stream"] = "orders"
     discovered["streams"].append(other)
     with pytest.raises(UsageError, match="selects orders, which this tap does not have"):
-        catalog.select(discovered, config())
+        select(discovered, config())
     for entry in other["metadata"]:
         entry["metadata"].pop("selected-by-default", None)
-    assert [chosen.name for chosen in catalog.select(discovered, config())] == ["events"]
+    assert [chosen.name for chosen in select(discovered, config())] == ["events"]
 
 
 # --- what the config excludes and hashes ---
@@ -519,14 +520,14 @@ def test_keys_cannot_be_excluded(discovered, streams, settings, words):
     for entry in discovered["streams"]:
         entry["selected"] = entry["stream"] in streams
     with pytest.raises(UsageError) as refusal:
-        catalog.select(discovered, config(**settings))
+        select(discovered, config(**settings))
     assert words in str(refusal.value)
     if streams == ["events"]:
         with pytest.raises(UsageError, match="Config key"):
             catalog.discover(config(**settings))
     for entry in discovered["streams"]:
         entry["selected"] = entry["stream"] == "segments"
-    assert catalog.select(discovered, config(exclude_fields="IndvId, lastUpdated", **HASHING))
+    assert select(discovered, config(exclude_fields="IndvId, lastUpdated", **HASHING))
 
 
 # --- columns by config ---
@@ -577,7 +578,7 @@ def test_individuals_have_the_columns_of_users(discovered):
     (entry,) = [one for one in discovered["streams"] if one["stream"] == "individuals"]
     entry["selected"] = True
     chosen = selection({"streams": [entry]}, **CUSTOM_COLUMNS)
-    assert [name for name in chosen.columns if catalog.is_custom(name)] == ["user_plan_str"]
+    assert [name for name in chosen.columns if is_custom(name)] == ["user_plan_str"]
 
 
 @pytest.mark.parametrize("by_default", [True, False])

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tap_fullstory.catalog import Selection, discover, select
+from tap_fullstory.catalog import discover
 from tap_fullstory.errors import UsageError
 from tap_fullstory.fields import Fate
 from tap_fullstory.meltano import NO_MELTANO, MeltanoRules, meltano_rules
+from tap_fullstory.selection import Selection, select
 from tap_fullstory.settings import parse_config
 
 NOW = datetime(2026, 6, 2, tzinfo=timezone.utc)

@@ -28,6 +28,7 @@ from tap_fullstory.exports.spool import SpooledBundle
 from tap_fullstory.logs.progress import RunSummary
 from tap_fullstory.output.messages import MessageWriter
 from tap_fullstory.sandbox import Fault, Sandbox
+from tap_fullstory.selection import select
 from tap_fullstory.settings import parse_config
 from tap_fullstory.signals import Signals
 from tap_fullstory.sync import sync
@@ -267,7 +268,7 @@ def test_a_position_deep_in_a_bundle_is_not_waited_for(signals, monkeypatch):
     config = parse_config({"api_key": "key"}, now, {})
     partial = {"id": "7", "events": 9, "bytes": 10**9, "crc32": 1}
     state = {"bookmarks": {"events": {"bundle_end": "2026-06-01T00:00:00Z", "partial": partial}}}
-    selections = catalog.select(catalog.discover(config), config)
+    selections = select(catalog.discover(config), config)
     written, output = os.pipe()
     writer = MessageWriter(output)
     run = run_module.Run(config, Source(), writer, signals, RunSummary(), now)  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tap_fullstory import bookmarks, catalog
 from tap_fullstory.errors import UsageError
 from tap_fullstory.json_files import MAX_DIGITS, MAX_LEVELS, parse_json
+from tap_fullstory.selection import catalog_warnings, select
 from tap_fullstory.settings import SETTINGS, Config, config_warnings, parse_config
 from tap_fullstory.streams import STREAMS, RestStream
 from tap_fullstory.sync import in_order
@@ -87,8 +88,8 @@ def use_state(raw: Any) -> None:
 
 
 def use_catalog(raw: Any) -> None:
-    selections = catalog.select(raw, CONFIG)
-    list(catalog.catalog_warnings(raw, CONFIG))
+    selections = select(raw, CONFIG)
+    list(catalog_warnings(raw, CONFIG))
     for selection in in_order(selections, None):
         assert isinstance(selection.name, str)
         json.loads(msgspec.json.encode(selection.schema))

@@ -11,11 +11,11 @@ from typing import BinaryIO, NamedTuple
 
 from tap_fullstory import bookmarks
 from tap_fullstory.bookmarks import Place, State
-from tap_fullstory.catalog import Selection
 from tap_fullstory.counts import counted
 from tap_fullstory.errors import SourceError
 from tap_fullstory.exports.bundle import Bundle, OnListed, ignore_listing
 from tap_fullstory.fullstory.client import PAGE_BUNDLES, Client
+from tap_fullstory.selection import Selection
 from tap_fullstory.settings import Config
 from tap_fullstory.times import format_rfc3339
 

@@ -17,13 +17,15 @@ from typing import Any, BinaryIO
 
 from tap_fullstory import bookmarks
 from tap_fullstory.bookmarks import EVERYONE, Export, Place, State
-from tap_fullstory.catalog import CUSTOM_PREFIXES, EVENT_TYPE, Selection, is_custom
+from tap_fullstory.catalog import EVENT_TYPE
+from tap_fullstory.columns import CUSTOM_PREFIXES, is_custom
 from tap_fullstory.errors import NetworkError, SourceError, TapError
 from tap_fullstory.exports.bundle import Bundle, OnListed, ignore_listing
 from tap_fullstory.fullstory.client import Client
 from tap_fullstory.fullstory.download import REPORT_SECONDS
 from tap_fullstory.fullstory.responses import BadRequest, ResourceGone
 from tap_fullstory.fullstory.session import MAX_CLOCK_SKEW
+from tap_fullstory.selection import Selection
 from tap_fullstory.settings import Config
 from tap_fullstory.streams import INDIVIDUALS
 from tap_fullstory.times import duration, format_rfc3339, parse_rfc3339

@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import BinaryIO, NamedTuple, Protocol
 
 from tap_fullstory.bookmarks import Export, Place, State
-from tap_fullstory.catalog import Selection
 from tap_fullstory.exports import data_export, segment_export
 from tap_fullstory.exports.bundle import Bundle, OnListed, ignore_listing
 from tap_fullstory.fullstory.client import Client
+from tap_fullstory.selection import Selection
 from tap_fullstory.settings import Config
 from tap_fullstory.streams import INDIVIDUALS
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from tap_fullstory.catalog import Selection, is_custom
+from tap_fullstory.columns import is_custom
 from tap_fullstory.counts import BoundedCounter, format_counts
 from tap_fullstory.exports.bundle import Bundle
 from tap_fullstory.fields import unused_patterns
 from tap_fullstory.records.encoder import EncodingStats
+from tap_fullstory.selection import Selection
 from tap_fullstory.streams import STREAMS
 
 LOGGER = logging.getLogger(__name__)

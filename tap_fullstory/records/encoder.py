@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec import MsgspecError, Raw
 
-from tap_fullstory.catalog import CUSTOM_VARS, EVENT_TYPE, Selection
+from tap_fullstory.catalog import EVENT_TYPE
 from tap_fullstory.columns import ValueType
 from tap_fullstory.counts import MAX_NAME_LENGTH, BoundedCounter
 from tap_fullstory.fields import Fate
@@ -37,6 +37,8 @@ from tap_fullstory.records.json_text import (
     replace_nul,
 )
 from tap_fullstory.records.native import Encoded, NativeEncoder, is_available
+from tap_fullstory.selection import Selection
+from tap_fullstory.streams import CUSTOM_VARS
 from tap_fullstory.times import parse_rfc3339
 
 

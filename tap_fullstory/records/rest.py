@@ -10,12 +10,12 @@ from collections.abc import Mapping
 
 from msgspec import Raw
 
-from tap_fullstory.catalog import Selection
 from tap_fullstory.columns import value_type
 from tap_fullstory.counts import BoundedCounter
 from tap_fullstory.errors import SourceError
 from tap_fullstory.fields import Fate
 from tap_fullstory.records.json_text import JsonText, decode_items, decode_members, encode
+from tap_fullstory.selection import Selection
 
 
 class RestRecordBuilder:

@@ -11,9 +11,9 @@ from either_api import (
 from interrupting import interrupted
 from running import counted, discover, run_tap, selecting
 
-from tap_fullstory.catalog import select
 from tap_fullstory.exports.segment_export import MOBILE_FIELDS, export_fields
 from tap_fullstory.sandbox import Fault
+from tap_fullstory.selection import select
 from tap_fullstory.settings import parse_config
 
 api = SEGMENT_EXPORT

@@ -9,11 +9,11 @@ from unittest import mock
 import oracle
 from strategies import COLUMNS, UNKNOWN, spelt
 
-from tap_fullstory.catalog import Selection
 from tap_fullstory.columns import ValueType
 from tap_fullstory.fields import NO_RULES, FieldRules, field_patterns
 from tap_fullstory.output.messages import record_envelope
 from tap_fullstory.records.encoder import Batch, EncodingStats, RecordEncoder
+from tap_fullstory.selection import Selection
 from tap_fullstory.setting_types import parse_event_types
 
 FETCHED_AT = datetime(2026, 6, 2, 12, 0, 0, 7, tzinfo=timezone.utc)

@@ -46,11 +46,11 @@ from strategies import (
     spelt,
 )
 
-from tap_fullstory.catalog import Selection
 from tap_fullstory.exports.unpack import TruncatedFile, unpack
 from tap_fullstory.output.messages import record_envelope
 from tap_fullstory.records.encoder import Batch, RecordEncoder
 from tap_fullstory.records.reader import EventReader, Malformed, Position
+from tap_fullstory.selection import Selection
 
 ENVELOPE = record_envelope("events", datetime(2026, 6, 2, tzinfo=timezone.utc))
 LARGE = 10**9

@@ -17,9 +17,9 @@ from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
 from typing import Any
 
-from tap_fullstory.catalog import Selection
 from tap_fullstory.columns import ValueType
 from tap_fullstory.fields import Fate, Pattern
+from tap_fullstory.selection import Selection
 
 HASH_KEY = "0123456789abcdef"
 MAX_DEPTH = 500  # levels of objects and arrays in an event, itself included

@@ -10,11 +10,11 @@ from typing import Any
 
 import oracle
 
-from tap_fullstory.catalog import Selection
 from tap_fullstory.exports.unpack import Verifier
 from tap_fullstory.output.messages import record_envelope
 from tap_fullstory.records.encoder import RecordEncoder
 from tap_fullstory.records.reader import EventReader, Malformed, Position
+from tap_fullstory.selection import Selection
 
 LARGE = 10**9
 MEGABYTE = 1024 * 1024

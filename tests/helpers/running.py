@@ -25,10 +25,10 @@ from forked import can_fork, run_forked
 
 from tap_fullstory import run as run_module
 from tap_fullstory.bookmarks import parse_state
-from tap_fullstory.catalog import select
 from tap_fullstory.fullstory.client import Client
 from tap_fullstory.logs.progress import RunSummary
 from tap_fullstory.output.messages import MessageWriter
+from tap_fullstory.selection import select
 from tap_fullstory.settings import parse_config
 from tap_fullstory.signals import Signals
 from tap_fullstory.sync import sync

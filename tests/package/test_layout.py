@@ -18,7 +18,7 @@ ORDER = """
     signals json_files
     exports.bundle fullstory.urls
     columns setting_types output.batch_config settings fields added_columns meltano
-    catalog_file catalog bookmarks
+    catalog selection bookmarks
     logs.lines logs.metrics logs.redact
     fullstory.retry fullstory.connections fullstory.failures fullstory.responses
     fullstory.download fullstory.session fullstory.client

@@ -10,11 +10,11 @@ from encoders import ALL_COLUMNS, ENVELOPE, encoder, records_of, selection
 from hypothesis import given
 from strategies import Object, any_events, exhaustive, layouts, strange_events, write
 
-from tap_fullstory.catalog import Selection
 from tap_fullstory.columns import value_type
 from tap_fullstory.output.messages import RecordEnvelope
 from tap_fullstory.records.added import MakeMember, adding_members, replay_url_maker
 from tap_fullstory.records.json_text import MAX_DEPTH
+from tap_fullstory.selection import Selection
 
 INTEGER = value_type({"type": ["null", "integer"]})
 WITH_IDS = selection({"UserId": INTEGER, "SessionId": INTEGER})

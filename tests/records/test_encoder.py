@@ -38,13 +38,14 @@ from strategies import (
     write,
 )
 
-from tap_fullstory.catalog import discover, select
+from tap_fullstory.catalog import discover
 from tap_fullstory.columns import ValueType, value_type
 from tap_fullstory.counts import MAX_NAMES
 from tap_fullstory.fields import FieldRules, field_patterns
 from tap_fullstory.output.messages import record_envelope
 from tap_fullstory.records.encoder import RecordEncoder
 from tap_fullstory.records.json_text import decode_items, repair_surrogates
+from tap_fullstory.selection import select
 from tap_fullstory.settings import parse_config
 
 pytestmark = pytest.mark.usefixtures("either_encoder")

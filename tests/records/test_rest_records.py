@@ -16,6 +16,7 @@ from running import fits
 from tap_fullstory import catalog
 from tap_fullstory.errors import SourceError
 from tap_fullstory.records.rest import RestRecordBuilder, promoted, renamed
+from tap_fullstory.selection import Selection, select
 from tap_fullstory.settings import Config, parse_config
 from tap_fullstory.streams import STREAMS, RestStream
 
@@ -46,12 +47,12 @@ values = st.recursive(
 )
 
 
-def selection(name: str, config: Config = CONFIG) -> catalog.Selection:
+def selection(name: str, config: Config = CONFIG) -> Selection:
     made = json.loads(json.dumps(catalog.discover()))
     for entry in made["streams"]:
         of_stream = next(item for item in entry["metadata"] if not item["breadcrumb"])
         of_stream["metadata"]["selected"] = entry["tap_stream_id"] == name
-    (only,) = catalog.select(made, config)
+    (only,) = select(made, config)
     return only
 
 
