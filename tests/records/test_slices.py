@@ -62,8 +62,8 @@ class Ticks:
     @contextmanager
     def coming(self) -> Iterator[None]:
         before = signal.signal(signal.SIGALRM, self)
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
         try:
+            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
