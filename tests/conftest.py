@@ -5,8 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -68,6 +69,11 @@ class Commands:
     @property
     def tap(self) -> Path:
         return _program("tap", "tap-fullstory")
+
+    def tap_for(self, config: Mapping[str, Any]) -> Path:
+        """The tap, or for files of columns the one beside the tests, which has pyarrow."""
+        form = config.get("batch_config", {}).get("encoding", {}).get("format", "jsonl")
+        return self.tap if form == "jsonl" else Path(sys.executable).with_name("tap-fullstory")
 
     @property
     def target_jsonl(self) -> Path:

@@ -10,13 +10,20 @@ from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from running import run_command, run_tap, start_tap, without_time
+from batches import FORMATS_OF_COLUMNS, needs_pyarrow
+from running import Json, run_command, run_tap, start_tap, without_time
 
 from tap_fullstory.errors import UsageError
 from tap_fullstory.output.batch_config import BatchConfig
 from tap_fullstory.sandbox import Sandbox
 from tap_fullstory.setting_types import EventFilter
-from tap_fullstory.settings import SETTINGS, config_from_environment, config_warnings, parse_config
+from tap_fullstory.settings import (
+    SETTINGS,
+    config_from_environment,
+    config_warnings,
+    member_paths,
+    parse_config,
+)
 from tap_fullstory.version import __version__
 
 NOW = datetime(2026, 6, 2, 12, 30, tzinfo=timezone.utc)
@@ -449,17 +456,23 @@ def test_members_of_batch_config_by_the_names_of_meltanos_hub():
         "batch_config.encoding.format": "jsonl",
         "batch_config.encoding.compression": "none",
         "batch_config.storage.root": "/a",
+        "batch_config.storage.prefix": "b-",
+        "batch_config.storage.partition": "day",
         "batch_config.batch_size": "5",
     }
+    (setting,) = [setting for setting in SETTINGS if setting.name == "batch_config"]
+    paths = member_paths(setting.type.schema, (setting.name,))
+    assert {".".join(path) for path in paths} == set(config)
     environment = {
         f"TAP_FULLSTORY_{key.replace('.', '_').upper()}": value for key, value in config.items()
     }
-    expected = BatchConfig("/a", "", "none", 5)
+    expected = BatchConfig("/a", "b-", "none", 5, by_day=True)
     raw = {"api_key": KEY, **config}
     assert parse_config(raw, NOW, {}).batch_config == expected
     assert list(config_warnings(raw, parse_config(raw, NOW, {}), NOW)) == []
     assert parse_config({"api_key": KEY}, NOW, environment).batch_config == expected
-    assert config_from_environment(environment)["batch_config"]["storage"] == {"root": "/a"}
+    storage = {"root": "/a", "prefix": "b-", "partition": "day"}
+    assert config_from_environment(environment)["batch_config"]["storage"] == storage
     unset = {"batch_size": None, "storage": {"root": ""}}
     assert parse_config({"api_key": KEY, "batch_config": unset}, NOW, {}).batch_config is None
     own = {**raw, "batch_config": batches()}
@@ -499,6 +512,29 @@ def test_a_refusal_names_the_value(name):
 )  # fmt: skip
 def test_what_batch_config_means(value, meaning):
     assert parsed("batch_config", value) == parsed("batch_config", json.dumps(value)) == meaning
+
+
+@needs_pyarrow
+@pytest.mark.parametrize("form", FORMATS_OF_COLUMNS)
+def test_the_config_of_meltanos_page_on_arrow(form):
+    """docs.meltano.com, "Arrow BATCH Support": word for word, by names, and in the environment."""
+    documented = json.loads(
+        '{"batch_config": {"encoding": {"format": "arrow"}}}'.replace("arrow", form)
+    )
+    expected = BatchConfig(
+        f"{tempfile.gettempdir()}/singer-sdk", "", {"arrow": "none", "parquet": "zstd"}[form],
+        format=form, names_compression=False, makes_root=True,
+    )  # fmt: skip
+    ways: list[tuple[Json, dict[str, str]]] = [
+        (documented, {}),
+        ({"batch_config": json.dumps(documented["batch_config"])}, {}),
+        ({"batch_config.encoding.format": form}, {}),
+        ({}, {"TAP_FULLSTORY_BATCH_CONFIG": json.dumps(documented["batch_config"])}),
+        ({}, {"TAP_FULLSTORY_BATCH_CONFIG_ENCODING_FORMAT": form}),
+    ]
+    for raw, environment in ways:
+        config = parse_config({"api_key": KEY, **raw}, NOW, environment)
+        assert config.batch_config == expected
 
 
 @pytest.mark.parametrize(

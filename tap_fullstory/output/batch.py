@@ -199,7 +199,9 @@ class BatchWriter:
             self._folder.wait_for_target()
             self._files += 1
             name = f"{self._stem}-{self._files}"
-            self._file = _BatchFile(self._folder.config, name, self._day, self._properties)
+            self._file = _BatchFile(self._folder.config, name, self._day)
+            with self._noting_failure():
+                self._file.open(self._properties)
         with self._noting_failure():
             self._file.write(lines)
 
@@ -242,26 +244,29 @@ class BatchWriter:
 class _BatchFile:
     """One file, readable by its owner alone. Raises LocalResourceError if it cannot be written."""
 
-    def __init__(
-        self, config: BatchConfig, stem: str, day: str | None, properties: Mapping[str, Any]
-    ) -> None:
+    _content: Lines | Columns
+
+    def __init__(self, config: BatchConfig, stem: str, day: str | None) -> None:
+        self._config = config
         folder = Path(config.root)
         if config.by_day and day is not None:
             folder /= f"day={day}"
         name = f"{config.prefix}{_TAP}{stem}{_SUFFIXES[config.format]}"
-        is_gzipped = config.format == "jsonl" and config.compression == "gzip"
-        self.path = folder / (f"{name}.gz" if is_gzipped else name)
+        self._is_gzipped = config.format == "jsonl" and config.compression == "gzip"
+        self.path = folder / (f"{name}.gz" if self._is_gzipped else name)
         self._part = Path(f"{self.path}{_PART}")
+
+    def open(self, properties: Mapping[str, Any]) -> None:
+        """Make the file. Whatever interrupts this, `remove` removes it."""
         with self._explained():
-            folder.mkdir(mode=0o700, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, exist_ok=True)
             self._file = open(self._part, "xb", opener=_open_for_owner)  # noqa: SIM115
-            self._content: Lines | Columns
-            if config.has_columns:
+            if self._config.has_columns:
                 from tap_fullstory.output.arrow import Columns
 
-                self._content = Columns(self._file, config, properties)
+                self._content = Columns(self._file, self._config, properties)
             else:
-                self._content = Lines(self._file, is_gzipped)
+                self._content = Lines(self._file, self._is_gzipped)
 
     def write(self, lines: bytes) -> None:
         """Add lines."""

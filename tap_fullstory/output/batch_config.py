@@ -174,7 +174,11 @@ BATCH_CONFIG = SettingType(
             },
             "storage": {
                 "type": "object",
-                "properties": {"root": {"type": "string"}, "prefix": {"type": "string"}},
+                "properties": {
+                    "root": {"type": "string"},
+                    "prefix": {"type": "string"},
+                    "partition": {"type": "string", "enum": list(_PARTITIONS.schema["enum"])},
+                },
             },
             "batch_size": _BATCH_SIZE.schema,
         },

@@ -83,7 +83,7 @@ def piped(
 ) -> bytes:
     """What the target prints at the end of `tap | target`, run in `folder`."""
     with (
-        start_tap(config, state=state, catalog=catalog, executable=commands.tap) as tap,
+        start_tap(config, state=state, catalog=catalog, executable=commands.tap_for(config)) as tap,
         subprocess.Popen(
             list(map(str, target)),
             stdin=tap.stdout,
@@ -115,7 +115,7 @@ def load_amid_kills(
     for number in (signal.SIGKILL, signal.SIGTERM, None):
         wanted = progress() + step
         with (
-            start_tap(config, state=state, executable=commands.tap) as tap,
+            start_tap(config, state=state, executable=commands.tap_for(config)) as tap,
             subprocess.Popen(
                 list(map(str, target)),
                 stdin=tap.stdout,

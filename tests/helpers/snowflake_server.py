@@ -172,16 +172,33 @@ class Session:
         return self._stage / name
 
     def _reading_files(self, sql: str) -> str:
-        """Put what reads the files into a statement, in place of the stage that it names."""
+        """Put what reads the files into a statement, in place of the stage that it names.
+
+        A text of a Parquet file is a text as VARIANT, too: the cast does not parse it
+        (https://docs.snowflake.com/en/sql-reference/functions/to_variant). A column that a file
+        does not have is null.
+        """
         columns: dict[str, str] = {}
+        folder = self._folder(sql)
+        is_parquet = any(folder.glob("*.parquet"))
+        there = set()
+        if is_parquet:
+            found = self._connection.execute(f"describe from '{folder}/*.parquet'").fetchall()
+            there = {name for name, *_ in found}
 
         def column(member: re.Match[str]) -> str:
             name = member[1].strip('"')
-            columns[name] = TYPES.get(member[2], member[2])
-            return f'"{name}"'
+            columns[name] = kind = TYPES.get(member[2], member[2])
+            if not is_parquet:
+                return f'"{name}"'
+            if name not in there:
+                return f"null::{kind}"
+            return f'to_json("{name}")' if kind == "JSON" else f'"{name}"::{kind}'
 
         sql = re.sub(rf"\$1:({NAME})::(\w+)(?:\(\d+\))?", column, sql)
-        read = f"read_json('{self._folder(sql)}/*', format='newline_delimited', columns={columns})"
+        read = f"read_json('{folder}/*', format='newline_delimited', columns={columns})"
+        if is_parquet:
+            read = f"read_parquet('{folder}/*.parquet')"
         numbered = f"(select *, row_number() over () as _row from {read})"
         sql = re.sub(r"'@~[^']*'(\(file_format => [^)]*\))?", lambda _: numbered, sql)
         return sql.replace("SEQ8()", "_row")
@@ -305,7 +322,7 @@ def main() -> None:
     import duckdb
 
     Handler.database = duckdb.connect()
-    Handler.database.execute(f"attach ':memory:' as {DATABASE}")
+    Handler.database.execute(f"attach ':memory:' as {DATABASE}; set global timezone = 'UTC'")
     with (
         tempfile.TemporaryDirectory(prefix="tap-fullstory-snowflake-") as stage,
         ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http,

@@ -14,7 +14,19 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from batches import bare, batch_config, content, covered, file_of, sizes
+from batches import (
+    FORMATS_OF_COLUMNS,
+    as_held,
+    bare,
+    batch_config,
+    content,
+    covered,
+    each_format,
+    file_of,
+    needs_pyarrow,
+    records_in,
+    sizes,
+)
 from catalogs import select_streams
 from either_api import DATA_EXPORT, days
 from faults import KEY, TEXT, array, bundle, events, lines, packed, record
@@ -32,7 +44,7 @@ from tap_fullstory.signals import Signals
 
 EVENTS = events(330)
 KILLS = int(os.environ.get("KILLS", "4"))
-NAME = r"tap-fullstory--{}-[0-9a-f]{{8}}-[0-9a-f-]{{27}}-[1-9][0-9]*\.json"
+NAME = r"tap-fullstory--{}-[0-9a-f]{{8}}-[0-9a-f-]{{27}}-[1-9][0-9]*\.(json|arrow|parquet)"
 
 
 def bundles() -> list[Bundle]:
@@ -94,8 +106,9 @@ def test_exports_go_to_files_and_other_streams_do_not(batch_folder):
     assert as_files.states == as_records.states
 
 
-def test_a_run_goes_on_from_any_state(sandbox, batch_folder):
-    config = sandbox.config(**batch_config(batch_folder, 40))
+@each_format
+def test_a_run_goes_on_from_any_state(sandbox, batch_folder, form):
+    config = sandbox.config(**batch_config(batch_folder, 40, form=form))
     first = run_tap(config)
     amid = [state for state in first.states if state["bookmarks"]["events"].get("partial")]
     for state in amid[:1] + amid[-1:]:
@@ -105,10 +118,11 @@ def test_a_run_goes_on_from_any_state(sandbox, batch_folder):
         assert "come twice" not in rest.log
 
 
-def test_events_before_the_bookmark_make_no_file(sandbox, batch_folder):
+@each_format
+def test_events_before_the_bookmark_make_no_file(sandbox, batch_folder, form):
     state = {"bookmarks": {"events": {"bundle_end": "2026-06-01T00:02:00Z"}}}
-    run = run_tap(sandbox.config(**batch_config(batch_folder, 40)), state=state)
-    assert covered(run.messages) == [record(event) for event in EVENTS[120:]]
+    run = run_tap(sandbox.config(**batch_config(batch_folder, 40, form=form)), state=state)
+    assert covered(run.messages) == [as_held(record(event), form) for event in EVENTS[120:]]
     assert 0 not in sizes(run.messages)
 
 
@@ -133,8 +147,10 @@ def test_what_cannot_be_used_ends_the_run_with_2(sandbox, batch_folder, tmp_path
         check_folder(BatchConfig(str(tmp_path), "", "gzip", 1))
 
 
-def test_a_full_disk_is_named_and_the_state_covers_what_was_announced(sandbox, small_disk):
-    run = run_tap(sandbox.config(**batch_config(small_disk, 40, "none")))
+@each_format
+def test_a_full_disk_is_named_and_the_state_covers_what_was_announced(sandbox, small_disk, form):
+    # Files of columns are smaller than lines that are not compressed.
+    run = run_tap(sandbox.config(**batch_config(small_disk, 40, "none", form)))
     assert run.code == 1
     assert re.match(
         rf"The batch folder {small_disk} cannot hold {NAME.format('events')}: ", run.critical
@@ -146,7 +162,8 @@ def test_a_full_disk_is_named_and_the_state_covers_what_was_announced(sandbox, s
     for path in small_disk.iterdir():
         path.unlink()
     rest = run_tap(sandbox.config(), state=run.state)
-    assert [*announced, *rest.records] == [record(event) for event in EVENTS]
+    left = [as_held(one, form) for one in rest.records]
+    assert [*announced, *left] == [as_held(record(event), form) for event in EVENTS]
 
 
 def reached(run: Run) -> int:
@@ -179,17 +196,37 @@ PLACES = [
 ]
 
 
+PLACES_OF_COLUMNS = [
+    (f"{P}.output.arrow:Columns.__init__", 2, "after"),
+    (f"{P}.output.arrow:Columns.write", 3, "before"),
+    (f"{P}.output.arrow:Columns.write", 3, "after"),
+    (f"{P}.output.arrow:Columns.end", 2, "before"),
+    (f"{P}.output.arrow:Columns.end", 2, "after"),
+]
+PLACES_BY_FORM = [
+    *[("jsonl", *place) for place in PLACES],
+    *[
+        pytest.param(form, *place, marks=needs_pyarrow)
+        for form in FORMATS_OF_COLUMNS
+        for place in PLACES_OF_COLUMNS
+    ],
+]
+
+
 @pytest.mark.parametrize(
-    ("place", "call", "when"), PLACES, ids=lambda value: str(value).rpartition(":")[2]
+    ("form", "place", "call", "when"),
+    PLACES_BY_FORM,
+    ids=lambda value: str(value).rpartition(":")[2],
 )
 def test_nothing_is_lost_or_doubled_wherever_a_run_ends(
-    sandbox, batch_folder, tmp_path, place, call, when
+    sandbox, batch_folder, tmp_path, form, place, call, when
 ):
-    config = sandbox.config(**batch_config(batch_folder, 40))
+    config = sandbox.config(**batch_config(batch_folder, 40, form=form))
     first = run_tap(config, env=raising_at(tmp_path, place, "MemoryError", call, when))
     assert first.code == 1, "the place was not reached"
     assert "out of memory" in first.critical
-    assert covered(first.messages) == [record(event) for event in EVENTS[: reached(first)]]
+    expected = [as_held(record(event), form) for event in EVENTS[: reached(first)]]
+    assert covered(first.messages) == expected
     assert len(list(batch_folder.iterdir())) == len(sizes(first.messages))
 
 
@@ -201,15 +238,16 @@ def load(stdout: bytes, rows: list[Json], state: Json | None) -> Json | None:
     for line in stdout[: stdout.rfind(b"\n") + 1].splitlines():
         message = json.loads(line)
         if message["type"] == "BATCH":
-            rows += map(json.loads, content(message).splitlines())
+            rows += records_in(message)
             file_of(message).unlink()
         elif message["type"] == "STATE":
             state = message["value"]
     return state
 
 
+@each_format
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-def test_a_tap_that_is_ended_at_any_moment(batch_folder, number):
+def test_a_tap_that_is_ended_at_any_moment(batch_folder, number, form):
     """A BATCH line and its STATE are one write, so that not even SIGKILL doubles a row."""
     many = events(3000)
     listed = [bundle(day, packed(lines(many[1000 * day : 1000 * (day + 1)]))) for day in range(3)]
@@ -217,7 +255,8 @@ def test_a_tap_that_is_ended_at_any_moment(batch_folder, number):
     state: Json | None = None
     random, deaths, is_done = Random(int(number)), 0, False
     with Sandbox(listed, api_key=KEY) as sandbox:
-        config = sandbox.config(**batch_config(batch_folder, 150))  # fewer than it would wait for
+        # Fewer files than it would wait for.
+        config = sandbox.config(**batch_config(batch_folder, 150, form=form))
         while not is_done:
             with read_by_target(config, state=state) as target:
                 is_done = deaths == KILLS
@@ -231,7 +270,7 @@ def test_a_tap_that_is_ended_at_any_moment(batch_folder, number):
             code = run.code if run.code >= 0 else 128 - run.code
             assert code in ((0,) if is_done else (0, 128 + number))
             assert number == signal.SIGKILL or not list(batch_folder.iterdir())
-    assert rows == [record(event) for event in many]
+    assert rows == [as_held(record(event), form) for event in many]
     # SIGKILL leaves a part, or a file that it gave no time to announce.
     assert len(list(batch_folder.iterdir())) <= KILLS
 

@@ -15,13 +15,14 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from batches import FORMATS_OF_COLUMNS as FORMATS
+from batches import read_columns
 from catalogs import select_streams
 from either_api import DATA_EXPORT, days
 from faults import KEY, array, bundle, events, lines, packed
 from hypothesis import given
 from hypothesis import strategies as st
 from running import Json, Run, run_tap
-from target import read_by_target
 
 from tap_fullstory.columns import column_kind
 from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
@@ -31,7 +32,7 @@ pa = pytest.importorskip("pyarrow", reason="pyarrow has no wheel for this Python
 
 from tap_fullstory.output import arrow  # noqa: E402 - needs pyarrow
 
-FORMATS = ("arrow", "parquet")
+DAYS_OF_YEAR = 365
 KINDS = {
     "int": "int64", "number": "float64", "bool": "bool", "time": "timestamp", "text": "string",
     "json": "json", 'odd "name"': "string", "é": "json",
@@ -41,13 +42,6 @@ KINDS = {
 def config_of(folder: Path | None, form: str, batch_size: int = 40, **more: Any) -> Json:
     storage = {"storage": {"root": str(folder), **more}} if folder else {}
     return {"batch_config": {"encoding": {"format": form}, "batch_size": batch_size, **storage}}
-
-
-def read(path: Path) -> Any:
-    if path.suffix == ".parquet":
-        return pa.parquet.read_table(path, partitioning=None)
-    with pa.ipc.open_file(path) as file:
-        return file.read_all()
 
 
 def files_of(run: Run) -> list[Path]:
@@ -205,7 +199,7 @@ def test_rows_are_those_of_record_messages(sandbox, batch_folder, form, each_enc
         assert path.name.startswith("tap-fullstory--events-")
         assert message["encoding"] == {"format": form}
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        table = read(path)
+        table = read_columns(path)
         assert table.column_names == list(schema["schema"]["properties"])
         assert len(table) <= 40
         rows += from_table(table, schema["schema"])
@@ -227,7 +221,7 @@ def test_individuals_too(batch_folder, form):
         for m in as_records.messages
         if m["type"] == "RECORD" and m["stream"] == "individuals"
     ]
-    rows = [row for path in files_of(as_files) for row in from_table(read(path), schema)]
+    rows = [row for path in files_of(as_files) for row in from_table(read_columns(path), schema)]
     assert rows == as_rows(records, schema) != []
 
 
@@ -257,7 +251,7 @@ def test_what_a_column_cannot_hold_is_a_type_mismatch(
     with Sandbox([bundle(0, packed([event.encode()]))], api_key=KEY) as sandbox:
         run = run_tap(sandbox.config(**config_of(batch_folder, "parquet")))
     (path,) = files_of(run)
-    (row,) = read(path).to_pylist()
+    (row,) = read_columns(path).to_pylist()
     found = row[column]
     assert (str(found) if isinstance(found, datetime) else found) == (cell or None)
     if cell is None:
@@ -266,33 +260,6 @@ def test_what_a_column_cannot_hold_is_a_type_mismatch(
         assert f"{column} (1)" in run.log
     else:
         assert row["CustomVars"] is None
-
-
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_run_resumes_from_any_state(sandbox, batch_folder, form):
-    config = sandbox.config(**config_of(batch_folder, form))
-    whole = run_tap(config)
-    ids = [row["PageId"] for path in files_of(whole) for row in read(path).to_pylist()]
-    for number, state in enumerate(whole.states):
-        run = run_tap(config, state=state)
-        again = [row["PageId"] for path in files_of(run) for row in read(path).to_pylist()]
-        covered = sum(len(read(path)) for path in files_of(whole)[: number + 1])
-        assert ids[covered:] == again
-
-
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_stopped_run_leaves_complete_files(batch_folder, form):
-    many = events(20_000)
-    with Sandbox([bundle(0, packed(lines(many)))], api_key=KEY) as sandbox:
-        config = sandbox.config(**config_of(batch_folder, form, 500))
-        with read_by_target(config) as target:
-            assert target.read(2000)
-            target.process.terminate()
-            run = target.end()
-    assert run.code == 143
-    rows = sum(len(read(path)) for path in files_of(run))
-    assert rows == run.state["bookmarks"]["events"]["partial"]["events"]
-    assert {path.name for path in batch_folder.iterdir()} <= {p.name for p in files_of(run)}
 
 
 # --- where they go ---
@@ -331,7 +298,7 @@ def test_a_folder_for_each_day(sandbox, batch_folder):
     for folder in batch_folder.iterdir():
         day = datetime.strptime(folder.name, "day=%Y-%m-%d").replace(tzinfo=timezone.utc)
         for path in folder.iterdir():
-            starts = read(path)["EventStart"].to_pylist()
+            starts = read_columns(path)["EventStart"].to_pylist()
             assert all(day <= start < day + timedelta(days=1) for start in starts)
     assert "removed none" not in run.log
 
@@ -354,28 +321,35 @@ def test_a_bundle_without_events_makes_no_file(batch_folder):
     made: list[Bundle] = [bundle(0, array([])), bundle(1, packed(lines(events(3))))]
     with Sandbox(made, api_key=KEY) as sandbox:
         run = run_tap(sandbox.config(**config_of(batch_folder, "arrow")))
-    assert [len(read(path)) for path in files_of(run)] == [3]
+    assert [len(read_columns(path)) for path in files_of(run)] == [3]
 
 
 def test_duckdb_and_polars_read_a_year_whose_columns_grew(batch_folder, commands):
     """A lake of daily files: a variable became a column of its own in between."""
     polars = pytest.importorskip("polars")
-    with Sandbox(generated_bundles(4, 24), unpublished=2) as serving:
-        config = serving.config(**config_of(batch_folder, "parquet", partition="day"))
-        first = run_tap(config)
-        serving.publish()
-        serving.publish()
-        second = run_tap({**config, "custom_columns": ["page_category_str"]}, state=first.state)
-    assert second.code == 0
-    pattern = f"{batch_folder}/*/*.parquet"
-    lake = polars.scan_parquet(pattern, missing_columns="insert", extra_columns="ignore")
-    assert lake.select(polars.len()).collect().item() == 96
+    lake_folder = batch_folder / "events"
+    lake_folder.mkdir()
+    with Sandbox(generated_bundles(DAYS_OF_YEAR, 3)) as serving:
+        start = serving.config()["start_date"]
+        half = f"{parse_rfc3339(start) + timedelta(days=DAYS_OF_YEAR // 2):%Y-%m-%dT%H:%M:%SZ}"
+        config = serving.config(**config_of(lake_folder, "parquet", partition="day"))
+        first = run_tap({**config, "end_date": half})
+        second = run_tap({**config, "custom_columns": ["user_plan_str"]}, state=first.state)
+    assert (first.code, second.code) == (0, 0)
+    pattern = f"{batch_folder}/events/**/*.parquet"
+    lake = polars.scan_parquet(
+        pattern, missing_columns="insert", extra_columns="ignore", hive_partitioning=True
+    )
+    found = lake.select(polars.len(), polars.col("day").n_unique()).collect()
+    assert found.row(0) == (3 * DAYS_OF_YEAR, DAYS_OF_YEAR)
     sql = (
-        f"SELECT count(*), count(page_category_str), count(DISTINCT day) FROM "
+        "SELECT count(*), count(DISTINCT day), "
+        "count(*) FILTER (user_plan_str IS NOT NULL), "
+        f"min(day) FILTER (user_plan_str IS NOT NULL) >= '{half[:10]}' FROM "
         f"read_parquet('{pattern}', union_by_name = true, hive_partitioning = true)"
     )
     code = f"import duckdb; print(*duckdb.connect().execute({sql!r}).fetchone())"
     found = subprocess.check_output([commands.loader_python, "-c", code], text=True).split()
-    assert found[0] == "96"
-    assert 0 < int(found[1]) < 48
-    assert found[2] == "4"
+    assert found[:2] == [str(3 * DAYS_OF_YEAR), str(DAYS_OF_YEAR)]
+    assert 0 < int(found[2]) < 3 * DAYS_OF_YEAR // 2 + 3
+    assert found[3] == "True"

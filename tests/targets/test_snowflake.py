@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import loading
 import pytest
-from batches import batch_config
+from batches import batch_config, needs_pyarrow
 from catalogs import select_streams
 from loading import (
     BESIDE,
@@ -23,7 +25,7 @@ from loading import (
     truth,
     without_zeros,
 )
-from running import as_record, columns, counted
+from running import as_record, columns, counted, start_tap
 from snowflake_server import Snowflake, server
 
 from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
@@ -124,6 +126,48 @@ def test_records_and_files_make_the_same_rows(snowflake, sandbox, commands, tmp_
     assert not list(batch_folder.iterdir())  # the target removes what it has loaded
 
 
+@needs_pyarrow
+def test_arrow_files_make_the_same_rows_with_objects_as_text(
+    snowflake, sandbox, commands, tmp_path, batch_folder
+):
+    """The target makes Parquet of them, and casts its columns: a text is not parsed by that."""
+    config = {**sandbox.config(), **batch_config(batch_folder, 100, form="arrow")}
+    schema = Schema(snowflake, commands, tmp_path, "by_arrow")
+    end = schema.load(config)
+    sandbox.publish()
+    schema.load(config, end)
+    rows = schema.rows()
+    for row in rows:
+        row["customvars"] = row["customvars"] and json.loads(row["customvars"])
+    assert counted(rows) == counted(map(as_row, truth(sandbox, 3)))
+    assert schema.types()["eventstart"] == "TIMESTAMP"
+    assert schema.types()["userid"] == "DECIMAL(38,0)"
+    for stream, (key, count) in BESIDE.items():
+        assert schema.count(stream) == (count if key else 2 * count)
+    assert not list(batch_folder.iterdir())  # the target removes what it has loaded
+
+
+@needs_pyarrow
+def test_parquet_files_are_refused_and_nothing_is_stored(
+    snowflake, sandbox, commands, tmp_path, batch_folder
+):
+    schema = Schema(snowflake, commands, tmp_path, "by_parquet")
+    config = {**sandbox.config(), **batch_config(batch_folder, 100, form="parquet")}
+    with (
+        start_tap(config, executable=commands.tap_for(config)) as tap,
+        subprocess.Popen(
+            schema.target, stdin=tap.stdout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as target,
+    ):
+        tap.stdout.close()
+        printed, _ = target.communicate(timeout=60)
+        tap.communicate(timeout=60)
+    assert target.returncode == 1
+    assert b"NotImplementedError" in printed
+    assert not states(printed)
+    assert schema.count("events") == 0
+
+
 @pytest.mark.parametrize("form", ["records", "files"])
 def test_a_variable_that_becomes_a_column(
     snowflake, sandbox, commands, tmp_path, batch_folder, form
@@ -146,17 +190,21 @@ def test_a_variable_that_becomes_a_column(
     assert any(row["user_plan_str"] for row in wanted)
 
 
+@pytest.mark.parametrize("form", ["jsonl", pytest.param("arrow", marks=needs_pyarrow)])
 @pytest.mark.parametrize("victim", ["tap", "target"])
-def test_files_while_something_is_killed(snowflake, commands, tmp_path, batch_folder, victim):
+def test_files_while_something_is_killed(snowflake, commands, tmp_path, batch_folder, victim, form):
     """A tap that is killed doubles nothing. A target that is may have stored rows and printed no
     state: there `event_digest` is the key by which the next run replaces them.
     """
-    schema = Schema(snowflake, commands, tmp_path, f"killed_{victim}")
+    schema = Schema(snowflake, commands, tmp_path, f"killed_{victim}_{form}")
     made = list(generate_events(FIRST, FIRST + DAY, 280))
     with Sandbox([Bundle("1", FIRST, FIRST + DAY, made)]) as sandbox:
-        config = sandbox.config(event_digest=victim == "target", **batch_config(batch_folder, 10))
+        files = batch_config(batch_folder, 10, form=form)
+        config = sandbox.config(event_digest=victim == "target", **files)
         load_amid_kills(config, commands, schema.target, victim, lambda: schema.count("events"), 10)
     rows = schema.rows()
     for row in rows:
         row.pop("eventdigest", None)
+        if form == "arrow" and row["customvars"]:
+            row["customvars"] = json.loads(row["customvars"])
     assert counted(rows) == counted(as_row(as_record(event)) for event in made)
