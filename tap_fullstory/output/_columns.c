@@ -1,11 +1,14 @@
 /* Fill Arrow's columns from record lines, in one pass over their bytes.
 
    The lines are those that either encoder has written: each is one JSON object, valid, without line
-   breaks inside, with every key once. What they hold has been verified, so nothing is verified again
-   but what the buffers depend on: no read goes past the end of the lines, and a value that is not of
-   its column's kind raises ValueError.
+   breaks inside, with every key once. Strings are valid UTF-8 and escapes are valid; this is not
+   verified again. What the buffers depend on is: no read goes past the end of the lines, and a value
+   whose type is not its column's raises ValueError.
 
-   Keys are predicted: after a key comes the one that came after it last time, mostly.
+   Keys are predicted: after a key usually comes the one that came after it last time.
+
+   Rows are allocated for all columns at once, and zeroed. A row that a line does not set is null:
+   its bit of the validity bitmap is 0. Only the offsets of text have to be written for nulls, too.
 
    `finish` hands the columns over as the two PyCapsules of the Arrow PyCapsule interface
    (arrow.apache.org/docs/format/CDataInterface/PyCapsuleInterface.html): a struct array with one child
@@ -62,6 +65,11 @@ struct ArrowArray {
 enum {
     MAX_COLUMN_BYTES = INT32_MAX, /* of the text of a column: offsets are 32-bit */
     MAX_NUMBER_BYTES = 4400,      /* as columns.MAX_DIGITS, with room for a sign and an exponent */
+    MAX_SAFE_DIGITS = 18,         /* any number of so many is an int64 */
+    MIN_ROWS = 1024,              /* of the first allocation */
+    WORD_BYTES = 8,
+    MAX_REPEATED_BYTES = 40,      /* of a date-time that is remembered */
+    SLICE_BYTES = 1 << 20,        /* of a value, between two checks for signals */
 };
 
 typedef const unsigned char *Text;
@@ -73,15 +81,19 @@ typedef struct {
 } Buffer;
 
 typedef struct Column {
-    char *name; /* as it is in the lines, between its quotes */
+    char *key; /* as it is in the lines, with its quotes and the colon */
     size_t length;
-    PyObject *label; /* the same as text */
+    PyObject *label; /* the name */
     Kind kind;
-    Buffer validity;
-    Buffer values;
-    Buffer offsets; /* of STRING and JSON_TEXT */
-    int64_t rows;
-    int64_t nulls;
+    unsigned char *validity; /* a bit for each row: 1 if it is not null */
+    unsigned char *values;   /* of INT64, FLOAT64, BOOL and TIMESTAMP */
+    int32_t *offsets;        /* of STRING and JSON_TEXT: where each row begins in `text`, and the end */
+    Buffer text;
+    int64_t rows; /* up to the last one that a line had a value or null for */
+    int64_t valid;
+    unsigned char repeated[MAX_REPEATED_BYTES]; /* the last date-time, which many rows repeat */
+    size_t repeated_length;
+    int64_t repeated_value;
     struct Column *next; /* the column that came after it last time */
 } Column;
 
@@ -90,9 +102,96 @@ typedef struct {
     Column *columns;
     Py_ssize_t count;
     int64_t rows;
+    int64_t capacity; /* of rows, in all columns */
+    int64_t expected; /* the capacity that was needed last time */
 } Builder;
 
-/* --- buffers --- */
+/* --- rows --- */
+
+static int
+has_text(Kind kind)
+{
+    return kind == STRING || kind == JSON_TEXT;
+}
+
+/* Return `bytes` with room for `length`, zero from `old_length` on; NULL if there is no memory. */
+static void *
+grown(void *bytes, size_t old_length, size_t length)
+{
+    if (bytes == NULL)
+        return calloc(1, length);
+    unsigned char *moved = realloc(bytes, length);
+    if (moved)
+        memset(moved + old_length, 0, length - old_length);
+    return moved;
+}
+
+/* Make room for more rows in all columns. */
+static int
+grow_rows(Builder *self)
+{
+    int64_t old = self->capacity, rows = old ? 2 * old : self->expected;
+    if (rows > INT64_MAX / 32) {
+        PyErr_NoMemory();
+        return 0;
+    }
+    for (Py_ssize_t i = 0; i < self->count; i++) {
+        Column *column = &self->columns[i];
+        void *validity = grown(column->validity, (size_t)old / 8, (size_t)rows / 8);
+        if (validity)
+            column->validity = validity;
+        void *values = NULL;
+        if (has_text(column->kind)) {
+            size_t old_length = old ? (size_t)(old + 1) * sizeof(int32_t) : 0;
+            values = grown(column->offsets, old_length, (size_t)(rows + 1) * sizeof(int32_t));
+            if (values)
+                column->offsets = values;
+        }
+        else {
+            size_t bits = column->kind == BOOL ? 1 : 64;
+            values = grown(column->values, (size_t)old * bits / 8, (size_t)rows * bits / 8);
+            if (values)
+                column->values = values;
+        }
+        if (validity == NULL || values == NULL) {
+            PyErr_NoMemory();
+            return 0;
+        }
+    }
+    self->capacity = rows;
+    return 1;
+}
+
+/* Say of a text column where its rows before number `row` end that no line has set. */
+static inline void
+fill_offsets(Column *column, int64_t row)
+{
+    for (int64_t i = column->rows; i < row; i++)
+        column->offsets[i + 1] = (int32_t)column->text.length;
+}
+
+static inline void
+set_valid(Column *column, int64_t row)
+{
+    column->validity[row / 8] |= (unsigned char)(1 << (row % 8));
+    column->valid++;
+}
+
+static inline Text
+set_int64(Column *column, int64_t row, int64_t value, Text after)
+{
+    memcpy(column->values + row * (int64_t)sizeof value, &value, sizeof value);
+    return after;
+}
+
+static Text
+not_of(Column *column)
+{
+    PyErr_Format(PyExc_ValueError, "a value of the column %R is of another type", column->label);
+    return NULL;
+}
+
+/* --- text --- */
 
 static int
 grow(Buffer *buffer, size_t needed)
@@ -110,148 +209,126 @@ grow(Buffer *buffer, size_t needed)
     return 1;
 }
 
-/* Make room for `more` bytes; 0 if there is no memory. */
+/* Make room for `more` bytes; 0 if there is no memory, or the column would have too many. */
 static inline int
 reserve(Buffer *buffer, size_t more)
 {
     size_t needed = buffer->length + more;
-    return needed <= buffer->capacity || grow(buffer, needed);
+    if (needed <= buffer->capacity)
+        return 1;
+    if (needed > MAX_COLUMN_BYTES) {
+        PyErr_SetString(PyExc_OverflowError, "a column holds more than 2 GB of text");
+        return 0;
+    }
+    return grow(buffer, needed);
 }
 
 static inline int
-append(Buffer *buffer, const void *bytes, size_t length)
+append(Buffer *buffer, Text from, size_t length)
 {
-    if (length == 0)
-        return 1;
     if (!reserve(buffer, length))
         return 0;
-    memcpy(buffer->bytes + buffer->length, bytes, length);
+    if (length)
+        memcpy(buffer->bytes + buffer->length, from, length);
     buffer->length += length;
     return 1;
 }
 
-/* Set bit number `row` of a bitmap that is filled in order. */
-static inline int
-append_bit(Buffer *buffer, int64_t row, int bit)
+#define ONES ((uint64_t)0x0101010101010101u)
+#define HIGH_BITS (ONES * 0x80)
+
+/* Has the highest bit set of the first byte that is `c`, and perhaps of later bytes; 0 if there is
+   none. */
+static inline uint64_t
+find_byte(uint64_t word, unsigned char c)
 {
-    if (row % 8 == 0) {
-        static const unsigned char none = 0;
-        if (!append(buffer, &none, 1))
-            return 0;
-    }
-    buffer->bytes[row / 8] |= (unsigned char)(bit << (row % 8));
-    return 1;
+    uint64_t zero = word ^ (ONES * c);
+    return (zero - ONES) & ~zero & HIGH_BITS;
 }
 
-/* --- columns --- */
-
-static int
-append_offset(Column *column)
+/* Return where the first quote or backslash is from `at` on; `end` if there is none. */
+static inline Text
+find_quote_or_backslash(Text at, Text end)
 {
-    if (column->values.length > MAX_COLUMN_BYTES) {
-        PyErr_SetString(PyExc_OverflowError, "a column holds more than 2 GB of text");
-        return 0;
-    }
-    int32_t offset = (int32_t)column->values.length;
-    return append(&column->offsets, &offset, sizeof offset);
-}
-
-static int
-has_offsets(Kind kind)
-{
-    return kind == STRING || kind == JSON_TEXT;
-}
-
-/* End a row of a column, whose value has been appended. */
-static inline int
-end_row(Column *column)
-{
-    if (!append_bit(&column->validity, column->rows, 1))
-        return 0;
-    if (has_offsets(column->kind) && !append_offset(column))
-        return 0;
-    column->rows++;
-    return 1;
-}
-
-/* Append zeros until the buffer has `length` bytes. */
-static inline int
-append_zeros(Buffer *buffer, size_t length)
-{
-    if (length <= buffer->length)
-        return 1;
-    size_t more = length - buffer->length;
-    if (!reserve(buffer, more))
-        return 0;
-    memset(buffer->bytes + buffer->length, 0, more);
-    buffer->length = length;
-    return 1;
-}
-
-/* Append nulls to a column until it has `rows` rows. */
-static int
-fill(Column *column, int64_t rows)
-{
-    if (rows <= column->rows)
-        return 1;
-    size_t more = (size_t)(rows - column->rows), bitmap = (size_t)(rows + 7) / 8;
-    if (!append_zeros(&column->validity, bitmap))
-        return 0;
-    if (has_offsets(column->kind)) {
-        if (!reserve(&column->offsets, more * sizeof(int32_t)))
-            return 0;
-        int32_t offset = (int32_t)column->values.length;
-        for (size_t i = 0; i < more; i++) {
-            memcpy(column->offsets.bytes + column->offsets.length, &offset, sizeof offset);
-            column->offsets.length += sizeof offset;
+    while (end - at >= WORD_BYTES) {
+        uint64_t word;
+        memcpy(&word, at, sizeof word);
+        uint64_t found = find_byte(word, '"') | find_byte(word, '\\');
+        if (found) {
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+            return at + __builtin_ctzll(found) / 8;
+#else
+            break;
+#endif
         }
+        at += sizeof word;
     }
-    else if (!append_zeros(&column->values,
-                           column->kind == BOOL ? bitmap : (size_t)rows * sizeof(int64_t)))
-        return 0;
-    column->nulls += rows - column->rows;
-    column->rows = rows;
-    return 1;
+    while (at < end && *at != '"' && *at != '\\')
+        at++;
+    return at;
 }
 
-static int
-not_of(Column *column)
+/* Return the place after the string that begins at `at`; NULL if it has no end. `has_escapes` becomes
+   1 if there are any. */
+static inline Text
+string_end(Text at, Text end, int *has_escapes)
 {
-    PyErr_Format(PyExc_ValueError, "a value of the column %R is of another type", column->label);
-    return 0;
+    for (at++;;) {
+        at = find_quote_or_backslash(at, end);
+        if (at == end)
+            return NULL;
+        if (*at == '"')
+            return at + 1;
+        *has_escapes = 1;
+        if (end - at < 2)
+            return NULL;
+        at += 2;
+    }
 }
 
-/* --- values --- */
+/* --- values: each function appends the one that begins at `at`, and returns the place after it; NULL
+   with an exception set if it is of another type --- */
 
-static int
-append_int64(Column *column, Text at, Text end)
+static inline Text
+append_int64(Column *column, int64_t row, Text at, Text end)
 {
-    int negative = at < end && *at == '-';
-    uint64_t value = 0, limit = (uint64_t)INT64_MAX + (negative ? 1 : 0);
+    int negative = *at == '-';
     at += negative;
-    if (at == end)
-        return not_of(column);
+    Text start = at;
+    uint64_t value = 0, limit = (uint64_t)INT64_MAX + (uint64_t)negative;
     for (; at < end; at++) {
         unsigned digit = *at - (unsigned)'0';
-        if (digit > 9 || value > (limit - digit) / 10)
+        if (digit > 9)
+            break;
+        if (at - start >= MAX_SAFE_DIGITS && value > (limit - digit) / 10)
             return not_of(column);
         value = value * 10 + digit;
     }
-    int64_t number = (int64_t)(negative ? 0 - value : value);
-    return append(&column->values, &number, sizeof number);
+    if (at == start)
+        return not_of(column);
+    return set_int64(column, row, (int64_t)(negative ? 0 - value : value), at);
 }
 
-static int
-append_float64(Column *column, Text start, Text end)
+/* Return the place after a number, or after what is in its place. */
+static Text
+number_end(Text at, Text end)
+{
+    while (at < end && ((*at >= '0' && *at <= '9') || (*at && strchr("+-.eE", *at))))
+        at++;
+    return at;
+}
+
+static Text
+append_float64(Column *column, int64_t row, Text start, Text end)
 {
     /* Up to 15 digits and 22 places: both are exact as doubles, and so is the one division. */
     static const double powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                     1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
-    Text at = start;
-    int negative = at < end && *at == '-', places = 0, digits = 0, in_fraction = 0;
+    Text after = number_end(start, end), at = start;
+    int negative = *at == '-', places = 0, digits = 0, in_fraction = 0;
     int64_t mantissa = 0;
     at += negative;
-    for (; at < end && digits <= 15; at++) {
+    for (; at < after && digits <= 15; at++) {
         if (*at == '.') {
             in_fraction = 1;
             continue;
@@ -263,35 +340,37 @@ append_float64(Column *column, Text start, Text end)
         places += in_fraction;
     }
     double number;
-    if (at == end && digits && digits <= 15) {
+    if (at == after && digits && digits <= 15) {
         number = (double)mantissa / powers[places];
         number = negative ? -number : number;
     }
     else {
-        char text[MAX_NUMBER_BYTES + 1], *after;
-        size_t length = (size_t)(end - start);
+        char text[MAX_NUMBER_BYTES + 1], *rest;
+        size_t length = (size_t)(after - start);
         if (length > MAX_NUMBER_BYTES)
             return not_of(column);
         memcpy(text, start, length);
         text[length] = 0;
-        number = PyOS_string_to_double(text, &after, NULL); /* beyond a double: infinite */
+        number = PyOS_string_to_double(text, &rest, NULL); /* beyond a double: infinite */
         if (number == -1.0 && PyErr_Occurred()) {
             PyErr_Clear();
             return not_of(column);
         }
-        if (after != text + length)
+        if (rest != text + length)
             return not_of(column);
     }
-    return append(&column->values, &number, sizeof number);
+    memcpy(column->values + row * (int64_t)sizeof number, &number, sizeof number);
+    return after;
 }
 
-static int
-append_bool(Column *column, Text at, Text end)
+static Text
+append_bool(Column *column, int64_t row, Text at, Text end)
 {
-    int is_true = end - at == 4 && memcmp(at, "true", 4) == 0;
-    if (!is_true && !(end - at == 5 && memcmp(at, "false", 5) == 0))
-        return not_of(column);
-    return append_bit(&column->values, column->rows, is_true);
+    if (end - at >= 4 && memcmp(at, "true", 4) == 0) {
+        column->values[row / 8] |= (unsigned char)(1 << (row % 8));
+        return at + 4;
+    }
+    return end - at >= 5 && memcmp(at, "false", 5) == 0 ? at + 5 : not_of(column);
 }
 
 /* Read `count` digits; -1 if they are not all digits. */
@@ -319,18 +398,17 @@ days_since_epoch(int64_t year, int month, int day)
     return era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
 }
 
-/* An RFC 3339 date-time between quotes, as microseconds since 1970. */
+/* Read an RFC 3339 date-time without its quotes, as microseconds since 1970; 0 if it is none. */
 static int
-append_timestamp(Column *column, Text at, Text end)
+read_timestamp(Text at, Text end, int64_t *value)
 {
-    if (end - at < 22 || *at != '"' || end[-1] != '"')
-        return not_of(column);
-    at++, end--;
+    if (end - at < 20)
+        return 0;
     int year = digits_at(at, 4), month = digits_at(at + 5, 2), day = digits_at(at + 8, 2);
     int hour = digits_at(at + 11, 2), minute = digits_at(at + 14, 2), second = digits_at(at + 17, 2);
     if (year < 0 || month < 1 || month > 12 || day < 1 || day > 31 || hour < 0 || minute < 0 ||
         second < 0)
-        return not_of(column);
+        return 0;
     at += 19;
     int64_t micros = 0;
     if (*at == '.') {
@@ -341,17 +419,37 @@ append_timestamp(Column *column, Text at, Text end)
     int64_t offset = 0;
     if (at < end && (*at == '+' || *at == '-')) {
         if (end - at != 6)
-            return not_of(column);
+            return 0;
         int hours = digits_at(at + 1, 2), minutes = digits_at(at + 4, 2);
         if (hours < 0 || minutes < 0)
-            return not_of(column);
+            return 0;
         offset = (hours * 60 + minutes) * (*at == '-' ? -60 : 60);
     }
     else if (end - at != 1)
-        return not_of(column);
+        return 0;
     int64_t seconds = days_since_epoch(year, month, day) * 86400 + hour * 3600 + minute * 60 + second;
-    int64_t value = (seconds - offset) * 1000000 + micros;
-    return append(&column->values, &value, sizeof value);
+    *value = (seconds - offset) * 1000000 + micros;
+    return 1;
+}
+
+static Text
+append_timestamp(Column *column, int64_t row, Text at, Text end)
+{
+    size_t length = column->repeated_length;
+    if ((size_t)(end - at) > length && length && memcmp(at, column->repeated, length) == 0)
+        return set_int64(column, row, column->repeated_value, at + length);
+    int has_escapes = 0;
+    Text after = *at == '"' ? string_end(at, end, &has_escapes) : NULL;
+    int64_t value;
+    if (after == NULL || !read_timestamp(at + 1, after - 1, &value))
+        return not_of(column);
+    length = (size_t)(after - at);
+    if (length <= MAX_REPEATED_BYTES) {
+        memcpy(column->repeated, at, length);
+        column->repeated_length = length;
+        column->repeated_value = value;
+    }
+    return set_int64(column, row, value, after);
 }
 
 static int
@@ -396,18 +494,15 @@ utf8(unsigned char *to, uint32_t code)
     return 4;
 }
 
-/* A string between quotes, without its escapes. It is never longer than its JSON. */
-static int
-append_string(Column *column, Text at, Text end, int has_escapes)
+/* Append what is between the quotes of a string, without its escapes. It is never longer than its
+   JSON. */
+static Text
+append_escaped(Column *column, Text at, Text end)
 {
-    if (end - at < 2 || *at != '"' || end[-1] != '"')
-        return not_of(column);
-    at++, end--;
-    Buffer *buffer = &column->values;
-    if (!has_escapes)
-        return append(buffer, at, (size_t)(end - at));
+    Text after = end + 1;
+    Buffer *buffer = &column->text;
     if (!reserve(buffer, (size_t)(end - at)))
-        return 0;
+        return NULL;
     unsigned char *to = buffer->bytes + buffer->length;
     while (at < end) {
         Text escape = memchr(at, '\\', (size_t)(end - at));
@@ -450,72 +545,38 @@ append_string(Column *column, Text at, Text end, int has_escapes)
         at += 2;
     }
     buffer->length = (size_t)(to - buffer->bytes);
-    return 1;
+    return after;
 }
-
-static int
-append_value(Column *column, Text at, Text end, int has_escapes)
-{
-    if (end - at == 4 && memcmp(at, "null", 4) == 0)
-        return fill(column, column->rows + 1);
-    int appended = 0;
-    switch (column->kind) {
-    case INT64: appended = append_int64(column, at, end); break;
-    case FLOAT64: appended = append_float64(column, at, end); break;
-    case BOOL: appended = append_bool(column, at, end); break;
-    case TIMESTAMP: appended = append_timestamp(column, at, end); break;
-    case STRING: appended = append_string(column, at, end, has_escapes); break;
-    case JSON_TEXT: appended = append(&column->values, at, (size_t)(end - at)); break;
-    case KINDS: break;
-    }
-    return appended && end_row(column);
-}
-
-/* --- lines --- */
 
 static inline Text
-skip_whitespace(Text at, Text end)
+append_string(Column *column, Text at, Text end)
 {
-    while (at < end && (*at == ' ' || *at == '\t' || *at == '\r'))
-        at++;
-    return at;
+    if (*at != '"')
+        return not_of(column);
+    int has_escapes = 0;
+    Text after = string_end(at, end, &has_escapes);
+    if (after == NULL)
+        return not_of(column);
+    if (has_escapes)
+        return append_escaped(column, at + 1, after - 1);
+    return append(&column->text, at + 1, (size_t)(after - at) - 2) ? after : NULL;
 }
 
-/* Return the place after the string that begins at `at`; NULL if it has no end. `has_escapes` becomes
-   1 if there are any. */
-static inline Text
-string_end(Text at, Text end, int *has_escapes)
+/* Return the place after the object or array that begins at `at`; NULL if it has no end, or with an
+   exception set if a handler of a signal raises. */
+static Text
+nested_end(Text at, Text end)
 {
-    Text quote = at;
-    at++;
-    for (;;) {
-        if (quote < at && (quote = at < end ? memchr(at, '"', (size_t)(end - at)) : NULL) == NULL)
-            return NULL;
-        Text escape = memchr(at, '\\', (size_t)(quote - at));
-        if (escape == NULL)
-            return quote + 1;
-        *has_escapes = 1;
-        at = escape + 2;
-    }
-}
-
-/* Return the place after the value that begins at `at`; NULL if it has no end. */
-static inline Text
-value_end(Text at, Text end, int *has_escapes)
-{
-    if (at == end)
-        return NULL;
-    if (*at == '"')
-        return string_end(at, end, has_escapes);
-    if (*at != '{' && *at != '[') {
-        while (at < end && *at != ',' && *at != '}' && *at != ' ' && *at != '\t' && *at != '\r')
-            at++;
-        return at;
-    }
     int64_t depth = 0;
-    while (at < end) {
+    int has_escapes = 0;
+    for (Text slice = at; at < end;) {
+        if (at - slice >= SLICE_BYTES) {
+            slice = at;
+            if (PyErr_CheckSignals() < 0)
+                return NULL;
+        }
         if (*at == '"') {
-            if ((at = string_end(at, end, has_escapes)) == NULL)
+            if ((at = string_end(at, end, &has_escapes)) == NULL)
                 return NULL;
             continue;
         }
@@ -528,18 +589,114 @@ value_end(Text at, Text end, int *has_escapes)
     return NULL;
 }
 
-/* Return the column of a key, which is `length` bytes between quotes; NULL if there is none. */
-static inline Column *
-column_of(Builder *self, Column *predicted, Text key, size_t length)
+static Text
+append_json_text(Column *column, Text at, Text end)
 {
-    if (predicted && predicted->length == length && memcmp(predicted->name, key, length) == 0)
-        return predicted;
+    int has_escapes = 0;
+    Text after;
+    if (*at == '"')
+        after = string_end(at, end, &has_escapes);
+    else if (*at == '{' || *at == '[')
+        after = nested_end(at, end);
+    else
+        for (after = at; after < end && *after && !strchr(",} \t\r\n", *after);)
+            after++;
+    if (after == NULL)
+        return PyErr_Occurred() ? NULL : not_of(column);
+    return append(&column->text, at, (size_t)(after - at)) ? after : NULL;
+}
+
+/* Append the value of any type that begins at `at`, in the builder's current row. */
+static inline Text
+append_value(Column *column, int64_t row, Text at, Text end)
+{
+    if (has_text(column->kind))
+        fill_offsets(column, row);
+    int is_null = end - at >= 4 && memcmp(at, "null", 4) == 0;
+    if (is_null)
+        at += 4;
+    else {
+        switch (column->kind) {
+        case INT64: at = append_int64(column, row, at, end); break;
+        case FLOAT64: at = append_float64(column, row, at, end); break;
+        case BOOL: at = append_bool(column, row, at, end); break;
+        case TIMESTAMP: at = append_timestamp(column, row, at, end); break;
+        case STRING: at = append_string(column, at, end); break;
+        case JSON_TEXT: at = append_json_text(column, at, end); break;
+        case KINDS: break;
+        }
+        if (at == NULL)
+            return NULL;
+        set_valid(column, row);
+    }
+    if (has_text(column->kind))
+        column->offsets[row + 1] = (int32_t)column->text.length;
+    column->rows = row + 1;
+    return at;
+}
+
+/* --- lines --- */
+
+static inline Text
+skip_whitespace(Text at, Text end)
+{
+    while (at < end && (*at == ' ' || *at == '\t' || *at == '\r'))
+        at++;
+    return at;
+}
+
+/* Whether two texts of `length` bytes are the same. Inline, since names are short. */
+static inline int
+is_same(Text a, const char *b, size_t length)
+{
+    uint64_t x, y;
+    if (length < WORD_BYTES)
+        return memcmp(a, b, length) == 0;
+    for (size_t i = 0; i + WORD_BYTES < length; i += WORD_BYTES) {
+        memcpy(&x, a + i, sizeof x);
+        memcpy(&y, b + i, sizeof y);
+        if (x != y)
+            return 0;
+    }
+    memcpy(&x, a + length - WORD_BYTES, sizeof x);
+    memcpy(&y, b + length - WORD_BYTES, sizeof y);
+    return x == y;
+}
+
+/* Return the column of the key at `at`, whose `length` bytes include its quotes; NULL if there is none.
+   The search begins with the predicted one, which is usually a few columns before the right one. */
+static Column *
+column_of(Builder *self, Column *predicted, Text at, size_t length)
+{
+    Column *column = predicted, *last = self->columns + self->count;
     for (Py_ssize_t i = 0; i < self->count; i++) {
-        Column *column = &self->columns[i];
-        if (column->length == length && memcmp(column->name, key, length) == 0)
+        if (column->length == length + 1 && is_same(at, column->key, length))
             return column;
+        if (++column == last)
+            column = self->columns;
     }
     return NULL;
+}
+
+/* Read the key that begins at `at`, and the colon after it. Return its column; NULL if there is
+   none. */
+static inline Column *
+read_key(Builder *self, Column *predicted, Text *at, Text end)
+{
+    if (predicted->length <= (size_t)(end - *at) && is_same(*at, predicted->key, predicted->length)) {
+        *at += predicted->length;
+        return predicted;
+    }
+    int has_escapes = 0;
+    Text after = string_end(*at, end, &has_escapes);
+    if (after == NULL)
+        return NULL;
+    Column *column = column_of(self, predicted, *at, (size_t)(after - *at));
+    after = skip_whitespace(after, end);
+    if (after == end || *after != ':')
+        return NULL;
+    *at = after + 1;
+    return column;
 }
 
 static Text
@@ -554,33 +711,30 @@ malformed(void)
 static Text
 append_line(Builder *self, Text at, Text end)
 {
+    int64_t row = self->rows;
+    if (row == self->capacity && !grow_rows(self))
+        return NULL;
     at = skip_whitespace(at, end);
     if (at == end || *at != '{')
         return malformed();
     at = skip_whitespace(at + 1, end);
     Column *last = NULL;
-    while (at < end && *at == '"') {
-        Text key = at + 1;
-        int has_escapes = 0;
-        if ((at = string_end(at, end, &has_escapes)) == NULL)
+    while (at < end && *at == '"' && self->count) {
+        Column *column = read_key(self, last ? last->next : self->columns, &at, end);
+        if (column == NULL || column->rows > row) /* or a key that is there twice */
             return malformed();
-        Column *column = column_of(self, last ? last->next : self->columns, key, (size_t)(at - 1 - key));
         at = skip_whitespace(at, end);
-        if (column == NULL || at == end || *at != ':')
+        if (at == end)
             return malformed();
-        Text value = skip_whitespace(at + 1, end);
-        has_escapes = 0;
-        if ((at = value_end(value, end, &has_escapes)) == NULL)
-            return malformed();
-        if (column->rows > self->rows)
-            return malformed(); /* a key that is there twice */
-        if (!fill(column, self->rows) || !append_value(column, value, at, has_escapes))
+        if ((at = append_value(column, row, at, end)) == NULL)
             return NULL;
         if (last)
             last->next = column;
         last = column;
         at = skip_whitespace(at, end);
-        if (at < end && *at == ',')
+        if (at == end || (*at != ',' && *at != '}'))
+            return malformed();
+        if (*at == ',')
             at = skip_whitespace(at + 1, end);
     }
     if (at == end || *at != '}')
@@ -700,24 +854,24 @@ new_array(int64_t length, int64_t buffers, int64_t children)
     return array;
 }
 
-/* Move what a buffer holds out of it. One that is empty becomes a place that can be read. */
+/* Move what a pointer leads to out of it. Nothing becomes a place that can be read. */
 static void *
-take(Buffer *buffer)
+take(void **from)
 {
-    void *bytes = buffer->bytes ? buffer->bytes : calloc(1, 8);
-    *buffer = (Buffer){0};
+    void *bytes = *from ? *from : calloc(1, 8);
+    *from = NULL;
     return bytes;
 }
 
 static int
-hand_over(Column *column, struct ArrowSchema *schema, struct ArrowArray *array)
+hand_over(Column *column, int64_t rows, struct ArrowSchema *schema, struct ArrowArray *array)
 {
-    int64_t buffers = has_offsets(column->kind) ? 3 : 2;
+    int64_t buffers = has_text(column->kind) ? 3 : 2;
     const char *name = PyUnicode_AsUTF8AndSize(column->label, NULL);
     if (name == NULL)
         return 0;
     struct ArrowSchema *field = new_schema(FORMATS[column->kind], name, 0);
-    struct ArrowArray *values = new_array(column->rows, buffers, 0);
+    struct ArrowArray *values = new_array(rows, buffers, 0);
     if (field == NULL || values == NULL) {
         if (field) {
             release_schema(field);
@@ -730,32 +884,23 @@ hand_over(Column *column, struct ArrowSchema *schema, struct ArrowArray *array)
         PyErr_NoMemory();
         return 0;
     }
-    values->null_count = column->nulls;
-    values->buffers[0] = take(&column->validity);
-    if (buffers == 3)
-        values->buffers[1] = take(&column->offsets);
-    values->buffers[buffers - 1] = take(&column->values);
+    values->null_count = rows - column->valid;
+    values->buffers[0] = take((void **)&column->validity);
+    if (has_text(column->kind)) {
+        values->buffers[1] = take((void **)&column->offsets);
+        values->buffers[2] = take((void **)&column->text.bytes);
+        column->text = (Buffer){0};
+    }
+    else
+        values->buffers[1] = take((void **)&column->values);
     schema->children[schema->n_children++] = field;
     array->children[array->n_children++] = values;
-    column->rows = column->nulls = 0;
+    column->rows = column->valid = 0;
     for (int64_t i = 0; i < buffers; i++) {
         if (values->buffers[i] == NULL) {
             PyErr_NoMemory();
             return 0;
         }
-    }
-    return 1;
-}
-
-/* Begin the columns that have offsets: there is one more of these than of rows. */
-static int
-begin(Builder *self)
-{
-    self->rows = 0;
-    for (Py_ssize_t i = 0; i < self->count; i++) {
-        Column *column = &self->columns[i];
-        if (has_offsets(column->kind) && !append_offset(column))
-            return 0;
     }
     return 1;
 }
@@ -768,8 +913,8 @@ builder_finish(Builder *self, PyObject *unused)
 {
     (void)unused;
     for (Py_ssize_t i = 0; i < self->count; i++)
-        if (!fill(&self->columns[i], self->rows))
-            return NULL;
+        if (has_text(self->columns[i].kind))
+            fill_offsets(&self->columns[i], self->rows);
     struct ArrowSchema *schema = new_schema("+s", "", self->count);
     struct ArrowArray *array = new_array(self->rows, 1, self->count);
     PyObject *capsules[2] = {NULL, NULL}, *result = NULL;
@@ -780,8 +925,10 @@ builder_finish(Builder *self, PyObject *unused)
     schema->flags = 0;
     int complete = 1;
     for (Py_ssize_t i = 0; i < self->count && complete; i++)
-        complete = hand_over(&self->columns[i], schema, array);
-    if (!complete || !begin(self))
+        complete = hand_over(&self->columns[i], self->rows, schema, array);
+    self->expected = self->capacity > MIN_ROWS ? self->capacity : MIN_ROWS;
+    self->rows = self->capacity = 0;
+    if (!complete)
         goto done;
     if ((capsules[0] = PyCapsule_New(schema, "arrow_schema", destroy_schema)) == NULL)
         goto done;
@@ -812,11 +959,12 @@ builder_dealloc(Builder *self)
     PyTypeObject *type = Py_TYPE(self);
     for (Py_ssize_t i = 0; i < self->count; i++) {
         Column *column = &self->columns[i];
-        free(column->name);
+        free(column->key);
         Py_XDECREF(column->label);
-        free(column->validity.bytes);
-        free(column->values.bytes);
-        free(column->offsets.bytes);
+        free(column->validity);
+        free(column->values);
+        free(column->offsets);
+        free(column->text.bytes);
     }
     free(self->columns);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
@@ -845,13 +993,15 @@ read_column(Column *column, PyObject *row)
         return 0;
     }
     column->kind = (Kind)kind;
-    column->length = (size_t)length;
-    column->name = malloc((size_t)length + 1);
-    if (column->name == NULL) {
+    column->length = (size_t)length + 3; /* two quotes and a colon */
+    column->key = malloc(column->length);
+    if (column->key == NULL) {
         PyErr_NoMemory();
         return 0;
     }
-    memcpy(column->name, key, (size_t)length);
+    column->key[0] = '"';
+    memcpy(column->key + 1, key, (size_t)length);
+    memcpy(column->key + 1 + length, "\":", 2);
     return 1;
 }
 
@@ -883,10 +1033,7 @@ builder_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
         }
         self->columns[i].next = &self->columns[i + 1 < count ? i + 1 : 0];
     }
-    if (!begin(self)) {
-        Py_DECREF(self);
-        return NULL;
-    }
+    self->expected = MIN_ROWS;
     return (PyObject *)self;
 }
 

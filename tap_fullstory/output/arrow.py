@@ -1,7 +1,7 @@
 """Files of columns, Arrow or Parquet, from record lines.
 
 The lines are read by a C extension of its own (_columns.c), or by the builder here where nothing is
-compiled: both give the same columns. Needs pyarrow, so nothing imports this module at the top.
+compiled: both make the same columns. Needs pyarrow, so no module imports this one at its top.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tap_fullstory.columns import column_kind
 from tap_fullstory.output.batch_config import BatchConfig
@@ -25,8 +24,8 @@ except ImportError:
 else:
     _IS_COMPILED = True
 
-# Of record lines in memory before they become a record batch, or a row group: it bounds the memory
-# whatever batch_size is, and the text of a column, whose offsets have 32 bits.
+# Record lines are written as one record batch, or row group, once they have so many bytes: this
+# bounds memory whatever batch_size is.
 MAX_PENDING_BYTES = 16 * 1024 * 1024
 _ZSTD_LEVEL = 1  # twice as fast as the default, 3, for a tenth more bytes
 _TYPES = {
@@ -55,12 +54,7 @@ class Columns:
         compression = None if config.compression == "none" else config.compression
         self._writer: Any
         if config.format == "parquet":
-            self._writer = pq.ParquetWriter(
-                file,
-                schema,
-                compression=compression or "none",
-                compression_level=_ZSTD_LEVEL if compression == "zstd" else None,
-            )
+            self._writer = _parquet_writer(file, schema, compression)
         else:
             options = pa.ipc.IpcWriteOptions(compression=compression)
             self._writer = pa.ipc.new_file(file, schema, options=options)
@@ -83,20 +77,37 @@ class Columns:
         self._pending = 0
 
 
+def _parquet_writer(file: BinaryIO, schema: pa.Schema, compression: str | None) -> Any:
+    import pyarrow.parquet as pq  # takes as long as pyarrow itself, and Arrow files do without
+
+    # A dictionary pays for text, which repeats itself. Its minimum and maximum do not: rows are in
+    # no order of their text, so a reader could skip none. It is the other way round for the rest.
+    text = [field.name for field in schema if field.type == pa.utf8()]
+    other = [field.name for field in schema if field.type != pa.utf8()]
+    return pq.ParquetWriter(
+        file,
+        schema,
+        compression=compression or "none",
+        compression_level=_ZSTD_LEVEL if compression == "zstd" else None,
+        use_dictionary=text,
+        write_statistics=other,
+    )
+
+
 class Builder(Protocol):
     """Collects records as columns."""
 
     def append(self, lines: bytes) -> None:
-        """Add records, a JSON object a line. Raises ValueError if a value is of another kind than
-        its column.
+        """Add records, a JSON object a line. Raises ValueError if the type of a value is not its
+        column's.
         """
 
     def finish(self) -> pa.RecordBatch:
-        """Return the records that were added, and begin with none again."""
+        """Return the records that were added, and start again with none."""
 
 
 def is_compiled() -> bool:
-    """Return whether the C extension is there, and no setting rules it out."""
+    """Return whether the C extension is installed, and not turned off in the environment."""
     return _IS_COMPILED and not os.environ.get("TAP_FULLSTORY_PURE_PYTHON")
 
 
@@ -113,7 +124,7 @@ def arrow_schema(kinds: Mapping[str, str]) -> pa.Schema:
 
 
 class ReferenceBuilder:
-    """Builds columns value by value: it says what is right."""
+    """Builds columns value by value. Where the two builders differ, this one is right."""
 
     def __init__(self, kinds: Mapping[str, str]) -> None:
         self._kinds = kinds
@@ -155,7 +166,7 @@ def _value(raw: bytes, kind: str) -> Any:
 
 
 class NativeBuilder:
-    """Builds columns with the C extension, which fills their buffers without an object a value."""
+    """Builds columns with the C extension, which makes no Python object of a value."""
 
     def __init__(self, kinds: Mapping[str, str]) -> None:
         numbers = {

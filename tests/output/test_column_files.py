@@ -29,6 +29,7 @@ from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
 from tap_fullstory.times import parse_rfc3339
 
 pa = pytest.importorskip("pyarrow", reason="pyarrow has no wheel for this Python")
+pytest.importorskip("pyarrow.parquet")
 
 from tap_fullstory.output import arrow  # noqa: E402 - needs pyarrow
 
