@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo bench bench-load check test test-pythons test-meltano test-backfill test-dbt \
+.PHONY: help demo bench bench-load bench-stops check test test-pythons test-meltano test-backfill test-dbt \
 	test-snowflake coverage fuzz lint site docs constraints format dist wheel clean FORCE
 
 help: ## Print this list
@@ -47,6 +47,9 @@ bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS
 
 bench-load: $(TEST_ENVS) ## Measure how fast events become rows, through each tested target; ARGS="--events 200000"
 	@$(BIN)/python bench/load.py $(ARGS)
+
+bench-stops: $(TEST_ENVS) $(ENVS)/meltano/.stamp ## Stop each pipeline at random moments, and count lost and doubled rows; ARGS="--stops 100 --only load.py"
+	@$(BIN)/python bench/stops.py $(ARGS)
 
 fuzz: $(ENVS)/dev/.stamp ## Damaged configs, states, catalogs, answers and bundles, then what libFuzzer makes, SECONDS=60 seconds in all
 	@$(BIN)/python tests/helpers/fuzz_inputs.py $$(($(SECONDS) / 2))

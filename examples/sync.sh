@@ -58,7 +58,8 @@ if [ -s "$states" ]; then
     arguments+=(--state "$state")
 elif [ -e "$states" ]; then
     say "An earlier run ended before the target confirmed anything ($states is empty), and it" \
-        "may have stored rows. Delete these, then $states, to start from start_date."
+        "may have stored rows. Delete these, unless the target upserts, then $states, to start" \
+        "from start_date."
     exit 1
 elif [ -s "$state" ]; then
     arguments+=(--state "$state")  # from another place, such as a backfill

@@ -9,13 +9,13 @@ import os
 import signal
 import time
 from collections import Counter
-from dataclasses import dataclass, field
 from random import Random
 
 import pytest
 from either_api import Api, each_api
 from faults import DAY, KEY, array, bundle, events, in_members, lines, packed, record
 from running import Json, counted, run_tap
+from stopping import Tally, stop_again_and_again
 from target import Target, last_state, read_by_target, uncovered
 
 from tap_fullstory.sandbox import Bundle, Sandbox
@@ -24,7 +24,7 @@ KILLS = int(os.environ.get("KILLS", "20"))
 CHECKPOINT = 40
 SIZES = [130, 0, 1, 350, 64, 200]  # events in each bundle
 EVENTS = events(sum(SIZES))
-TRUTH = counted(map(record, EVENTS))
+EXPECTED = counted(map(record, EVENTS))
 
 
 def bundles() -> list[Bundle]:
@@ -37,44 +37,50 @@ def bundles() -> list[Bundle]:
     return made
 
 
-@dataclass
-class Received:
-    """What has come out of all runs together."""
-
-    backfills: int = 0
-    deaths: int = 0
-    records: Counter[str] = field(default_factory=Counter)
-    again: int = 0
-    """Records that came after the last STATE of their run: the next run brings them again."""
-
-
-def sync_over_and_over(api: Api, number: int, deaths: int) -> Received:
-    """Backfills, in run after run, each from the last state of the one before; so many of these are
-    ended by a signal at some moment.
+class IntoTarget:
+    """The tap, whose target has received what it has read: each run from the last state of the one
+    before.
     """
-    received, random, state = Received(), Random(int(number)), None
-    with api.sandbox(bundles(), api_key=KEY) as sandbox:
-        while received.deaths < deaths or state is not None:
-            config = api.config(
-                sandbox,
-                checkpoint_events=CHECKPOINT,
-                prefetch_bundles=random.choice([0, 1, 3]),
-            )
-            with read_by_target(config, state=state) as target:
-                if received.deaths < deaths:
-                    wait_for_a_moment(target, random)
-                    target.process.send_signal(number)
-                run = target.end()
-            # As a shell tells it: Python, as it ends, gives the signals back to the system.
-            code = run.code if run.code >= 0 else 128 - run.code
-            assert code in (0, 128 + number), run.log
-            received.deaths += code != 0
-            received.backfills += code == 0
-            received.records.update(counted(run.records))
-            received.again += len(uncovered(run))
-            assert len(uncovered(run)) <= (CHECKPOINT if number == signal.SIGKILL else 0)
-            state = last_state(run, state) if code else None
-    return received
+
+    def __init__(self, api: Api, sandbox: Sandbox, number: int) -> None:
+        self._api, self._sandbox, self._number = api, sandbox, number
+
+    def begin(self) -> None:
+        self._state: Json | None = None
+        self._records: Counter[str] = Counter()
+        self._uncovered = 0
+
+    def stop_one_run(self, random: Random) -> bool:
+        return self._run(random) != 0
+
+    def finish(self) -> None:
+        assert self._run(None) == 0
+
+    def rows(self) -> Counter[str]:
+        return self._records
+
+    def repeatable(self) -> int:
+        return self._uncovered
+
+    def _run(self, random: Random | None) -> int:
+        prefetch = random.choice([0, 1, 3]) if random else 1
+        config = self._api.config(
+            self._sandbox, checkpoint_events=CHECKPOINT, prefetch_bundles=prefetch
+        )
+        with read_by_target(config, state=self._state) as target:
+            if random:
+                wait_for_a_moment(target, random)
+                target.process.send_signal(self._number)
+            run = target.end()
+        # As a shell tells it: Python, as it ends, gives the signals back to the system.
+        code = run.code if run.code >= 0 else 128 - run.code
+        assert code in ((0, 128 + self._number) if random else (0,)), run.log
+        # Records that came after the last STATE of their run: the next run brings them again.
+        assert len(uncovered(run)) <= (CHECKPOINT if self._number == signal.SIGKILL else 0)
+        self._uncovered += len(uncovered(run))
+        self._records.update(counted(run.records))
+        self._state = last_state(run, self._state)
+        return code
 
 
 def wait_for_a_moment(target: Target, random: Random) -> None:
@@ -86,23 +92,25 @@ def wait_for_a_moment(target: Target, random: Random) -> None:
         time.sleep(random.uniform(0, 0.4))
 
 
+def stop_by(api: Api, number: int, stops: int) -> Tally:
+    with api.sandbox(bundles(), api_key=KEY) as sandbox:
+        pipeline = IntoTarget(api, sandbox, number)
+        return stop_again_and_again(pipeline, EXPECTED, stops, Random(int(number)))
+
+
 @each_api
 def test_sigkill_loses_nothing_and_doubles_at_most_a_checkpoint(api):
-    received = sync_over_and_over(api, signal.SIGKILL, KILLS)
-    truth = Counter({line: received.backfills * count for line, count in TRUTH.items()})
-    assert not truth - received.records
-    doubled = (received.records - truth).total()
-    assert doubled == received.again
-    print(f"{received.deaths} kills, {doubled} records doubled")  # noqa: T201 - pytest -rP
+    tally = stop_by(api, signal.SIGKILL, KILLS)
+    assert tally.lost == tally.beyond == 0
+    print(f"{tally.stops} kills, {tally.doubled} records doubled")  # noqa: T201 - pytest -rP
 
 
 @each_api
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_loses_nothing_and_doubles_nothing(api, number):
-    received = sync_over_and_over(api, number, KILLS // 2)
-    assert received.records == {line: received.backfills * n for line, n in TRUTH.items()}
-    assert received.again == 0
-    print(f"{received.deaths} signals")  # noqa: T201 - pytest -rP
+    tally = stop_by(api, number, KILLS // 2)
+    assert tally.lost == tally.doubled == 0
+    print(f"{tally.stops} signals")  # noqa: T201 - pytest -rP
 
 
 # --- what the next run finds ---

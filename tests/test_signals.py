@@ -6,7 +6,10 @@ What a run waits for would take five minutes: that it ends at all shows that it 
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,7 +21,7 @@ import pytest
 from either_api import DATA_EXPORT, SEGMENT_EXPORT, Api, each_api, endpoints_asked
 from faults import KEY, array, bundle, events, lines, record
 from running import Run, run_tap
-from target import PATIENCE, read_by_target, uncovered, wait_until
+from target import PATIENCE, last_state, read_by_target, uncovered, wait_until
 
 from tap_fullstory import catalog
 from tap_fullstory import run as run_module
@@ -187,6 +190,32 @@ def test_a_second_signal_within_a_second_is_the_same_one(second):
         target.process.send_signal(second)
         run = target.end()
     assert_ended(run, signal.SIGTERM)
+
+
+@pytest.mark.skipif(not shutil.which("timeout"), reason="timeout is part of coreutils")
+def test_a_timeout_never_ends_a_run_without_a_checkpoint(tmp_path):
+    """The real one, before a target that reads slowly, in run after run over the same events."""
+    state, records, stops = None, [], 0
+    program = tmp_path / "tap"
+    with Sandbox(BUNDLES, api_key=KEY) as sandbox:
+        config = sandbox.config(checkpoint_events=300)
+        for hundredths in [*range(20, 120, 14), 6000]:
+            command = ["timeout", f"{hundredths / 100}", sys.executable, "-m", "tap_fullstory"]
+            program.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+            program.chmod(0o755)
+            with read_by_target(config, state=state, executable=program) as target:
+                while target.read(8192):
+                    time.sleep(0.01)
+                run = target.end()
+            assert run.code in (0, 124), run.log
+            assert not uncovered(run)
+            stops += run.code == 124
+            records += run.records
+            state = last_state(run, state)
+            if run.code == 0:
+                assert records == [record(event) for event in EVENTS]
+                state, records = None, []
+    assert stops
 
 
 def test_the_target_goes_too():

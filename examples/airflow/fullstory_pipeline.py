@@ -177,8 +177,8 @@ class Pipeline:
         elif self._states.exists() and not self._upserts:
             sys.exit(
                 f"An earlier run ended before the target confirmed anything ({self._states} is "
-                "empty), and it may have stored rows. Delete these, then that file, to load from "
-                "start_date."
+                "empty), and it may have stored rows. Delete these, unless the target upserts, "
+                "then that file, to load from start_date."
             )
         elif not self._state.exists():
             return []
