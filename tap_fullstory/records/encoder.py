@@ -150,7 +150,7 @@ class RecordEncoder:
             self._native = NativeEncoder(
                 selection.columns,
                 self._dropped,
-                self._record_or_none,
+                self._record_for_native,
                 custom_vars=self._keeps_overflow,
                 as_text=text_custom_vars,
                 rules=selection.rules,
@@ -253,11 +253,7 @@ class RecordEncoder:
             end = start + len(event)
             if repaired:
                 self._stats.repaired += repair_surrogates(chunk[start:end])[1]
-            if record is None:
-                self._stats.before_bookmark += 1
-                continue
             if not record:
-                self._stats.left_out += 1
                 continue
             if self._digest:
                 record = _add_member(record, digest_member(original[start:end], self._digest_key))
@@ -273,24 +269,30 @@ class RecordEncoder:
         except DECODE_ERRORS:
             return None
 
-    def _record(self, event: bytes, since: datetime | None) -> bytes | None:
-        """Return the record of one event; None if it lies before `since`, empty if it is left out.
+    def _record(self, event: bytes, since: datetime | None) -> bytes:
+        """Return the record of one event; empty if it is not to be written, which is counted.
 
         Raises one of DECODE_ERRORS if it is not an event.
         """
+        record = None
         if since is None and self._native is not None:
             found = self._native.encode(event, b"", b"")
             if found is not None:
                 self._count_undeclared(found[3])
-                return found[2]
-        members = decode_event(event)
-        if since is not None and _starts_before(members, since):
-            return None
-        return self._encode_members(members)
+                record = found[2]
+        if record is None:
+            members = decode_event(event)
+            if since is not None and _starts_before(members, since):
+                self._stats.before_bookmark += 1
+                return b""
+            record = self._encode_members(members)
+        if not record:
+            self._stats.left_out += 1
+        return record
 
-    def _record_or_none(self, event: bytes) -> bytes | None:
-        """Return the record of an event that the native encoder does not handle; empty if it is
-        left out, None if it is not an event.
+    def _record_for_native(self, event: bytes) -> bytes | None:
+        """Return the record of an event that the C extension hands over; empty if it is left out,
+        which the extension counts. None if it is not an event.
         """
         try:
             check_depth(event)
