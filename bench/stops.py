@@ -27,7 +27,7 @@ from typing import Any
 from measure import ENVIRONMENT, Failed
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests/helpers"))
 from faults import DAY, FIRST_DAY, KEY, array, bundle, events, in_members, lines, packed  # noqa: E402
 from postgres import Postgres, programs, server  # noqa: E402
 from stopping import SOFT, Tally, stop_again_and_again  # noqa: E402
