@@ -11,14 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from itertools import islice
 from random import Random
 
-from .journeys import EXAMPLE, JOURNEYS, STEPS
-from .people import EXAMPLE_SESSION_ID, Visitor, crowd, people, some_id
-from .shop import PRODUCTS
-from .steps import Fields, Journey, Page, Step, Visit
+from .people import some_id
+from .steps import Fields, Page, Source, Step, Visit
+from .visits import Plan, Session, timestamp
 
 Event = Fields
 
@@ -40,8 +38,6 @@ _VARIABLES_IN_SAMPLE = ("evt_", "page_")
 
 _ERRORS = ("console_message", "exception")  # what PageNumErrors counts
 _NEIGHBOURHOOD = 8  # rows: how far apart shuffling may carry two events
-_LONGEST_SESSION = 15 * 60  # seconds, which journeys stay well below
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True)
@@ -63,31 +59,18 @@ class GeneratedEvents:
 
     def __iter__(self) -> Iterator[Event]:
         rng = Random(f"bundle/{self.seed}/{self.number}")
-        events = shuffled(islice(self._sessions(rng), self.count), rng, _NEIGHBOURHOOD)
+        events = shuffled(self._in_order(rng), rng, _NEIGHBOURHOOD)
         return map(_as_in_sample, events) if self.fields == "sample" else events
 
-    def _sessions(self, rng: Random) -> Iterator[Event]:
-        everybody = people(self.seed)
-        crowds = {
-            (platform, known): crowd(everybody, platform, known=known)
-            for platform in ("web", "app")
-            for known in (False, True)
-        }
-        first, last = self.start * 1000, self.stop * 1000 - 1  # milliseconds
-        sessions = self.count // STEPS + 1
-        room = (self.stop - self.start - min(_LONGEST_SESSION, self.stop - self.start)) * 1000
-        if self.number == 0:
-            visitor = everybody[0].visitors[0]
-            began = first + room // 3
-            yield from _session(EXAMPLE, visitor, EXAMPLE_SESSION_ID, (began, last), rng)
-        # Each bundle goes on with the journey after those of the bundle before it, so that a few
-        # small bundles show all of them.
-        turn = self.number * (self.count // STEPS)
-        for session in range(sessions):
-            journey = JOURNEYS[(turn + session) % len(JOURNEYS)]
-            visitor = rng.choice(crowds[journey.platform, journey.known])
-            began = first + int(room * (session + rng.random()) / sessions)
-            yield from _session(journey, visitor, some_id(rng), (began, last), rng)
+    @property
+    def plan(self) -> Plan:
+        """The sessions that the events are of."""
+        return Plan(self.start, self.stop, self.count, self.seed, self.number)
+
+    def _in_order(self, rng: Random) -> Iterator[Event]:
+        last = self.stop * 1000 - 1  # milliseconds
+        for session in self.plan.sessions():
+            yield from islice(_events_of(session, last, rng), session.count)
 
 
 def generate_events(
@@ -108,30 +91,39 @@ def _as_in_sample(event: Event) -> Event:
     return {**others, **texts}
 
 
-def _session(
-    journey: Journey, visitor: Visitor, session_id: int, span: tuple[int, int], rng: Random
-) -> Iterator[Event]:
-    began, last = span
-    visit = Visit(rng, journey.product or rng.choice(PRODUCTS), rng.randrange(10**6, 10**7))
-    session = {**visitor.fields, "SessionId": session_id, "SessionStart": _timestamp(began)}
-    now, referer = began, ""
-    for page in journey.pages:
+def _events_of(session: Session, last: int, rng: Random) -> Iterator[Event]:
+    visitor = session.visitor
+    visit = Visit(
+        rng,
+        session.product,
+        session.order_number,
+        session.items,
+        visitor.plan,
+        visitor.slowness,
+    )
+    on_all = {
+        **visitor.fields,
+        "SessionId": session.id,
+        "SessionStart": timestamp(session.began),
+    }
+    now, source = session.began, session.source
+    for page in session.journey.pages:
         times = []
         for step in page.steps:
             now += int(step.gap * (0.5 + rng.random()))
             times.append(min(now, last))
-        on_page = _on_page(page, visit, times, referer)
-        referer = on_page.get("PageUrl", "")
+        on_page = _on_page(page, visit, times, source)
+        source = Source(on_page.get("PageUrl", ""))
         errors = warnings = 0
         for step, time in zip(page.steps, times, strict=True):
             errors += step.kind in _ERRORS
             warnings += rng.random() < 0.1
             yield {
-                **session,
+                **on_all,
                 **on_page,
-                "EventStart": _timestamp(time),
+                "EventStart": timestamp(time),
                 "EventPageOffset": time - times[0],
-                "EventSessionOffset": time - began,
+                "EventSessionOffset": time - session.began,
                 "PageNumInfos": len(times),
                 "PageNumWarnings": warnings,
                 "PageNumErrors": errors,
@@ -141,13 +133,13 @@ def _session(
             }
 
 
-def _on_page(page: Page, visit: Visit, times: list[int], referer: str) -> Fields:
+def _on_page(page: Page, visit: Visit, times: list[int], source: Source) -> Fields:
     """The fields that all events of one page load share."""
     rng = visit.rng
     duration = times[-1] - times[0] + rng.randrange(200, 30000)
     fields = {
         "PageId": some_id(rng),
-        "PageStart": _timestamp(times[0]),
+        "PageStart": timestamp(times[0]),
         "PageDuration": duration,
         "PageActiveDuration": duration * 5 // 7,
         "PageNumEvents": len(times),
@@ -156,8 +148,10 @@ def _on_page(page: Page, visit: Visit, times: list[int], referer: str) -> Fields
     }
     if page.url:
         fields["PageName"] = page.name
-        fields["PageUrl"] = page.url.replace("{slug}", visit.product.slug)
-        fields["PageRefererUrl"] = referer
+        url = page.url.replace("{slug}", visit.product.slug)
+        joined = f"{url}{'&' if '?' in url else '?'}{source.query}" if source.query else url
+        fields["PageUrl"] = joined
+        fields["PageRefererUrl"] = source.referer
     if page.cluster:
         fields["PageClusterId"] = page.cluster
     if page.vary:
@@ -169,12 +163,6 @@ def _about_product(step: Step, visit: Visit) -> Fields:
     if step.text is None or "{name}" not in step.text:
         return {}
     return {"EventTargetText": step.text.replace("{name}", visit.product.name)}
-
-
-def _timestamp(milliseconds: int) -> str:
-    """RFC 3339 in UTC with milliseconds, as FullStory writes it."""
-    time = _EPOCH + timedelta(milliseconds=milliseconds)
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def shuffled(events: Iterable[Event], rng: Random, neighbourhood: int) -> Iterator[Event]:

@@ -13,6 +13,7 @@ from .shop import (
     HEADING,
     MAIN,
     ORDER,
+    SAVE,
     SUBTYPE,
     TILE,
     account,
@@ -75,6 +76,7 @@ JOURNEYS = (
                 Step("copy", 800, "{name}", HEADING),
             ),
         ),
+        from_outside=True,
     ),
     Journey(
         "web",
@@ -93,6 +95,7 @@ JOURNEYS = (
                 Step("custom", 350, vary=order_completed),
             ),
         ),
+        from_outside=True,
     ),
     Journey(
         "web",
@@ -103,8 +106,8 @@ JOURNEYS = (
                 Step("change", 4000, "brunch", field("search", "Search")),
             ),
             search(
-                *arrive(600),
-                request(120, "GET", "search?q=brunch", 200),
+                *arrive(600, weight=2),
+                request(120, "GET", "search?q=brunch", 200, 200, 200, 504),
                 Step("cumulative_layout_shift", 700, vary=layout_shift),
                 Step("click", 5200, "{name}", TILE),
             ),
@@ -113,6 +116,7 @@ JOURNEYS = (
                 Step("seen_error", 60, "{name}", HEADING, {"EventVarErrorKind": "TooLong"}),
             ),
         ),
+        from_outside=True,
     ),
     Journey(
         "web",
@@ -174,7 +178,7 @@ JOURNEYS = (
             account(
                 *arrive(),
                 Step("click", 4200, "Orders", MAIN + 'nav.account a[href="/my-account/orders"]'),
-                request(60, "GET", "orders?page=1", 200),
+                request(60, "GET", "orders?page=1", 200, 200, 200, 200, 503),
                 Step("click", 3500, "Help", MAIN + 'nav.account a[href="/help"]'),
             ),
             Page(
@@ -184,7 +188,7 @@ JOURNEYS = (
                     Step("paste", 5100, target=field("contact", "Your question")),
                     Step("change", 900, "Où est ma commande ?", field("contact", "Your question")),
                     Step("click", 2000, "Send", MAIN + "form.contact button.btn.btn-primary"),
-                    request(80, "POST", "questions", 202),
+                    request(80, "POST", "questions", 202, 202, 500),
                 ),
             ),
         ),
@@ -226,7 +230,7 @@ JOURNEYS = (
             ),
             home(
                 Step("navigate", 500, more={SUBTYPE: "back_forward"}, vary=scrolled),
-                Step("load", 0, vary=load_times),
+                Step("load", 0, vary=load_times()),
                 Step("click", 2500, "{name}", TILE),
             ),
             product(
@@ -276,5 +280,52 @@ JOURNEYS = (
                 Step("abandon", 9000, target=MAIN + "form.checkout"),
             ),
         ),
+        from_outside=True,
+    ),
+    Journey(
+        "web",
+        (
+            product(
+                *arrive(),
+                Step(
+                    "click", 3400, "♥ Save for later", SAVE,
+                    {"EventModFrustrated": 1, "EventModDead": 1},
+                ),
+                Step(
+                    "click", 350, "♥ Save for later", SAVE,
+                    {"EventModFrustrated": 2, "EventModDead": 1},
+                ),
+                Step(
+                    "click", 280, "♥ Save for later", SAVE,
+                    {"EventModFrustrated": 3, "EventModDead": 1},
+                ),
+                Step("click", 4200, "Allergens", MAIN + "ul.tabs li.tab span", {"EventModDead": 1}),
+            ),
+            account(
+                Step("navigate", 900, more={SUBTYPE: "navigate"}, vary=scrolled),
+                request(60, "GET", "favourites", 500),
+                Step("console_message", 4, "favourites: HTTP 500", more={SUBTYPE: "error"}),
+                Step("click", 3000, "Orders", MAIN + 'nav.account a[href="/my-account/orders"]'),
+            ),
+        ),
+        from_outside=True,
+    ),
+    Journey(
+        "web",
+        (
+            home(*arrive(), Step("click", 4100, "{name}", TILE)),
+            product(
+                Step("navigate", 500, more={SUBTYPE: "navigate"}, vary=scrolled),
+                Step("click", 3900, "Add to cart", BUY),
+                Step("custom", 4, vary=product_added),
+            ),
+            checkout(
+                Step("navigate", 700, more={SUBTYPE: "navigate"}, vary=scrolled),
+                Step("click", 5200, "Place order ✓", ORDER),
+                request(110, "POST", "orders", 201),
+                Step("custom", 300, vary=order_completed),
+            ),
+        ),
+        from_outside=True,
     ),
 )  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from random import Random
 from types import MappingProxyType
 from typing import Any
@@ -32,12 +33,24 @@ _LAST_NAMES = ("Ångström", "山田", "Okafor", "García", "O'Neil", "Schmidt",
 class Visitor:
     """One UserId, that is one person on one device.
 
-    `fields` are those that every event of this visitor carries.
+    `fields` are those that every event of this visitor carries, but for UserCreated. A visitor of
+    long standing was created `age` before the sandbox's first bundle.
     """
 
     platform: str  # "web" or "app"
     user_id: int
+    age: timedelta
     fields: Mapping[str, Any]
+
+    @property
+    def plan(self) -> str:
+        return str(self.fields.get("user_plan_str", "guest"))
+
+    @property
+    def slowness(self) -> float:
+        """How many times as long as usual pages take to load, by device and distance."""
+        by_device = {"Mobile": 1.7, "Tablet": 1.3}.get(self.fields["PageDevice"], 1.0)
+        return by_device * (1.6 if self.fields.get("PageLatLong") in _FAR_AWAY else 1.0)
 
 
 @dataclass(frozen=True)
@@ -112,6 +125,11 @@ _BROWSERS = (
         " (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1",
         "Safari", "17.5", "Mobile", "iOS", (390, 844),
     ),
+    _browser(
+        _MOZILLA + "(iPad; CPU OS 17_5 like Mac OS X) AppleWebKit/605.1.15"
+        " (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1",
+        "Safari", "17.5", "Tablet", "iOS", (820, 1180),
+    ),
 )  # fmt: skip
 _PHONES = (
     _phone("Google", "Pixel 8", "Android", "14", (412, 915)),
@@ -125,27 +143,13 @@ _PLACES = (
     ("203.0.113.9", "35.6762,139.6503"),
     ("2001:db8::5eed", "-23.5505,-46.6333"),
 )
+_FAR_AWAY = ("35.6762,139.6503", "-23.5505,-46.6333")
 
 
 def people(seed: int = 0) -> tuple[Person, ...]:
     """The same PEOPLE persons for the same seed; the first is the example's, whatever the seed."""
     rng = Random(f"people/{seed}")
     return (_example_person(), *(_person(rng, number) for number in range(1, PEOPLE)))
-
-
-def crowd(
-    everybody: tuple[Person, ...], platform: str, *, known: bool = False
-) -> tuple[Visitor, ...]:
-    """The visitors of `platform` who turn up at random: all but the example's person.
-
-    With `known`, only those who have user variables.
-    """
-    return tuple(
-        visitor
-        for person in everybody[1:]
-        for visitor in person.visitors
-        if visitor.platform == platform and (person.variables or not known)
-    )
 
 
 def some_id(rng: Random) -> int:
@@ -160,7 +164,6 @@ def _example_person() -> Person:
     fields = {
         "IndvId": EXAMPLE_INDV_ID,
         "UserId": EXAMPLE_USER_ID,
-        "UserCreated": "2019-03-14T15:09:26.535Z",
         "UserAppKey": "customer-1001",
         "UserDisplayName": name,
         "UserEmail": email,
@@ -170,7 +173,8 @@ def _example_person() -> Person:
         "PageUserAgent": _BROWSERS[0]["PageAgent"],
         **variables,
     }
-    visitor = Visitor("web", EXAMPLE_USER_ID, MappingProxyType(fields))
+    age = timedelta(days=436, hours=8, minutes=50, seconds=33, milliseconds=465)
+    visitor = Visitor("web", EXAMPLE_USER_ID, age, MappingProxyType(fields))
     shown = MappingProxyType(variables)
     return Person(EXAMPLE_INDV_ID, "customer-1001", name, email, shown, (visitor,))
 
@@ -211,11 +215,10 @@ def _visitor(
     user_id = some_id(rng)
     app_key, name, email = names
     page_ip, lat_long = rng.choice(_PLACES)
+    age = timedelta(days=rng.randrange(15, 900), milliseconds=rng.randrange(24 * 60 * 60 * 1000))
     fields = {
         **ids,
         "UserId": user_id,
-        "UserCreated": f"20{rng.randrange(17, 20)}-0{rng.randrange(1, 10)}-"
-        f"{rng.randrange(10, 29)}T{rng.randrange(10, 24)}:07:11.191Z",
         "UserAppKey": app_key,
         "UserDisplayName": name,
         "UserEmail": email,
@@ -224,4 +227,4 @@ def _visitor(
         **rng.choice(_BROWSERS if platform == "web" else _PHONES),
         **variables,
     }
-    return Visitor(platform, user_id, MappingProxyType(fields))
+    return Visitor(platform, user_id, age, MappingProxyType(fields))

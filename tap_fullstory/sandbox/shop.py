@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .steps import Fields, Page, Product, Step, Visit
+from collections.abc import Callable
+
+from .steps import Fields, Page, Product, Source, Step, Visit
 
 PRODUCTS = (
     Product("Açaí bowl 🫐", "acai-bowl", "Breakfast", 6.75),
@@ -14,11 +16,22 @@ PRODUCTS = (
 # A number that happens to be whole arrives as a JSON integer, in `_real` variables too.
 GIFT_CARD = Product("Gift card 🎁", "gift-card", "Gifts", 25)
 
+_NEWSLETTER = "utm_source=newsletter&utm_medium=email&utm_campaign=spring_sale"
+_ADVERTISEMENT = "utm_source=google&utm_medium=cpc&utm_campaign=brand"
+SOURCES = (
+    *3 * (Source(),),
+    *3 * (Source("https://www.google.com/"),),
+    *2 * (Source(query=_NEWSLETTER),),
+    Source("https://www.google.com/", _ADVERTISEMENT),
+    Source("https://recipes.example.org/brunch"),
+)
+
 MAIN = "html body div.page main "
 APP = "FrameLayout LinearLayout.root ScrollView.content "
 BUY = MAIN + "div.product-box div.product-footer button.btn.btn-primary"
 TILE = MAIN + "ul.product-list li.product-tile a.product-link"
 ORDER = MAIN + "form.checkout button.btn.btn-primary"
+SAVE = MAIN + "div.product-box span.save"
 HEADING = MAIN + "div.product-box h1.product-name"
 
 
@@ -29,14 +42,19 @@ def field(form: str, label: str) -> str:
 # --- what differs from one visit to the next ---
 
 
-def load_times(visit: Visit) -> Fields:
-    content = visit.rng.randrange(300, 1500)
-    return {
-        "LoadDomContentTime": content,
-        "LoadFirstPaintTime": content + 110,
-        "LoadLargestPaintTime": content + 450,
-        "LoadEventTime": content + 620,
-    }
+def load_times(weight: float = 1) -> Callable[[Visit], Fields]:
+    """Return what makes the times of a load; a page with more on it has a larger `weight`."""
+
+    def vary(visit: Visit) -> Fields:
+        content = int(visit.rng.randrange(300, 1200) * weight * visit.slowness)
+        return {
+            "LoadDomContentTime": content,
+            "LoadFirstPaintTime": content + 110,
+            "LoadLargestPaintTime": content + 450,
+            "LoadEventTime": content + 620,
+        }
+
+    return vary
 
 
 def slow_input(visit: Visit) -> Fields:
@@ -94,8 +112,9 @@ def order_completed(visit: Visit) -> Fields:
         "EventCustomName": "Order Completed",
         "evt_order.order_id_str": order_id,
         "evt_order_id_str": f"{order_id}/web",  # another variable, though the names look alike
-        "evt_order.total_real": round(3 * price, 2),
-        "evt_order.items_real": 3,
+        "evt_order.total_real": _number(visit.items * price),
+        "evt_order.items_real": visit.items,
+        "evt_order.plan_str": visit.plan,
         "evt_order.products_strs": [visit.product.name, "Bag"],
         "evt_quantities_ints": [2, 1],
         "evt_prices_reals": [price, 0.1],
@@ -106,22 +125,31 @@ def order_completed(visit: Visit) -> Fields:
     }
 
 
+def _number(amount: float) -> float:
+    """Return the amount in cents' precision; an integer if it is whole, as JavaScript writes it."""
+    rounded = round(amount, 2)
+    return int(rounded) if rounded == int(rounded) else rounded
+
+
 # --- the journeys ---
 
 SUBTYPE = "EventSubType"
 
 
-def arrive(gap: int = 0) -> tuple[Step, Step]:
+def arrive(gap: int = 0, weight: float = 1) -> tuple[Step, Step]:
     """Two events of one millisecond, as a page load gives them."""
     return (
         Step("navigate", gap, more={SUBTYPE: "navigate"}, vary=scrolled),
-        Step("load", 0, vary=load_times),
+        Step("load", 0, vary=load_times(weight)),
     )
 
 
-def request(gap: int, method: str, path: str, status: int) -> Step:
-    url = f"https://example.com/api/{path}"
-    return Step("request", gap, more={"ReqUrl": url, "ReqMethod": method, "ReqStatus": status})
+def request(gap: int, method: str, path: str, *statuses: int) -> Step:
+    """One status of these, drawn for each visit."""
+    fields = {"ReqUrl": f"https://example.com/api/{path}", "ReqMethod": method}
+    return Step(
+        "request", gap, more=fields, vary=lambda visit: {"ReqStatus": visit.rng.choice(statuses)}
+    )
 
 
 def home(*steps: Step) -> Page:

@@ -23,12 +23,26 @@ class Product:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a visit comes from: the page with the link, and what the link adds to an address."""
+
+    referer: str = ""
+    query: str = ""
+
+
+@dataclass(frozen=True)
 class Visit:
-    """What the steps of one session draw on."""
+    """What the steps of one session draw on.
+
+    Pages take `slowness` times as long to load as on a fast computer near the server.
+    """
 
     rng: Random
     product: Product
     order_number: int
+    items: int
+    plan: str
+    slowness: float
 
 
 Vary = Callable[[Visit], Fields]
@@ -86,6 +100,12 @@ class Journey:
     pages: tuple[Page, ...]
     product: Product | None = None  # any, if None
     known: bool = False  # taken only by visitors with user variables, such as a plan
+    from_outside: bool = False  # may begin with a link on another site or in an e-mail
+
+    @cached_property
+    def steps(self) -> tuple[tuple[Page, Step], ...]:
+        """Each step with its page, in order."""
+        return tuple((page, step) for page in self.pages for step in page.steps)
 
 
 def selector_tokens(css: str) -> str:

@@ -21,7 +21,7 @@ ORDINARY = datetime(2026, 6, 10, 12, tzinfo=timezone.utc)
 # What follows the clock. All other dates are compared as they are.
 MOVING = {
     "EventStart", "SessionStart", "PageStart", "created_time",
-    "Created", "LastSessionStart", "LastEventStart",
+    "UserCreated", "Created", "LastSessionStart", "LastEventStart",
 }  # fmt: skip
 
 DAYS = [
