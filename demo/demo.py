@@ -41,23 +41,23 @@ DRAW = f"""\
 # The sandbox's events are the same on every day but for their dates, which these do not show.
 PLANS = """\
 plan,sessions,with_rage_clicks,rage_clicks,dead_clicks,exceptions
-plus,13,7,7,6,6
-crème 🍦,7,4,4,5,5
-free,10,4,4,5,5
-(not known),115,0,0,12,12
+(not known),115,9,9,47,11
+plus,17,7,7,10,6
+free,12,4,4,6,6
+crème 🍦,1,1,1,1,1
 """
 SESSION = """\
 second,event,what,page,trouble
 0.0,navigate,,Checkout,
-4.0,click,Place order ✓,Checkout,rage click
-4.0,console_message,coupon service said 503: naïve retry 🙈,Checkout,
-4.7,click,Place order ✓,Checkout,rage click
-4.9,click,Place order ✓,Checkout,rage click
-4.9,click_error,Place order ✓,Checkout,
-4.9,exception,TypeError: cart.total is undefined,Checkout,
-5.4,click,,Checkout,dead click
-7.0,thrash,,Checkout,
-14.9,abandon,,Checkout,
+3.6,click,Place order ✓,Checkout,rage click
+3.6,console_message,coupon service said 503: naïve retry 🙈,Checkout,
+3.9,click,Place order ✓,Checkout,rage click
+4.1,click,Place order ✓,Checkout,rage click
+4.1,click_error,Place order ✓,Checkout,
+4.1,exception,TypeError: cart.total is undefined,Checkout,
+4.6,click,,Checkout,dead click
+6.0,thrash,,Checkout,
+13.4,abandon,,Checkout,
 """
 NEXT = f"""
 Next, with your own FullStory account (docs/quickstart.md and docs/duckdb.md explain each step):

@@ -6,5 +6,5 @@ SELECT round(CAST(extract(epoch FROM "EventStart" - min("EventStart") OVER ()) A
             WHEN "EventModDead" > 0 THEN 'dead click'
             WHEN "EventModError" > 0 THEN 'error' END AS trouble
 FROM events
-WHERE "UserId" = 51900563939080644 AND "SessionId" = 932498466133180184
+WHERE "UserId" = 787277876927932950 AND "SessionId" = 3154260937668305639
 ORDER BY "EventStart", "EventPageOffset", "EventType";

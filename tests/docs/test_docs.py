@@ -296,11 +296,26 @@ def test_the_readme_loads_and_asks_as_written(shell, commands, tmp_path):
         for _ in range(2):
             run = shell(load, f"{{ {ask}\n}} > answer.txt", PATH=path)
             assert run.wait(TIMEOUT) == 0, log(tmp_path)
-    (row,) = re.findall(r"^\| (Checkout .*) \|$", DOCUMENTS["README.md"], re.MULTILINE)
+    shown = re.findall(r"^\| ((?:Checkout|Product) .*) \|$", DOCUMENTS["README.md"], re.MULTILINE)
+    assert len(shown) == 2
     answer = (tmp_path / "answer.txt").read_text("utf-8")
-    assert [cell.strip() for cell in row.split("|")] in [
+    printed = [
         [cell.strip() for cell in re.split("[│|]", line.strip("│|"))]
         for line in answer.splitlines()
+    ]
+    assert [[cell.strip() for cell in row.split("|")] for row in shown] == [
+        row for row in printed if row[0] in ("Checkout", "Product")
+    ]
+    # As the sandbox counts them: by its plan of sessions, not by rows.
+    people: dict[str, list[int]] = {}
+    for bundle in generated_bundles(6, 240):
+        for session in bundle.body.plan.sessions():
+            for page, step in session.steps:
+                if step.more.get("EventModFrustrated") == 1:
+                    people.setdefault(page.name, []).append(session.visitor.fields["IndvId"])
+    assert [row.split(" | ")[2:] for row in shown] == [
+        [str(len(hit)), str(len(set(hit)))]
+        for hit in (people[row.split(" | ")[0]] for row in shown)
     ]
 
 
@@ -404,7 +419,11 @@ def test_the_demo_prints_what_the_page_shows(commands):
     for line in shown.splitlines():
         assert line == "..." or line in lines, line
     picture = ElementTree.parse(ROOT / "demo/out/day.svg").getroot()
-    assert "24 sessions · 240 events · 9 rage clicks" in "".join(picture.itertext())
+    sessions = list(generated_bundles(6, 240)[-1].body.plan.sessions())
+    taken = [step for session in sessions for _, step in session.steps]
+    rage_clicks = sum(bool(step.more.get("EventModFrustrated")) for step in taken)
+    drawn = f"{len(sessions)} sessions · {len(taken)} events · {rage_clicks} rage clicks"
+    assert drawn in "".join(picture.itertext())
 
 
 def test_the_demo_asks_what_a_page_explains():

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import documented_databases
 import pytest
-from documented_databases import as_text
+from documented_databases import UNTIL, as_text
 from environments import ENVIRONMENTS, ROOT
 from postgres import Postgres
+
+from tap_fullstory.sandbox import generated_bundles
 
 TIMEOUT = 300  # seconds
 MODELS = {
@@ -75,20 +77,29 @@ def test_the_models_are_the_same_on_both_databases(commands, tmp_path: Path, loa
     for model in MODELS:  # whole: a view is not computed for columns that nobody reads
         assert loaded.query(f"select * from models.{model}"), model
 
+    bundles = generated_bundles(6, 240, until=UNTIL)
+    events = [event for bundle in bundles for event in bundle.events]
+    rage = max(
+        (event for event in events if event.get("EventModFrustrated") == 1 and event["UserEmail"]
+         and event["PageName"] == "Checkout"),
+        key=lambda event: event["EventStart"],
+    )  # fmt: skip
+    session = [event for event in events if event["SessionId"] == rage["SessionId"]]
+    seconds = max(e["EventSessionOffset"] for e in session) / 1000
     (troubled,) = loaded.query(
-        "select session_key, rage_clicks, dead_clicks, exceptions, seconds from models.sessions "
-        "where user_email = 'customer-1002@example.com' order by started_at desc limit 1"
+        "select session_key, user_email, rage_clicks, dead_clicks, exceptions, seconds "
+        f"from models.sessions where session_id = {rage['SessionId']}"
     )
     assert troubled == {
-        "session_key": "51900563939080644:932498466133180184",
-        "rage_clicks": 1, "dead_clicks": 1, "exceptions": 1, "seconds": 14.944,
+        "session_key": f"{rage['UserId']}:{rage['SessionId']}", "user_email": rage["UserEmail"],
+        "rage_clicks": 1, "dead_clicks": 1, "exceptions": 1, "seconds": seconds,
     }  # fmt: skip
     (event,) = loaded.query(
         "select source_properties -> 'url' as url, event_properties -> 'user_properties' ->> "
         "'user_plan_str' as plan from models.fullstory_events where event_type = 'form_abandon' "
-        "and session_id = 932498466133180184"
+        f"and session_id = {rage['SessionId']}"
     )
-    assert event["plan"] == "free"
+    assert event["plan"] == rage["user_plan_str"]
     assert event["url"] == {
         "full_url": "https://example.com/checkout", "host": "example.com", "path": "/checkout",
         "query": None, "hash_path": None, "hash_query": None,

@@ -18,6 +18,7 @@ from tap_fullstory.sandbox import (
     generate_events,
     generated_bundles,
 )
+from tap_fullstory.sandbox.visits import Session, timestamp
 
 # FullStory's dictionary of export fields: developer.fullstory.com/server/v1/segments/export-fields/
 DOCUMENTED_FIELDS = set(
@@ -225,3 +226,91 @@ def test_errors_and_dead_clicks_are_marked_on_clicks_only_and_rage_clicks_are_nu
     assert series
     for clicks in series.values():
         assert [number for _, number in sorted(clicks)] == [1, 2, 3]
+
+
+# --- the plan that events are made from ---
+
+
+def six_weeks() -> list[list[Session]]:
+    made = generated_bundles(42, 240, until=UNTIL)
+    return [list(bundle.body.plan.sessions()) for bundle in made]
+
+
+def test_events_follow_the_plan_of_sessions():
+    for bundle in generated_bundles(3, 240, until=UNTIL):
+        expected: Counter[tuple[int, int, str]] = Counter()
+        for session in bundle.body.plan.sessions():
+            for _, step in session.steps:
+                expected[session.visitor.user_id, session.id, step.kind] += 1
+        assert expected == Counter(
+            (event["UserId"], event["SessionId"], event["EventType"]) for event in bundle.events
+        )
+
+
+def test_people_come_for_the_first_time_and_return_after_days_and_weeks():
+    days: dict[int, set[int]] = {}
+    for number, sessions in enumerate(six_weeks()):
+        for session in sessions:
+            days.setdefault(session.visitor.fields["IndvId"], set()).add(number)
+    first_weeks = Counter(min(visited) // 7 for visited in days.values())
+    assert set(first_weeks) == set(range(6))
+    gaps = {
+        later - earlier
+        for visited in days.values()
+        for earlier, later in zip(sorted(visited), sorted(visited)[1:], strict=False)
+    }
+    assert {1, 2, 7, 14} <= gaps
+    assert any(len(visited) == 1 for visited in days.values())
+
+
+def test_a_new_visitor_is_created_when_the_first_session_begins():
+    first: dict[int, Session] = {}
+    created: dict[int, set[str]] = {}
+    everything = [session for sessions in six_weeks() for session in sessions]
+    for session in everything:
+        first.setdefault(session.visitor.user_id, session)
+        created.setdefault(session.visitor.user_id, set()).add(
+            session.visitor.fields["UserCreated"]
+        )
+    assert all(len(times) == 1 for times in created.values())
+    began = timestamp(min(session.began for session in everything))
+    new = {user_id for user_id, (time,) in created.items() if time >= began}
+    assert len(new) > 20
+    for user_id in new:
+        assert created[user_id] == {timestamp(first[user_id].began)}
+
+
+def test_sessions_begin_with_links_and_campaigns():
+    events = [event for bundle in generated_bundles(6, 240) for event in bundle.events]
+    addresses = {event["PageUrl"] for event in events if "PageUrl" in event}
+    assert any("utm_campaign=spring_sale" in url and url.count("?") == 1 for url in addresses)
+    outside = {
+        url for event in events
+        if (url := event.get("PageRefererUrl")) and not url.startswith("https://example.com/")
+    }  # fmt: skip
+    assert len(outside) > 1
+
+
+def test_some_wait_longer_and_some_requests_fail():
+    events = [event for bundle in generated_bundles(42, 240) for event in bundle.events]
+    slowest: dict[str, int] = {}
+    for event in events:
+        if "LoadLargestPaintTime" in event:
+            device, time = event["PageDevice"], event["LoadLargestPaintTime"]
+            slowest[device] = max(slowest.get(device, 0), time)
+    assert slowest["Mobile"] > slowest["Tablet"] > slowest["Desktop"] > 2500
+    hit: dict[tuple[str, int], set[int]] = {}
+    for event in events:
+        if event.get("ReqStatus", 0) >= 400:
+            hit.setdefault((event["ReqUrl"], event["ReqStatus"]), set()).add(event["IndvId"])
+    assert len(hit) >= 4
+    assert all(len(people) > 2 for people in hit.values())
+
+
+def test_an_order_has_its_plan_and_a_whole_amount_is_an_integer():
+    for bundle in generated_bundles(42, 240):
+        for event in bundle.events:
+            if event.get("EventCustomName") == "Order Completed":
+                assert event["evt_order.plan_str"] == event.get("user_plan_str", "guest")
+                total = event["evt_order.total_real"]
+                assert isinstance(total, int) == (total == int(total))
