@@ -334,6 +334,41 @@ def test_the_shortest_sync_works_as_written(shell, sandbox, tmp_path):
 
 
 @needs_jq
+def test_a_good_run_and_a_bad_one_print_what_the_quickstart_shows(shell, sandbox, tmp_path):
+    good, bad = blocks("text", "docs/quickstart.md")
+    begin(shell, sandbox)
+    (tmp_path / "log").unlink()
+    assert shell(blocks("bash", "docs/quickstart.md")[-1]).wait(TIMEOUT) == 0
+    assert without_figures(good) == without_figures(log(tmp_path))
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    config["api_key"] = "na1.wrong"
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (tmp_path / "log").unlink()
+    assert shell("tap-fullstory --config config.json | target-jsonl").wait(TIMEOUT) == 1
+    assert without_figures(bad) == without_figures(log(tmp_path))
+
+
+def without_figures(lines: str) -> list[str]:
+    """Return the lines without METRICs, their times, and what differs between two runs."""
+    lines = re.sub(r"(?m)^([A-Z]+) [0-9-]+T[0-9:.]+Z ", r"\1 ", lines)
+    lines = re.sub(r"https?://[^/]+/", "", lines)
+    found = [line for line in lines.splitlines() if "METRIC" not in line and "custom v" not in line]
+    return [
+        re.sub(r"(\d+ h )?\d+ (min|h|s) ago", "", re.sub(r"\d+(\.\d+)?", "0", line))
+        for line in found
+    ]
+
+
+def test_another_account_has_a_folder_of_its_own(shell, sandbox, tmp_path, script):
+    other = tmp_path / "other-account"
+    other.mkdir()
+    shutil.move(tmp_path / "config.json", other)
+    for _ in range(2):
+        assert shell("./sync.sh other-account").wait(TIMEOUT) == 0, log(tmp_path)
+        assert (len(rows(tmp_path)), len(rows(other))) == (0, 120)
+
+
+@needs_jq
 def test_columns_are_added_and_left_out_as_written(shell, sandbox, tmp_path):
     begin(shell, sandbox)
     for path in tmp_path.glob("events-*.jsonl"):

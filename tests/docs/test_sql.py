@@ -111,3 +111,28 @@ def test_queries_answer_on_bundles_with_the_fields_of_the_public_sample(commands
             funnels += 1
             assert as_text([columns, *rows]) == on_all
     assert funnels == 1
+
+
+def test_erasing_a_person_leaves_none_of_their_events(commands, tmp_path):
+    """Those from before they signed up, too, which have no key."""
+    path = ":".join(
+        [str(commands.loader_python.parent), str(commands.tap.parent), os.environ["PATH"]]
+    )
+    shutil.copy(ROOT / "examples/duckdb/load.py", tmp_path)
+    with Sandbox(generated_bundles(6, 240, until=UNTIL)) as serving:
+        write_config(tmp_path, serving, end_date=UNTIL.isoformat())
+        subprocess.run(
+            ["bash", "-c", blocks("bash", "docs/duckdb.md")[0]], cwd=tmp_path, check=True,
+            env={**os.environ, "PATH": path, "no_proxy": "127.0.0.1"}, capture_output=True,
+        )  # fmt: skip
+    (erase,) = (sql for name, sql, _ in BLOCKS if name == "docs/privacy.md")
+    person = "42002714704240704"
+    sign_up = f"""UPDATE events SET "UserAppKey" = NULL WHERE "IndvId" = {person}
+        AND "EventStart" < (SELECT max("EventStart") FROM events WHERE "IndvId" = {person})"""
+    count = f"""SELECT count(*), count("UserAppKey") FROM events WHERE "IndvId" = {person}"""
+    printed = subprocess.run(
+        [commands.loader_python, "-c", ASK], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+        input=json.dumps([sign_up, count, erase.replace("THE_KEY", "customer-1002"), count]),
+        timeout=TIMEOUT, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    assert [json.loads(printed[at])[1] for at in (1, 3)] == [[[70, 1]], [[0, 0]]]
