@@ -125,17 +125,17 @@ def _parser() -> argparse.ArgumentParser:
         "--config",
         metavar="FILE",
         action=_Once,
-        help="JSON config, or ENV to read each setting from TAP_FULLSTORY_<SETTING>; needed for "
+        help="JSON config, or ENV to read each setting from TAP_FULLSTORY_<SETTING>; required for "
         "a sync",
     )
     parser.add_argument(
-        "-s", "--state", metavar="FILE", action=_Once, help="the value of the last STATE message"
+        "-s", "--state", metavar="FILE", action=_Once, help="value of the last STATE message"
     )
     parser.add_argument(
         "--catalog", metavar="FILE", action=_Once, help="what to sync; by default, all of events"
     )
     parser.add_argument(
-        "-p", "--properties", metavar="FILE", action=_Once, help="the old name of --catalog"
+        "-p", "--properties", metavar="FILE", action=_Once, help="deprecated alias of --catalog"
     )
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
@@ -158,7 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         "--format",
         choices=["text", "json", "markdown"],
         action=_Once,
-        help="of --about; the default is text",
+        help="output format of --about (default: text)",
     )
     parser.add_argument("--version", action="version", version=f"tap-fullstory {__version__}")
     return parser
