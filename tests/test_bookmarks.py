@@ -215,8 +215,8 @@ def test_a_bookmark_of_2x_is_that_of_web():
 
 
 def event(second: int) -> dict[str, Any]:
-    moment = datetime.fromtimestamp(second, timezone.utc)
-    return {"EventStart": f"{moment:%Y-%m-%dT%H:%M:%S}.000Z", "EventType": "click"}
+    time = datetime.fromtimestamp(second, timezone.utc)
+    return {"EventStart": f"{time:%Y-%m-%dT%H:%M:%S}.000Z", "EventType": "click"}
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +293,7 @@ def test_a_bookmark_inside_a_bundle_leaves_out_what_lies_before_it(sandbox):
 
 
 def test_an_event_at_the_bookmark_itself_is_kept(sandbox):
-    """A window's end is excluded from it, so that moment's events have not been emitted yet."""
+    """A window's end is excluded from it, so events at that time have not been emitted yet."""
     run = run_tap(sandbox.config(), state=events_state(bundle_end="2020-09-16T11:00:00Z"))
     assert hours(run) == ["09-16T23", "09-16T11", "09-16T12"]
 

@@ -39,7 +39,7 @@ _FREE = {"details", "results", "properties", "schema", "type_conflicts"}
 # What must be there for the record to be one, or for what hangs on it to be found.
 _KEPT = {"id", "uid", "eventName", "hasSubcategories", "subcategory", "metadata", "IndvId"}
 # In the form "other", what does not fit its property: documented as a number, sent as a text.
-_MISFITS = {
+_MISMATCHES = {
     "operations": {"estimatePctComplete"},
     "privacy_elements": {"group_id"},
     "privacy_settings": {"elementBlocks", "elementRuleGroups"},
@@ -270,8 +270,8 @@ def check(stream: Stream, form: Form, row: Json, sent: Json, wanted: Json) -> No
     overflow = row.pop(stream.overflow, {})
     own = {name for name in overflow if not re.match("user_|evt_", name)}
     if stream.overflow == "extra" or not isinstance(form, Other):
-        misfits = _MISFITS.get(stream.name, set()) if isinstance(form, Other) else set()
-        assert own == misfits, stream.name
+        mismatches = _MISMATCHES.get(stream.name, set()) if isinstance(form, Other) else set()
+        assert own == mismatches, stream.name
     assert "Uid" not in overflow  # a number or text, as the reader of the export has it
     for name, value in overflow.items():
         assert value == sent[name], name

@@ -70,9 +70,9 @@ def test_one_that_is_selected_is_a_column(write):
         entry = entry_of(run_command("--config", write(config), "--discover"))
         catalog = selecting({"streams": [entry]}, page_category_str=True, page_price_real=False)
         run = run_tap(config, catalog=catalog)
-        truth = [event for bundle in sandbox.bundles for event in bundle.body]
+        events = [event for bundle in sandbox.bundles for event in bundle.body]
         for name, present in (("page_category_str", True), ("page_price_real", False)):
-            wanted = Counter(json.dumps(event.get(name)) for event in truth if present)
+            wanted = Counter(json.dumps(event.get(name)) for event in events if present)
             found = Counter(json.dumps(record.get(name)) for record in run.records if present)
             assert found == wanted
             assert (name in run.schema) == present

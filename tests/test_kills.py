@@ -1,6 +1,6 @@
-"""Ways to die at random moments, over and over: nothing is lost, and next to nothing doubled.
+"""Ways to die at random times, over and over: nothing is lost, and almost nothing written twice.
 
-KILLS in the environment sets how many times; the moments are seeded.
+KILLS in the environment sets how many times; the times are seeded.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class IntoTarget:
         )
         with read_by_target(config, state=self._state) as target:
             if random:
-                wait_for_a_moment(target, random)
+                wait_a_little(target, random)
                 target.process.send_signal(self._number)
             run = target.end()
         # As a shell tells it: Python, as it ends, gives the signals back to the system.
@@ -83,7 +83,7 @@ class IntoTarget:
         return code
 
 
-def wait_for_a_moment(target: Target, random: Random) -> None:
+def wait_a_little(target: Target, random: Random) -> None:
     """After some output, most of the time; else while it starts, lists or downloads."""
     if random.random() < 0.8:
         target.read(random.randrange(100_000))
@@ -124,13 +124,13 @@ def packed_bundle(day: int, items: list[Json]) -> Bundle:
 
 
 @pytest.fixture(scope="module")
-def amid_the_second() -> Json:
+def in_the_second() -> Json:
     """A state from the middle of the second of three bundles."""
     listed = [packed_bundle(day, items) for day, items in enumerate([FIRST, SECOND, THIRD])]
     with Sandbox(listed) as sandbox:
         run = run_tap(sandbox.config(checkpoint_events=CHECKPOINT))
-    amid = [state for state in run.states if progress(state).get("id") == listed[1].id]
-    return amid[len(amid) // 2]
+    states = [state for state in run.states if progress(state).get("id") == listed[1].id]
+    return states[len(states) // 2]
 
 
 def progress(state: Json) -> Json:
@@ -147,13 +147,13 @@ def progress(state: Json) -> Json:
     ],
     ids=["rebuilt", "shorter", "gone", "gone, and another has the same events"],
 )
-def test_a_bundle_that_has_changed_since(amid_the_second, listed, left):
+def test_a_bundle_that_has_changed_since(in_the_second, listed, left):
     with Sandbox(listed) as sandbox:
-        run = run_tap(sandbox.config(), state=amid_the_second)
+        run = run_tap(sandbox.config(), state=in_the_second)
     assert run.code == 0
     assert run.records == [record(event) for event in left]
     (warning,) = [line for line in run.logged("WARNING") if "come twice" in line]
-    done = progress(amid_the_second)
+    done = progress(in_the_second)
     assert f"emitted {done['events']} events of bundle {done['id']}, which has changed" in warning
     assert f"bundle {listed[0].id} (" in warning
     assert warning.endswith(
@@ -161,17 +161,17 @@ def test_a_bundle_that_has_changed_since(amid_the_second, listed, left):
     )
 
 
-def test_a_bundle_that_is_gone_with_nothing_after_it(amid_the_second):
+def test_a_bundle_that_is_gone_with_nothing_after_it(in_the_second):
     with Sandbox([packed_bundle(0, FIRST)]) as sandbox:
-        run = run_tap(sandbox.config(), state=amid_the_second)
+        run = run_tap(sandbox.config(), state=in_the_second)
     assert run.code == 0
     assert not run.records
-    assert run.states == [amid_the_second]
+    assert run.states == [in_the_second]
 
 
 @pytest.mark.parametrize("before", [0, 20], ids=["the first ever", "after another"])
 def test_bundles_that_share_an_end(before):
-    """The bookmark moves to their end when the last is through, and a run goes on amid them."""
+    """The bookmark moves to their end when the last is through, and a run continues among them."""
     start = bundle(1, []).start
     listed = [packed_bundle(0, EVENTS[:before])] if before else []
     for number, size in enumerate([30, 25, 1, 40]):
@@ -194,7 +194,7 @@ def test_bundles_that_share_an_end(before):
 
 
 def test_a_checkpoint_at_every_event():
-    """With 1, a target that counts on it gets a STATE after each RECORD, and goes on from any."""
+    """With 1, a target that counts on it gets a STATE after each RECORD, and continues from any."""
     listed = [packed_bundle(0, EVENTS[:9]), packed_bundle(1, EVENTS[9:12])]
     with Sandbox(listed) as sandbox:
         run = run_tap(sandbox.config(checkpoint_events=1))

@@ -340,7 +340,7 @@ def bomb(head: bytes, filling: bytes, tail: bytes) -> bytes:
         (bomb(b'[{"evt_x":', b"[", b"]"), "nested deeper than 500 levels"),
         (gzip.compress(bomb(b"[", b" ", b"]")), None),
     ],
-    ids=["blanks", "blanks-behind", "text", "brackets", "twice"],
+    ids=["whitespace", "whitespace-behind", "text", "brackets", "twice"],
 )
 def test_a_bomb_costs_no_memory(body, words):
     with Sandbox([bundle(0, array([]))], api_key=KEY) as sandbox:

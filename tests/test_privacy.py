@@ -26,7 +26,7 @@ from tap_fullstory.streams import STREAMS, Stream
 STOP = int(UNTIL.timestamp())
 KEY = "4f1c-of-the-tests-2a"
 MARK, HASHED = "marked-5d1", "text to hash"
-EVENTS = 400  # more than a pipe holds, so that a signal comes amid them
+EVENTS = 400  # more than a pipe holds, so that a signal comes among them
 EVENT = {
     "EventType": "custom",
     "IndvId": 4611686018427387905,

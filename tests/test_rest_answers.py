@@ -22,7 +22,7 @@ from tap_fullstory.sandbox.faults import REST_ENDPOINTS
 # --- what does not fit ---
 
 
-def test_unknown_keys_and_misfits_are_kept_and_counted(sandbox, offered):
+def test_unknown_keys_and_type_mismatches_are_kept_and_counted(sandbox, offered):
     odd = b"""{"segments": [
         {"id": "a", "name": 7, "created": "", "colour": {"r": 1.10,
          "big": 12345678901234567890123}, "extra": null, "url": "u\\ud83d"},

@@ -47,7 +47,7 @@ def matching(sandbox: Sandbox, segment: str) -> list[Json]:
 def test_each_of_several_segments_has_rows_and_a_position_of_its_own():
     with SEGMENT_EXPORT.sandbox(days(2, 60)) as sandbox:
         second = sandbox.bundles[1].id
-        # The second window of the first segment fails; the other segment goes on.
+        # The second window of the first segment fails; the other segment continues.
         sandbox.fault(f"create/{second}:403")
         config = SEGMENT_EXPORT.config(
             sandbox, segment_id=BOTH, prefetch_bundles=0, event_digest=True

@@ -66,7 +66,7 @@ def test_properties_is_the_old_name(sandbox, catalog_file, tmp_path):
     assert "PageIp" not in done.records[0]
 
 
-def test_deselected_columns_and_their_misfits_are_nowhere(sandbox, catalog_file):
+def test_deselected_columns_and_their_type_mismatches_are_nowhere(sandbox, catalog_file):
     done = run(sandbox, selecting(catalog_file, PageIp=False, EventType=False))
     assert {"PageIp", "EventType"} & set(done.schema) == set()
     expected = {name: EVENT[name] for name in ("EventStart", "PageId")}
@@ -86,7 +86,7 @@ def test_custom_vars_deselected(sandbox, catalog_file):
     assert "CustomVars" not in done.schema
     assert done.records == [KNOWN, {**KNOWN, "PageIp": None}]
     (line,) = [line for line in done.logged("INFO") if "were dropped" in line and "Bundle" in line]
-    assert ": 9 values" in line  # four unknown keys in each of two events, and a misfit
+    assert ": 9 values" in line  # four unknown keys in each of two events, and a type mismatch
     for name in (*CUSTOM, "PageIp"):
         assert name in line
 

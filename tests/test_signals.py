@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM at every moment of a run: all records are covered by a STATE, and it ends.
+"""SIGINT and SIGTERM at every point of a run: all records are covered by a STATE, and it ends.
 
 What a run waits for would take five minutes: that it ends at all shows that it was interrupted.
 """
@@ -286,8 +286,8 @@ def test_a_position_deep_in_a_bundle_is_not_waited_for(signals, monkeypatch):
 
     class Source:
         def list_bundles(self, after: int) -> list[Bundle]:
-            moments = [datetime(2026, 6, day, tzinfo=timezone.utc) for day in (1, 2)]
-            return [Bundle("7", moments[0], moments[1])]
+            midnights = [datetime(2026, 6, day, tzinfo=timezone.utc) for day in (1, 2)]
+            return [Bundle("7", midnights[0], midnights[1])]
 
         def download_bundle(self, bundle: Bundle, sink: BinaryIO) -> None:
             sink.write(b"[]")

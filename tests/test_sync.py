@@ -43,7 +43,7 @@ def midnight(number: int) -> str:
     return f"2020-09-{14 + number}T00:00:00Z"
 
 
-def truth(*bundles: Bundle) -> list[dict[str, Any]]:
+def expected_records(*bundles: Bundle) -> list[dict[str, Any]]:
     return [as_record(event) for bundle in bundles for event in bundle.events]
 
 
@@ -65,8 +65,8 @@ def test_144_events_over_6_bundles_arrive_once_each_and_whole():
         run = synced(sandbox)
         bundles = sandbox.bundles
     assert [len(bundle.events) for bundle in bundles] == [24] * 6
-    assert run.records == truth(*bundles)
-    assert counted(run.records) == counted(truth(*bundles))  # 1 is not 1.0 here
+    assert run.records == expected_records(*bundles)
+    assert counted(run.records) == counted(expected_records(*bundles))  # 1 is not 1.0 here
     assert sum("CustomVars" in record for record in run.records) > 30
     assert max(record["SessionId"] for record in run.records) > 2**53
     assert len(run.schemas) == 1
@@ -84,7 +84,7 @@ def test_60_bundles_over_pages_of_20_in_order_and_nothing_the_second_time():
         asked = len(sandbox.requests)
         second = synced(sandbox, first.state)
         later = sandbox.requests[asked:]
-    assert first.records == truth(*bundles)
+    assert first.records == expected_records(*bundles)
     assert len(set(ends(first))) == 60
     assert ends(first) == sorted(ends(first))
     assert downloads == [bundle.id for bundle in bundles]
@@ -102,9 +102,9 @@ def test_a_later_run_brings_what_is_new():
         second = synced(sandbox, first.state)
         sandbox.publish()
         third = synced(sandbox, second.state)
-    assert first.records == truth(*old)
-    assert second.records == truth(fifth)
-    assert third.records == truth(sixth)
+    assert first.records == expected_records(*old)
+    assert second.records == expected_records(fifth)
+    assert third.records == expected_records(sixth)
 
 
 # --- which bundles ---
@@ -181,7 +181,7 @@ def test_skipped_bundles_are_named_and_passed(week):
 def test_every_layout_and_compression():
     # Some 150 kB: over several blocks, so that events lie across the edges of blocks and members.
     events = list(generate_events(FIRST, FIRST + DAY, 150))
-    expected = truth(day(0, events))
+    expected = expected_records(day(0, events))
     shapes = list(itertools.product(LAYOUTS, COMPRESSIONS))
     bundles = []
     for number, (layout, compression) in enumerate(shapes):
@@ -216,9 +216,9 @@ FILES: dict[str, tuple[bytes, dict[str, str]]] = {
         gzip.compress(gzip.compress(TEXT[:HALF]) + gzip.compress(TEXT[HALF:])), {},
     ),
     "padded with zeros": (gzip.compress(TEXT) + bytes(512), {}),
-    "blanks around": (b" \r\n\t" + TEXT + b"\n\n ", {}),
+    "whitespace around": (b" \r\n\t" + TEXT + b"\n\n ", {}),
     "indented by tabs": (json.dumps(EVENTS, indent="\t").replace("\n", "\r\n").encode(), {}),
-    "no blanks": (json.dumps(EVENTS, separators=(",", ":")).encode(), {}),
+    "no whitespace": (json.dumps(EVENTS, separators=(",", ":")).encode(), {}),
 }  # fmt: skip
 
 
@@ -249,7 +249,7 @@ def test_a_redirect_to_storage_without_the_key(list_style):
         run = synced(sandbox)
         at_storage = [request for request in sandbox.requests if request.origin == "storage"]
         bundles = sandbox.bundles
-    assert run.records == truth(*bundles)
+    assert run.records == expected_records(*bundles)
     assert len(at_storage) == 6
     assert all("authorization" not in request.headers for request in at_storage)
     assert "X-Goog-Signature" not in run.log
@@ -322,8 +322,8 @@ def test_what_the_dates_of_the_config_mean_beside_a_state():
 def test_records_tell_when_their_bundle_was_fetched():
     with Sandbox([day(0, EVENTS), day(1, EVENTS)]) as sandbox:
         run = synced(sandbox)
-    moments = [m["time_extracted"] for m in run.messages if m["type"] == "RECORD"]
-    assert moments[0] == moments[1] < moments[2] == moments[3]
+    times = [m["time_extracted"] for m in run.messages if m["type"] == "RECORD"]
+    assert times[0] == times[1] < times[2] == times[3]
 
 
 # --- what is left behind ---

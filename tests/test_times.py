@@ -42,14 +42,14 @@ def test_what_targets_do_not_store_is_not_a_date_time(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "moment"),
+    ("text", "time"),
     [
         ("2026-06-01T12:00:00Z", datetime(2026, 6, 1, 12, tzinfo=UTC)),
         ("2026-06-01t12:00:00z", datetime(2026, 6, 1, 12, tzinfo=UTC)),
         ("2026-06-01T12:00:00-00:00", datetime(2026, 6, 1, 12, tzinfo=UTC)),
         ("2026-06-01T12:00:00.5Z", datetime(2026, 6, 1, 12, 0, 0, 500_000, tzinfo=UTC)),
         ("2026-06-01T12:00:00.000001Z", datetime(2026, 6, 1, 12, 0, 0, 1, tzinfo=UTC)),
-        # Cut, not rounded: a moment is never put after itself.
+        # Cut, not rounded: a time is never put after itself.
         ("2026-06-01T12:00:00.123456789Z", datetime(2026, 6, 1, 12, 0, 0, 123_456, tzinfo=UTC)),
         ("2026-06-01T12:00:59.999999999Z", datetime(2026, 6, 1, 12, 0, 59, 999_999, tzinfo=UTC)),
         ("9999-12-31T23:59:59.9999999Z", datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)),
@@ -66,9 +66,9 @@ def test_what_targets_do_not_store_is_not_a_date_time(text: str) -> None:
         ("0001-01-01T00:00:00-00:01", datetime(1, 1, 1, 0, 1, tzinfo=UTC)),
     ],
 )
-def test_the_moment_that_a_date_time_names(text: str, moment: datetime) -> None:
+def test_the_time_that_a_date_time_names(text: str, time: datetime) -> None:
     parsed = parse_rfc3339(text)
-    assert parsed == moment
+    assert parsed == time
     assert parsed.tzinfo is UTC
 
 
@@ -81,35 +81,35 @@ def test_the_moment_that_a_date_time_names(text: str, moment: datetime) -> None:
         "9999-12-31T23:59:59-00:01",
     ],
 )
-def test_a_date_time_that_python_has_no_moment_for(text: str) -> None:
+def test_a_date_time_that_python_has_no_time_for(text: str) -> None:
     with pytest.raises(ValueError, match="year"):
         parse_rfc3339(text)
 
 
 @exhaustive(200)
 @given(st.datetimes(timezones=st.just(UTC)))
-def test_what_is_written_is_read_back(moment: datetime) -> None:
-    text = format_rfc3339(moment)
+def test_what_is_written_is_read_back(time: datetime) -> None:
+    text = format_rfc3339(time)
     assert is_date_time(text)
-    assert parse_rfc3339(text) == moment
+    assert parse_rfc3339(text) == time
 
 
 @exhaustive(200)
 @given(
-    moment=st.datetimes(
+    time=st.datetimes(
         min_value=datetime(2, 1, 1),  # noqa: DTZ001 - as Hypothesis asks for it
         max_value=datetime(9998, 1, 1),  # noqa: DTZ001
         timezones=st.just(UTC),
     ),
     minutes=st.integers(-23 * 60 - 59, 23 * 60 + 59),
 )
-def test_the_same_moment_by_another_clock(moment: datetime, minutes: int) -> None:
+def test_the_same_time_by_another_clock(time: datetime, minutes: int) -> None:
     zone = timezone(timedelta(minutes=minutes))
-    assert parse_rfc3339(moment.astimezone(zone).isoformat()) == moment
-    assert format_rfc3339(moment.astimezone(zone)) == format_rfc3339(moment)
+    assert parse_rfc3339(time.astimezone(zone).isoformat()) == time
+    assert format_rfc3339(time.astimezone(zone)) == format_rfc3339(time)
 
 
-def test_moments_are_written_in_utc_and_no_longer_than_need_be() -> None:
+def test_times_are_written_in_utc_and_no_longer_than_need_be() -> None:
     assert format_rfc3339(datetime(2026, 6, 2, tzinfo=UTC)) == "2026-06-02T00:00:00Z"
     assert format_rfc3339(datetime(2026, 6, 2, 0, 0, 0, 70, UTC)) == "2026-06-02T00:00:00.000070Z"
     east = timezone(timedelta(hours=2))
@@ -118,7 +118,7 @@ def test_moments_are_written_in_utc_and_no_longer_than_need_be() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "moment"),
+    ("seconds", "time"),
     [
         (0, datetime(1970, 1, 1, tzinfo=UTC)),
         (-1, datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)),
@@ -127,8 +127,8 @@ def test_moments_are_written_in_utc_and_no_longer_than_need_be() -> None:
         (-62_135_596_800, datetime(1, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_seconds_since_1970(seconds: int, moment: datetime) -> None:
-    assert from_epoch(seconds) == moment
+def test_seconds_since_1970(seconds: int, time: datetime) -> None:
+    assert from_epoch(seconds) == time
 
 
 @pytest.mark.parametrize("seconds", [253_402_300_800, -62_135_596_801, 10**18, -(10**30)])

@@ -806,7 +806,7 @@ def test_a_slow_script_knows_that_the_target_has_outlived_the_tap(shell, tmp_pat
 
 @needs_flock
 @pytest.mark.skipif(not shutil.which("timeout"), reason="timeout is part of coreutils")
-def test_a_timeout_at_any_moment_leaves_nothing_that_a_later_run_refuses(
+def test_a_timeout_at_any_time_leaves_nothing_that_a_later_run_refuses(
     shell, sandbox, tmp_path, script
 ):
     for hundredths in range(1, 60, 6):

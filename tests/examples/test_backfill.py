@@ -181,9 +181,9 @@ def test_the_shards_bring_every_event_once_and_hand_their_bookmark_over(
         # The last shard ends with the bundle that is still to come.
         (end,) = postgres.query(
             f"select to_char('{start}'::timestamp + interval '{DAYS + 1} days', "
-            """'YYYY-MM-DD"T"HH24:MI:SS"Z"') as moment"""
+            """'YYYY-MM-DD"T"HH24:MI:SS"Z"') as end_time"""
         )
-        given = {"folder": str(folder), "start": start, "end": end["moment"], "days": 4}
+        given = {"folder": str(folder), "start": start, "end": end["end_time"], "days": 4}
         airflow(environment, "db", "migrate")
         airflow(environment, "dags", "test", "fullstory_backfill", "--conf", json.dumps(given))
 
@@ -207,10 +207,10 @@ def test_the_shards_bring_every_event_once_and_hand_their_bookmark_over(
         assert "UserId" in names
         assert "UserEmail" not in names
 
-        # The regular schedule goes on where the shards have ended.
+        # The regular schedule continues where the shards have ended.
         sandbox.publish()
         state = json.loads((folder / "state.json").read_text())
-        assert state["bookmarks"]["events"]["bundle_end"] < end["moment"]
+        assert state["bookmarks"]["events"]["bundle_end"] < end["end_time"]
         line = (
             f"{commands.tap} --config {folder}/config.json --catalog {folder}/catalog.json"
             f" --state {folder}/state.json"

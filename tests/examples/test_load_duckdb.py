@@ -1,6 +1,6 @@
 """examples/duckdb/load.py: what a tap writes is in the database once, whatever is killed and when.
 
-KILLS in the environment sets how often each side is killed; the moments are seeded.
+KILLS in the environment sets how often each side is killed; the times are seeded.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import loading
 import pytest
 from environments import ROOT
 from faults import bundle, events, lines, packed, record
-from loading import DATE_TIMES, STRANGE, end_of, piped, truth
+from loading import DATE_TIMES, STRANGE, end_of, expected_records, piped
 from running import Json, columns, counted, run_tap, start_tap
 
 from tap_fullstory.sandbox import Sandbox
@@ -168,13 +168,13 @@ def test_what_the_tap_writes_is_what_the_table_holds(database, sandbox, commands
     assert database.state() == {}
     piped(sandbox.config(), commands, database.command(), tmp_path, database.state())
     assert database.state() == end_of(2)
-    assert counted(loaded()) == counted(map(as_row, truth(sandbox, 2)))
+    assert counted(loaded()) == counted(map(as_row, expected_records(sandbox, 2)))
 
     sandbox.publish()
     for _ in range(2):
         piped(sandbox.config(), commands, database.command(), tmp_path, database.state())
         assert database.state() == end_of(3)
-        assert counted(loaded()) == counted(map(as_row, truth(sandbox, 3)))
+        assert counted(loaded()) == counted(map(as_row, expected_records(sandbox, 3)))
 
     types = database.types("events")
     assert types["UserId"] == types["PageDuration"] == "BIGINT"
@@ -638,7 +638,7 @@ def test_a_tap_started_without_its_state_doubles_nothing(database, sandbox, comm
         tap.stdout.close()
     assert done.returncode == 1
     assert b"The first STATE is behind what the database has of 'events'" in done.stderr
-    assert len(database.values("events", "EventStart")) == len(truth(sandbox, 2))
+    assert len(database.values("events", "EventStart")) == len(expected_records(sandbox, 2))
 
 
 # --- one command, which starts the tap ---
@@ -668,7 +668,7 @@ def test_one_command_continues_from_the_state_in_the_database(
             sandbox.publish()
         assert one_command(database, *tap).wait(TIMEOUT) == 0, (tmp_path / "log").read_text()
         assert database.state() == end_of(days)
-        assert len(database.values("events", "EventStart")) == len(truth(sandbox, days))
+        assert len(database.values("events", "EventStart")) == len(expected_records(sandbox, days))
     assert not list(tmp_path.glob("state*"))
 
 
@@ -808,7 +808,7 @@ def days() -> Iterator[tuple[Sandbox, list[int]]]:
 
 
 @pytest.mark.parametrize("killed", ["loader", "tap", "both", "stopped"])
-def test_kills_at_random_moments_lose_and_repeat_nothing(days, commands, tmp_path, killed):
+def test_kills_at_random_times_lose_and_repeat_nothing(days, commands, tmp_path, killed):
     """Runs, each from the state in the database, until all is loaded; again in another file."""
     served, numbers = days
     chance = random.Random(killed)
@@ -821,7 +821,7 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(days, commands, tmp_pat
         while True:
             with running(database, commands, served) as pipeline:
                 if kills < KILLS:
-                    wait_for_a_moment(pipeline, chance)
+                    wait_a_little(pipeline, chance)
                     kills += not pipeline.is_over()
                     number = signal.SIGTERM if killed == "stopped" else signal.SIGKILL
                     processes = {"tap": [pipeline.tap], "both": [pipeline.tap, pipeline.loader]}
@@ -840,7 +840,7 @@ def test_kills_at_random_moments_lose_and_repeat_nothing(days, commands, tmp_pat
     print(f"{kills} kills, {backfills} backfills")  # noqa: T201 - pytest -rP
 
 
-def wait_for_a_moment(pipeline: Pipeline, chance: random.Random) -> None:
+def wait_a_little(pipeline: Pipeline, chance: random.Random) -> None:
     """Most of the time while rows are being stored; else while either starts."""
     if chance.random() < 0.8:
         wait_until(lambda: pipeline.is_over() or has_rows(pipeline.spool))

@@ -24,16 +24,16 @@ DAY = 24 * 60 * 60
 FIRST = 1_600_041_600  # 2020-09-14T00:00:00Z
 
 
-def moment(seconds: float) -> datetime:
+def at_second(seconds: float) -> datetime:
     return datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=seconds)
 
 
 def bundles_after(client: Any, after: datetime, until: datetime | None) -> Iterator[Bundle]:
-    return BundleListing(client, now=moment(2**33)).after(after, until)
+    return BundleListing(client, now=at_second(2**33)).after(after, until)
 
 
 def bundle(identity: object, end: int, start: int | None = None) -> Bundle:
-    return Bundle(str(identity), moment(end - 10 if start is None else start), moment(end))
+    return Bundle(str(identity), at_second(end - 10 if start is None else start), at_second(end))
 
 
 class Listing:
@@ -53,14 +53,14 @@ class Listing:
     def list_bundles(self, after: int) -> list[Bundle]:
         assert len(self.asked) < 100, "asks for ever"
         self.asked.append(after)
-        at = moment(after)
+        at = at_second(after)
         page = [b for b in self.bundles if b.end > at or (self.repeats and b.end == at)][:20]
         return random.Random(after).sample(page, len(page)) if self.shuffled else page
 
 
 def ids(listing: Any, after: float = 0, until: float | None = None) -> list[str]:
-    end = None if until is None else moment(until)
-    return [bundle.id for bundle in bundles_after(listing, moment(after), end)]
+    end = None if until is None else at_second(until)
+    return [bundle.id for bundle in bundles_after(listing, at_second(after), end)]
 
 
 def numbered(count: int) -> list[Bundle]:
@@ -137,7 +137,7 @@ def test_bundles_of_one_end_split_over_two_pages_are_all_found():
 class TestAListingThatDoesNotMove:
     def test_the_bundles_before_it_come_and_then_an_error(self):
         bundles = [*numbered(5), *[bundle(f"same-{n}", 100) for n in range(25)], bundle("z", 110)]
-        found = bundles_after(Listing(bundles, repeats=True), moment(0), None)
+        found = bundles_after(Listing(bundles, repeats=True), at_second(0), None)
         assert [bundle.id for bundle in islice(found, 5)] == list("01234")
         with pytest.raises(SourceError, match="is stuck at 1970-01-01T00:01:40Z"):
             next(found)
@@ -147,7 +147,7 @@ class TestAListingThatDoesNotMove:
             def list_bundles(self, after: int) -> list[Bundle]:
                 return super().list_bundles(after if not self.asked else 0)
 
-        found = bundles_after(Stuck(numbered(30)), moment(0), None)
+        found = bundles_after(Stuck(numbered(30)), at_second(0), None)
         with pytest.raises(SourceError, match="is stuck at"):
             list(found)
 
@@ -166,7 +166,7 @@ class TestAListingThatDoesNotMove:
 
 def test_pages_are_asked_for_as_they_are_needed():
     listing = Listing(numbered(60))
-    found = bundles_after(listing, moment(0), None)
+    found = bundles_after(listing, at_second(0), None)
     assert [bundle.id for bundle in islice(found, 19)] == [str(number) for number in range(19)]
     assert listing.asked == [0]
 
@@ -186,7 +186,7 @@ def open_client() -> Iterator[Any]:
 
     def make(bundles: list[Listed], **options: Any) -> Client:
         opened.append(Sandbox(bundles, **options))
-        return Client(parse_config(opened[-1].config(), moment(0), {}))
+        return Client(parse_config(opened[-1].config(), at_second(0), {}))
 
     yield make
     for sandbox in opened:
@@ -199,8 +199,8 @@ def test_sixty_bundles_are_listed_in_either_style(open_client, list_style, inclu
     bundles = generated_bundles(60, 0)
     client = open_client(bundles, list_style=list_style, inclusive_list=inclusive)
     with client:
-        found = list(bundles_after(client, moment(bundles[0].start), None))
-    assert found == [Bundle(b.id, moment(b.start), moment(b.stop)) for b in bundles]
+        found = list(bundles_after(client, at_second(bundles[0].start), None))
+    assert found == [Bundle(b.id, at_second(b.start), at_second(b.stop)) for b in bundles]
 
 
 def test_a_bundle_that_began_before_the_bookmark_is_listed(open_client):

@@ -20,7 +20,7 @@ BEFORE, INSIDE, AFTER = EVENTS[:10], EVENTS[10:-10], EVENTS[-10:]  # of three bu
 SETTINGS = {"checkpoint_events": 25, "max_event_mb": 1}
 ALL = counted(map(record, [*BEFORE, *INSIDE, *AFTER]))
 SPOILT = bundle(1, b"")
-# Malformed in ways that differ in where the next run goes on.
+# Malformed in ways that differ in where the next run continues.
 GO_ON = ["number", "first", "last", "broken", "brace-too-many", "no-comma", "another-array"]
 
 
@@ -36,7 +36,7 @@ def tell(api: Api, fault: FileFault) -> tuple[Run, int]:
 
 
 def go_on(api: Api, fault: FileFault, state: Json) -> tuple[Run, Run]:
-    """What becomes of it in the next run, and once FullStory has mended the bundle."""
+    """What becomes of it in the next run, and once FullStory has repaired the bundle."""
     with api.sandbox(listed(fault.spoil(lines(INSIDE))), api_key=KEY) as sandbox:
         config = api.config(sandbox, **SETTINGS)
         again = run_loudly(config, state=state)
@@ -124,17 +124,17 @@ def test_the_events_before_a_malformed_one_are_emitted(runs, api, fault):
 )
 def test_the_run_after_a_malformed_event_doubles_and_skips_nothing(runs, api, fault):
     run, _ = runs[api, fault.name].result()
-    again, mended = go_on(api, fault, run.state)
+    again, repaired = go_on(api, fault, run.state)
     assert_words(api, again, fault)
     assert not again.records
     assert [position(state) for state in again.states] in ([], [position(run.state)])
-    assert mended.code == 0
-    if fault.mendable:
-        assert "come twice" not in mended.log
-        assert counted([*run.records, *mended.records]) == ALL
+    assert repaired.code == 0
+    if fault.repairable:
+        assert "come twice" not in repaired.log
+        assert counted([*run.records, *repaired.records]) == ALL
     else:
-        assert f"up to {fault.whole} rows may come twice" in mended.log
-        assert counted(mended.records) == counted(map(record, [*INSIDE, *AFTER]))
+        assert f"up to {fault.whole} rows may come twice" in repaired.log
+        assert counted(repaired.records) == counted(map(record, [*INSIDE, *AFTER]))
 
 
 def position(state: Json) -> Json:
@@ -159,7 +159,7 @@ def test_skip_bundles_leaves_out_a_damaged_bundle(runs, api, fault):
     assert not api.downloads(sandbox, SPOILT)
 
 
-# Where the first byte that is wrong stands in the file: before an event, at the start, or the end.
+# Where the first byte that is wrong is in the file: before an event, at the start, or the end.
 PLACES = {
     **dict.fromkeys(["number", "null", "text", "broken", "too-large", "no-utf-8"], "an event"),
     "first": "the start",

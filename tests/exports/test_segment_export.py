@@ -31,8 +31,8 @@ api = SEGMENT_EXPORT
 
 
 def spans(*arguments: Any) -> list[tuple[str, str]]:
-    def shown(moment: datetime) -> str:
-        return format_rfc3339(moment).removeprefix("2026-06-").removesuffix(":00Z")
+    def shown(time: datetime) -> str:
+        return format_rfc3339(time).removeprefix("2026-06-").removesuffix(":00Z")
 
     return [(shown(start), shown(end)) for start, end in windows(*arguments)]
 
@@ -44,7 +44,7 @@ def june(text: str) -> datetime:
 @pytest.mark.parametrize(
     ("bookmark", "start_date", "latest_end", "hours", "expected"),
     [
-        # First run: cells whose end lies after start_date, whole.
+        # First run: cells whose end is after start_date, whole.
         (None, "01T05:00", "03T00:00", 24, ["01T00:00 02T00:00", "02T00:00 03T00:00"]),
         (None, "01T00:00", "02T00:00", 24, ["01T00:00 02T00:00"]),
         (None, "01T05:00", "01T12:00", 6, ["01T00:00 01T06:00", "01T06:00 01T12:00"]),
@@ -149,10 +149,10 @@ def test_no_window_reaches_into_the_delay(delay, now, end):
 
 def test_the_end_of_a_window_is_excluded_so_that_the_next_one_has_it():
     edge = UNTIL - DAY
-    moments = [edge - timedelta(milliseconds=1), edge, edge + timedelta(milliseconds=1)]
+    times = [edge - timedelta(milliseconds=1), edge, edge + timedelta(milliseconds=1)]
     events = [
-        {"EventStart": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
-        for moment in moments
+        {"EventStart": time.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
+        for time in times
     ]
     start = int((UNTIL - 2 * DAY).timestamp())
     with api.sandbox([Bundle("1", start, start + 2 * 86_400, events)]) as sandbox:

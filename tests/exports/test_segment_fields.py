@@ -86,7 +86,7 @@ def test_deselected_columns_are_left_out_by_fullstory_already():
             {name: value for name, value in record.items() if name not in ("PageUrl", "UserEmail")}
             for record in api.records(sandbox)
         ]
-        # The older selector, too, comes to whoever lists it.
+        # The older selector, too, comes where it is listed.
         for record in run.records:
             record.pop("EventTargetSelectorTok", None)
         assert counted(run.records) == counted(expected)
@@ -101,7 +101,7 @@ def test_refused_fields_are_asked_for_once_more_without_those_of_mobile_apps():
         run = run_tap(api.config(sandbox), catalog=catalog)
         assert run.code == 0, run.log
         first, *others = [order["fields"] for order in orders(sandbox)]
-        # What the account refuses is not asked for again, in none of the three windows.
+        # What the account refuses is not requested again, in any of the three windows.
         assert len(others) == 3
         assert all(set(first) - set(fields) == MOBILE_FIELDS for fields in others)
         assert len(run.records) == len(api.records(sandbox))

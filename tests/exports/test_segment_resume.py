@@ -114,7 +114,7 @@ def stopped() -> Iterable[Callable[..., tuple[Sandbox, Json, Run]]]:
         sandbox.close()
 
 
-def test_an_export_that_has_expired_is_made_anew_and_goes_on_if_it_is_the_same(stopped):
+def test_an_export_that_has_expired_is_created_again_and_continues_if_it_is_the_same(stopped):
     sandbox, config, first = stopped(reorder=False)
     sandbox.fault("results:expired")
     second = run_tap(config, state=first.state)
@@ -122,7 +122,7 @@ def test_an_export_that_has_expired_is_made_anew_and_goes_on_if_it_is_the_same(s
     assert not any("come twice" in line for line in second.logged("WARNING"))
 
 
-def test_an_export_that_has_expired_is_made_anew_and_starts_over_if_it_is_not(stopped):
+def test_an_export_that_has_expired_is_created_again_and_starts_over_if_it_is_not(stopped):
     sandbox, config, first = stopped(reorder=True)
     sandbox.fault("results:expired")
     second = run_tap(config, state=first.state)
@@ -131,7 +131,7 @@ def test_an_export_that_has_expired_is_made_anew_and_starts_over_if_it_is_not(st
     assert f"up to {len(first.records)} rows" in warning
 
 
-def test_with_another_selection_the_export_is_made_anew(stopped):
+def test_with_another_selection_the_export_is_created_again(stopped):
     sandbox, config, first = stopped(reorder=True)
     catalog = selecting(discover(config), PageUrl=False)
     before = len(orders(sandbox))
@@ -141,7 +141,7 @@ def test_with_another_selection_the_export_is_made_anew(stopped):
     assert not any("PageUrl" in record for record in second.records)
 
 
-def test_with_another_segment_the_export_is_made_anew(stopped):
+def test_with_another_segment_the_export_is_created_again(stopped):
     sandbox, config, first = stopped(reorder=True)
     before = len(orders(sandbox))
     run_tap({**config, "segment_id": "customers"}, state=first.state)

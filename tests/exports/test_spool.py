@@ -1,4 +1,4 @@
-"""Bundles fetched to disk: whole or not at all, in order, and no more of them than asked for."""
+"""Bundles fetched to disk: whole or not at all, in order, and no more of them than requested."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ PATIENCE = 30  # seconds until a test that waits for a thread has failed
 
 
 class Folder:
-    """Fakes the fetching: counts what is fetched and what lies on disk, and can be made to wait."""
+    """Fakes the fetching: counts what is fetched and what is on disk, and can be made to wait."""
 
     def __init__(self, fail_at: int | None = None) -> None:
         self.fetched: list[str] = []

@@ -135,7 +135,7 @@ def test_a_cut_gzip_file_is_incomplete_at_every_place(form: str) -> None:
             continue
         # Nothing is missing but padding, or a line break after the closing bracket. Or the cut is
         # between members and after an inner bracket: then no event has the array's end after it.
-        assert unpacked.rstrip() == SMALL.rstrip() or not oracle.truth(unpacked).whole
+        assert unpacked.rstrip() == SMALL.rstrip() or not oracle.contents_of(unpacked).whole
 
 
 @pytest.mark.parametrize(
@@ -254,4 +254,4 @@ def test_no_whole_bundle_is_refused_and_no_cut_one_goes_unnoticed(
             with pytest.raises(TruncatedFile):
                 verify(cut(whole[:size], sizes))
         else:
-            assert not oracle.truth(whole[:size]).whole
+            assert not oracle.contents_of(whole[:size]).whole

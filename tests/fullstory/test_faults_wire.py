@@ -55,7 +55,7 @@ def asked(sandbox: Sandbox) -> str:
 
 def to_be_asked(api: Api, fault: WireFault) -> str:
     """What a table of bundles says of the requests, in the words of this API: an export is ordered
-    instead of listed, and each file lies at the storage host, where the API is asked for first.
+    instead of listed, and each file is at the storage host, after a request to the API.
     """
     if api is DATA_EXPORT:
         return fault.requests
@@ -68,7 +68,7 @@ def to_be_asked(api: Api, fault: WireFault) -> str:
 
 
 def run_over(api: Api, fault: WireFault | Refusal, **more: Any) -> tuple[Run, str]:
-    """A sync of one bundle over a wire with these faults, and what it asked for."""
+    """A sync of one bundle over a wire with these faults, and what it requested."""
     faults = [api.fault(each) for each in fault.faults]
     with api.sandbox(
         [bundle(0, WIRE_BODY)], api_key=KEY, faults=faults, **fault.options

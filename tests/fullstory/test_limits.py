@@ -25,7 +25,7 @@ def peak_memory(run: Run) -> float:
 
 
 def large(status: str, *headers: str) -> Answer:
-    """A response that goes on until the client hangs up."""
+    """A response that does not end until the client hangs up."""
     head = [f"HTTP/1.1 {status}", f"Content-Length: {1 << 40}", *headers, "", ""]
     return endless("\r\n".join(head).encode(), b"[" + b" " * 65_535)
 

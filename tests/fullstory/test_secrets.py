@@ -82,7 +82,7 @@ def run_python(code: str, sandbox: Sandbox, folder: Path) -> str:
     return str(log.decode())
 
 
-# --- to whom the key is sent ---
+# --- where the key is sent ---
 
 
 def test_the_key_is_not_sent_to_the_storage_host():

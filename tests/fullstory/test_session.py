@@ -154,7 +154,7 @@ def test_repr_holds_no_key(http):
 
 
 def test_no_metric_reconfigures_logging(http, requests_mock, monkeypatch):
-    """While that goes on, what other threads log gets lost, and the end of the run may hang."""
+    """Meanwhile what other threads log is lost, and the end of the run may hang."""
 
     def fail(*_: object, **__: object) -> None:
         raise AssertionError

@@ -33,7 +33,7 @@ from tap_fullstory.sandbox import (
 from tap_fullstory.times import format_rfc3339, from_epoch
 
 Json = dict[str, Any]
-# Years ago, so that a window that is asked for in the wrong way is empty.
+# Years ago, so that a window that is requested wrongly is empty.
 UNTIL = datetime(2024, 6, 7, tzinfo=timezone.utc)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from unittest import mock
 
 import oracle
-from strategies import COLUMNS, UNKNOWN, spelt
+from strategies import COLUMNS, UNKNOWN, as_json
 
 from tap_fullstory.columns import ValueType
 from tap_fullstory.fields import NO_RULES, FieldRules, field_patterns
@@ -88,7 +88,9 @@ FILTERING = {
 }
 ALL_COLUMNS = SELECTIONS["all columns"]
 # An encoder that has read this has registered every key that strategies.py has.
-EVERY_KEY = ",".join(f"{spelt(name, 0)}:null" for name in [*COLUMNS, *UNKNOWN]).join("{}").encode()
+EVERY_KEY = (
+    ",".join(f"{as_json(name, 0)}:null" for name in [*COLUMNS, *UNKNOWN]).join("{}").encode()
+)
 
 
 def encoder(

@@ -198,13 +198,13 @@ RECOVERIES = [
     WireFault("throttled-wordless", ("get:429",), "list get get"),
     WireFault("throttled-garbage", ("get:429,retry-after=presently",), "list get get"),
     WireFault("throttled-503", ("get:503,retry-after=1",), "list get get"),
-    WireFault("throttled-amid", ("get:cut,after=70000", "get:429"), "list get get@70000 get@70000"),
+    WireFault("then-throttled", ("get:cut,after=70000", "get:429"), "list get get@70000 get@70000"),
     WireFault("storage", (), "list get storage", {"redirect": True}),
     WireFault(
         "storage-expired", ("storage:expired",), "list get storage get storage", {"redirect": True}
     ),
     WireFault(
-        "storage-expires-amid",
+        "storage-expires-within",
         ("storage:cut,after=70000", "storage:expired"),
         "list get storage get@70000 storage@70000 get@70000 storage@70000",
         {"redirect": True},
@@ -226,7 +226,7 @@ RECOVERIES = [
         "list get storage get storage",
         {"redirect": True},
     ),
-    # A line that is no header: urllib3 warns of it, with the address and a traceback.
+    # A line that is not a header: urllib3 warns of it, with the address and a traceback.
     WireFault(
         "storage-broken-header",
         (Fault("status", "storage", status=503, headers={"Broken Header": "1"}),),
@@ -264,7 +264,7 @@ REFUSALS = [
     Refusal("get-410", "get:410", "has closed this API"),
     Refusal("list-400", Fault("status", "list", status=400, body=f"no {KEY}".encode()), "no ***"),
     Refusal("get-400", Fault("status", "get", status=400, body=TEXT.encode()), "HTTP 400 from"),
-    # A proxy's success that is none: its text may be that of events.
+    # A proxy's success that is false: its text may be that of events.
     Refusal("get-203", Fault("status", "get", status=203, body=TEXT.encode()), "HTTP 203 from"),
     Refusal(
         "list-no-list",

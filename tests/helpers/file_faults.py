@@ -13,17 +13,17 @@ from faults import TEXT, array, in_members, packed
 class FileFault:
     """A bundle's file that cannot be read to its end.
 
-    `spoil` makes it of the events' own lines. `whole` is how many events stand before what is
-    wrong; None where the proof of completeness sees it, and not one of them may go out. `words`
-    are what the CRITICAL line says is wrong. `mendable` says whether a good file can begin with the
-    same bytes, those that part the last good event from what is wrong included.
+    `spoil` makes it of the events' own lines. `whole` is how many events are before what is wrong;
+    None where the proof of completeness sees it, and not one of them may go out. `words` are what
+    the CRITICAL line says is wrong. `repairable` says whether a good file can begin with the same
+    bytes, those between the last good event and what is wrong included.
     """
 
     name: str
     spoil: Callable[[list[bytes]], bytes]
     words: str
     whole: int | None = None
-    mendable: bool = True
+    repairable: bool = True
 
 
 def wrapped(data: bytes, times: int) -> bytes:
@@ -77,7 +77,7 @@ UNPROVEN = [
 NOT_BUNDLES = [
     FileFault("empty", lambda items: b"", "is empty"),
     FileFault("empty-gzip", lambda items: gzip.compress(b""), "is empty"),
-    FileFault("blank", lambda items: b" \n\t", "is not a JSON array"),
+    FileFault("whitespace", lambda items: b" \n\t", "is not a JSON array"),
     FileFault("object", lambda items: items[0], "is a JSON object, not a JSON array"),
     FileFault("page", lambda items: f"<p>{TEXT}</p>".encode(), "is a web page, not a JSON array"),
     FileFault("text", lambda items: TEXT.encode(), "is not a JSON array"),
@@ -115,7 +115,7 @@ MALFORMED = [
         lambda items: packed([*items[:GOOD], b" ".join(items[GOOD:])]),
         "no comma after",
         GOOD + 1,
-        mendable=False,
+        repairable=False,
     ),
     FileFault(
         "another-array",

@@ -4,7 +4,7 @@
 
 Nothing but TruncatedFile and Malformed may come out as an error. If Python's json takes the
 unpacked bytes for an array of objects, every event has to come out, with the same values; if not,
-those before the first thing that is no event, and then an error. Going on from every position
+those before the first thing that is not an event, and then an error. Continuing from every position
 that was given on the way has to bring the rest, and the same end.
 """
 
@@ -31,19 +31,19 @@ import oracle
 from reading import verify
 from strategies import (
     COLUMNS,
-    HALVES,
     LAYOUTS,
+    LONE_PIECES,
     PIECES,
     UNKNOWN,
-    Blanks,
+    Layout,
     Object,
+    as_json,
     bundle_bytes,
     cut,
     damaged,
     gzipped,
     oddly,
     some_json,
-    spelt,
 )
 
 from tap_fullstory.exports.unpack import TruncatedFile, unpack
@@ -68,10 +68,10 @@ class Wrong(Exception):
 
 
 def some_event(source: random.Random) -> Object:
-    pieces = PIECES if source.random() < 0.7 else PIECES + HALVES
+    pieces = PIECES if source.random() < 0.7 else PIECES + LONE_PIECES
     return Object(
         tuple(
-            (spelt(source.choice(NAMES), source.randrange(9)), some_json(source, pieces))
+            (as_json(source.choice(NAMES), source.randrange(9)), some_json(source, pieces))
             for _ in range(source.randrange(6))
         )
     )
@@ -81,8 +81,8 @@ def some_bundle(source: random.Random) -> bytes:
     events = [some_event(source) for _ in range(source.randrange(6))]
     if source.random() < 0.01:
         events *= 300  # more than a block
-    blanks: Blanks = source.choice([*LAYOUTS, oddly(source.randrange(2**32))])
-    return bundle_bytes(events, blanks)
+    layout: Layout = source.choice([*LAYOUTS, oddly(source.randrange(2**32))])
+    return bundle_bytes(events, layout)
 
 
 def some_file(source: random.Random) -> bytes:
@@ -123,7 +123,7 @@ class Tap:
 
 def some_tap(source: random.Random) -> Tap:
     selection, digest = some_selection(source), source.random() < 0.3
-    # By the compiled fast road, or by the one that stands in for it.
+    # By the C extension, or by the reference encoder.
     with mock.patch.dict(os.environ, TAP_FULLSTORY_PURE_PYTHON=source.choice(["", "1"])):
         encoder = RecordEncoder(selection, text_custom_vars=False, digest=digest)
     return Tap(selection, digest, partial(encoder.encode, envelope=ENVELOPE))
@@ -187,17 +187,17 @@ def read_on(
     return found, positions, None
 
 
-def expected_records(truth: oracle.Truth, tap: Tap, limits: Limits) -> tuple[list[Any], bool]:
+def expected_records(contents: oracle.Contents, tap: Tap, limits: Limits) -> tuple[list[Any], bool]:
     """The records that should come out, and whether that is the whole bundle."""
     expected: list[Any] = []
-    for event in truth.events:
+    for event in contents.events:
         if len(event.text) > limits.max_event_bytes:
             return expected, False
         record = oracle.record(event.value, tap.selection)
         if tap.digest:
             record["EventDigest"] = oracle.digest(event.text)
         expected.append(record)
-    return expected, truth.whole
+    return expected, contents.whole
 
 
 def try_one(source: random.Random, file: bytes, tap: Tap) -> str:
@@ -209,12 +209,12 @@ def try_one(source: random.Random, file: bytes, tap: Tap) -> str:
         verify(cut(file, source.choice(SIZES)))
     except TruncatedFile:
         plain = unpacked_by_zlib(file)
-        if plain is not None and oracle.truth(plain).whole:
+        if plain is not None and oracle.contents_of(plain).whole:
             raise Wrong("a whole bundle was refused") from None
         return "incomplete"
     text = b"".join(unpack(io.BytesIO(file)))
     limits = some_limits(source, text)
-    expected, whole = expected_records(oracle.truth(text), tap, limits)
+    expected, whole = expected_records(oracle.contents_of(text), tap, limits)
     found, positions, stop = read_on(file, Position(), tap, limits)
     if found != expected:
         raise Wrong("records")

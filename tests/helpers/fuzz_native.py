@@ -35,7 +35,7 @@ FUZZ = Path(__file__).parent.parent / "fuzz"
 FOUND = native_builds.BUILDS / "found"
 CHOICES = [*SELECTIONS.values(), *FILTERING.values()]
 MAX_INPUT_BYTES = 4096
-# As in records.py: whole pairs first, then halves, then any other escape.
+# Whole surrogate pairs first, then lone surrogates, then any other escape.
 _ESCAPE = re.compile(
     rb"\\(?:u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}|(u[Dd][89A-Fa-f]..)|.)",
     re.DOTALL,
@@ -81,13 +81,13 @@ def check_encode(chunk: bytes, number: int, as_text: bool, max_events: int) -> N
     assert encoder.encode(chunk, b">", b"\n", max_events) == known
     assert by_fallback == calls
 
-    truth = oracle.truth(b"[" + chunk + b"]")
-    good = truth.events[:max_events]
+    contents = oracle.contents_of(b"[" + chunk + b"]")
+    good = contents.events[:max_events]
     for index, event in enumerate(good):
         if has_lone_surrogate(event.text) or depth(event.text) > _native.MAX_DEPTH:
             good = good[:index]
             break
-    is_valid = len(good) == max_events or (truth.whole and 0 < len(truth.events) == len(good))
+    is_valid = len(good) == max_events or (contents.whole and 0 < len(contents.events) == len(good))
     assert (known is not None) == is_valid
     if known is None:
         return

@@ -35,8 +35,8 @@ STRANGE = {
     "evt_ids_ints": [2**53 + 1, -1],
     "Tomorrow": {"a": [None, {"b": "it's"}]},
 }
-MISFITS = {"EventStart": "soon", "PageStart": "", "PageId": "x", "EventType": "click"}
-MISFITS_RECORD = {
+MISMATCHED = {"EventStart": "soon", "PageStart": "", "PageId": "x", "EventType": "click"}
+MISMATCHED_RECORD = {
     "EventStart": None, "PageStart": None, "PageId": None, "EventType": "click",
     "CustomVars": {"EventStart": "soon", "PageId": "x"},
 }  # fmt: skip
@@ -56,7 +56,7 @@ def sandbox() -> Iterator[Sandbox]:
     """Two days, and a third that waits to be published."""
     bodies: list[Any] = [
         list(generate_events(FIRST, FIRST + DAY, 144)),
-        [STRANGE, MISFITS],
+        [STRANGE, MISMATCHED],
         list(generate_events(FIRST + 2 * DAY, FIRST + 3 * DAY, 24, number=2)),
     ]
     starts = [FIRST + number * DAY for number in range(3)]
@@ -68,9 +68,9 @@ def sandbox() -> Iterator[Sandbox]:
         yield sandbox
 
 
-def truth(sandbox: Sandbox, days: int) -> list[dict[str, Any]]:
+def expected_records(sandbox: Sandbox, days: int) -> list[dict[str, Any]]:
     events = [event for bundle in sandbox.bundles[:days] for event in bundle.events]
-    return [MISFITS_RECORD if event == MISFITS else as_record(event) for event in events]
+    return [MISMATCHED_RECORD if event == MISMATCHED else as_record(event) for event in events]
 
 
 def piped(
@@ -100,7 +100,7 @@ def piped(
     return printed
 
 
-def load_amid_kills(
+def load_through_kills(
     config: dict[str, Any],
     commands: Any,
     target: list[Any],
@@ -148,6 +148,6 @@ def end_of(day: int) -> dict[str, Any]:
     return {"bookmarks": {"events": {"bundle_end": f"2020-09-{14 + day}T00:00:00Z"}}}
 
 
-def without_zeros(moment: str) -> str:
-    # As PostgreSQL writes it: no zeros at the end of a fraction, no fraction that is none.
-    return re.sub(r"\.?0*$", "", moment) if "." in moment else moment
+def without_zeros(timestamp: str) -> str:
+    # As PostgreSQL writes it: no zeros at the end of a fraction, no fraction of zero.
+    return re.sub(r"\.?0*$", "", timestamp) if "." in timestamp else timestamp

@@ -1,4 +1,4 @@
-"""What must come out, spelt out in plain Python and slowly: the tests' idea of what is right.
+"""What must come out, written in plain Python, and slowly: the tests' idea of what is right.
 
 Numbers are compared by their text, so that `1.10` is not `1.1` and a large integer stays exact:
 json.loads is told to make ("int", "12") and ("float", "1.10") of them.
@@ -26,14 +26,14 @@ MAX_DEPTH = 500  # levels of objects and arrays in an event, itself included
 MOST_DIGITS = 4300  # of an integer that was written as a decimal, as `1e400` is
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{\]}]', re.DOTALL)
-_HALF = re.compile("[\ud800-\udfff]")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _DATE_TIME = re.compile(
     r"(\d{4})(-\d\d-\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.\d+)?(?:[Zz]|[+-](\d\d):(\d\d))", re.ASCII
 )
 
 
 def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")
 
 
 _DECODER = json.JSONDecoder(
@@ -58,7 +58,7 @@ class Element:
 
 
 @dataclass(frozen=True)
-class Truth:
+class Contents:
     """The events of a bundle before the first thing that is none; `whole` if there is no such
     thing, and the array ends where the bundle does.
     """
@@ -86,7 +86,7 @@ def is_nested_deeper(text: str, at: int, limit: int) -> bool:
     return False
 
 
-def truth(bundle: bytes) -> Truth:
+def contents_of(bundle: bytes) -> Contents:
     """What json.loads makes of a bundle, event by event."""
     text = bundle.decode("utf-8", "surrogateescape")
     events: list[Element] = []
@@ -99,10 +99,10 @@ def truth(bundle: bytes) -> Truth:
 
     at = ink(0)
     if not is_at(at, "["):
-        return Truth([], whole=False)
+        return Contents([], whole=False)
     at = ink(at + 1)
     if is_at(at, "]"):
-        return Truth([], whole=ink(at + 1) == len(text))
+        return Contents([], whole=ink(at + 1) == len(text))
     offset, counted = 0, 0
     while is_at(at, "{"):
         if is_nested_deeper(text, at, MAX_DEPTH):
@@ -111,48 +111,48 @@ def truth(bundle: bytes) -> Truth:
             value, end = _DECODER.raw_decode(text, at)
         except ValueError:
             break
-        spelt = text[at:end]
-        if _HALF.search(spelt):  # bytes that are no UTF-8; escapes are not decoded here
+        source = text[at:end]
+        if _LONE_SURROGATE.search(source):  # bytes that are not UTF-8; escapes are not decoded here
             break
         offset += len(text[counted:at].encode())
         counted = at
-        events.append(Element(offset, spelt.encode(), value))
+        events.append(Element(offset, source.encode(), value))
         at = ink(end)
         if is_at(at, "]"):
-            return Truth(events, whole=ink(at + 1) == len(text))
+            return Contents(events, whole=ink(at + 1) == len(text))
         if not is_at(at, ","):
             break
         at = ink(at + 1)
-    return Truth(events, whole=False)
+    return Contents(events, whole=False)
 
 
-def mended(value: Any) -> Any:
+def repaired(value: Any) -> Any:
     """`value` with U+FFFD for each half of a surrogate pair."""
     if isinstance(value, str):
-        return _HALF.sub("\ufffd", value)
+        return _LONE_SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):
-        return [mended(item) for item in value]
+        return [repaired(item) for item in value]
     if isinstance(value, dict):
-        return {mended(key): mended(item) for key, item in value.items()}
+        return {repaired(key): repaired(item) for key, item in value.items()}
     return value
 
 
-MISFIT = object()
+MISMATCH = object()
 
 
 def fitted(value: Any, column: ValueType) -> Any:
-    """What `column` makes of a value; MISFIT if it does not take it."""
+    """What `column` makes of a value; MISMATCH if it does not take it."""
     if not column.names:
         return value
     if isinstance(value, tuple):
         return _number(value, column.names)
     kinds = {bool: "boolean", str: "string", list: "array", dict: "object", type(None): "null"}
     if kinds[type(value)] not in column.names:
-        return MISFIT
+        return MISMATCH
     if isinstance(value, str) and column.date_time:
         if value == "" and "null" in column.names:
             return None
-        return value.upper() if is_date_time(value) else MISFIT
+        return value.upper() if is_date_time(value) else MISMATCH
     if isinstance(value, list) and column.items is not None:
         items = [fitted(item, column.items) for item in value]
         if "number" in column.items.names and "integer" not in column.items.names:
@@ -163,7 +163,7 @@ def fitted(value: Any, column: ValueType) -> Any:
                 else item
                 for item in items
             ]
-        return MISFIT if MISFIT in items else items
+        return MISMATCH if MISMATCH in items else items
     return value
 
 
@@ -190,17 +190,17 @@ def _number(value: tuple[str, str], names: frozenset[str]) -> Any:
     if "number" in names or (kind == "int" and "integer" in names):
         return value
     if "integer" not in names:
-        return MISFIT
+        return MISMATCH
     try:
         exact = Decimal(text)
     except InvalidOperation:
-        return MISFIT
+        return MISMATCH
     if len(text) > MOST_DIGITS:
-        return MISFIT
+        return MISMATCH
     if not exact:
         return ("int", "0")
     if not 0 <= exact.adjusted() < MOST_DIGITS or exact != int(exact):
-        return MISFIT
+        return MISMATCH
     return ("int", str(int(exact)))
 
 
@@ -215,14 +215,14 @@ def record(event: dict[str, Any], selection: Selection) -> dict[str, Any]:
     """The record of an event: design, "The events stream", sentence by sentence."""
     columns: dict[str, Any] = {}
     custom: dict[str, Any] = {}
-    for name, value in ruled(mended(event), selection.rules.patterns).items():
+    for name, value in ruled(repaired(event), selection.rules.patterns).items():
         column = selection.columns.get(name)
         if column is None:
             if name not in selection.dropped:
                 custom[name] = value
             continue
         columns[name] = fitted(value, column)
-        if columns[name] is MISFIT:
+        if columns[name] is MISMATCH:
             custom[name] = value
             columns[name] = None
             if "null" not in column.names:
@@ -261,10 +261,10 @@ def hashed(value: Any) -> str:
 
 
 def plain(value: Any) -> str:
-    """JSON without blanks, with integers as their digits and no escape that is not needed."""
+    """JSON without layout, with integers as their digits and no escape that is not needed."""
     if isinstance(value, tuple):
         number = _number(value, frozenset({"integer"}))
-        return value[1] if number is MISFIT else number[1]
+        return value[1] if number is MISMATCH else number[1]
     if isinstance(value, list):
         return "[" + ",".join(map(plain, value)) + "]"
     if isinstance(value, dict):
@@ -274,7 +274,7 @@ def plain(value: Any) -> str:
 
 
 def compact(json_text: bytes) -> bytes:
-    """JSON without the blanks between its tokens, all tokens as they are spelt."""
+    """JSON without the whitespace between its tokens, all tokens as they are."""
     kept = bytearray()
     quoted = escaped = False
     for byte in json_text:

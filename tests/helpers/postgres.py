@@ -97,7 +97,7 @@ def server(folder_of_programs: Path) -> Iterator[Postgres]:
 
 
 def _account() -> str | None:
-    """Whom to run the server as: it refuses root. None stands for whoever runs the tests."""
+    """Return the user to run the server as, since it refuses root; None for the current one."""
     return "postgres" if os.geteuid() == 0 else None
 
 

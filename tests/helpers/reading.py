@@ -49,7 +49,7 @@ def parse_with_json(chunk: bytes, max_events: int) -> Iterator[Values]:
         elements = oracle.load(b"[" + chunk + b"]")
     except ValueError:
         return
-    events = oracle.truth(b"[" + chunk + b"]").events
+    events = oracle.contents_of(b"[" + chunk + b"]").events
     ends = [event.offset - 1 + len(event.text) for event in events]
     for start in range(0, len(events), max_events):
         taken = events[start : start + max_events]

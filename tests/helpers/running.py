@@ -144,7 +144,7 @@ def run_tap(
     stdin: bytes = b"",
     executable: Path | None = None,
 ) -> Run:
-    """Sync to the end: `config`, `state` and `catalog` are what stands in the files given to it.
+    """Sync to the end: `config`, `state` and `catalog` are the contents of the files given to it.
 
     Fails as `run_command` and `read_messages` do, if the API key shows anywhere, and if a sync that
     succeeds does not end with a STATE.
@@ -192,7 +192,7 @@ def start_tap(
     executable: Path | None = None,
     **popen: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A sync that goes on, with pipes at stdout and stderr unless `popen` says otherwise.
+    """A running sync, with pipes at stdout and stderr unless `popen` says otherwise.
 
     It is killed, if it has not ended, and its files are removed at the end of the `with` block.
     """
@@ -323,7 +323,7 @@ def _command(executable: Path | None) -> tuple[str, ...]:
 
 
 def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
-    # Neither a key of whoever runs the tests nor a proxy between the tap and the sandbox.
+    # Neither a developer's API key nor a proxy between the tap and the sandbox.
     kept = {name: value for name, value in os.environ.items() if name != "TAP_FULLSTORY_API_KEY"}
     return {**kept, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **(more or {})}
 

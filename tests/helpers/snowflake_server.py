@@ -54,7 +54,7 @@ NAME = r'(?:"(?:[^"]|"")+"|\w+)'
 
 
 class Snowflake:
-    """A server that listens on loopback and lets in whoever asks."""
+    """A server that listens on loopback and lets everyone in."""
 
     def __init__(self, port: int) -> None:
         self._address = f"127.0.0.1:{port}"

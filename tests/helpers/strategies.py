@@ -1,7 +1,7 @@
 """Hypothesis strategies for bundles, in all the ways in which JSON lets somebody write them.
 
 JSON is made as text and not from Python values, since one value has many spellings: escapes,
-blanks, keys twice, numbers with an exponent. What a text means is for oracle.py to say.
+layout, keys twice, numbers with an exponent. What a text means is for oracle.py to say.
 """
 
 from __future__ import annotations
@@ -39,33 +39,33 @@ class Array:
 @dataclass(frozen=True)
 class Object:
     members: tuple[tuple[str, Json], ...]
-    """Keys are spelt JSON strings, quotes and all; one may stand there twice."""
+    """Keys are JSON strings, quotes and all; one may occur twice."""
 
 
 Json = str | Array | Object
-# Gives the blanks at a place ("before" or "after" an element, or a ":"; "end" for those before a
-# closing bracket) at a depth.
-Blanks = Callable[[str, int], str]
+# Gives the whitespace at a place ("before" or "after" an element, or a ":"; "end" before a closing
+# bracket) at a depth.
+Layout = Callable[[str, int], str]
 
 
-def write(json: Json, blanks: Blanks, depth: int = 0) -> str:
+def write(json: Json, layout: Layout, depth: int = 0) -> str:
     """`json` as text."""
     if isinstance(json, str):
         return json
     if isinstance(json, Array):
         opening, closing = "[]"
-        elements = [write(item, blanks, depth + 1) for item in json.items]
+        elements = [write(item, layout, depth + 1) for item in json.items]
     else:
         opening, closing = "{}"
         elements = [
-            f"{key}{blanks('after key', depth)}:{blanks('before value', depth)}"
-            f"{write(value, blanks, depth + 1)}"
+            f"{key}{layout('after key', depth)}:{layout('before value', depth)}"
+            f"{write(value, layout, depth + 1)}"
             for key, value in json.members
         ]
     parted = ",".join(
-        blanks("before", depth + 1) + element + blanks("after", depth + 1) for element in elements
+        layout("before", depth + 1) + element + layout("after", depth + 1) for element in elements
     )
-    return opening + parted + blanks("end", depth) + closing
+    return opening + parted + layout("end", depth) + closing
 
 
 def one_line(place: str, depth: int) -> str:
@@ -86,16 +86,16 @@ def indented(place: str, depth: int) -> str:
     return " " if place == "before value" else ""
 
 
-def oddly(seed: int) -> Blanks:
+def oddly(seed: int) -> Layout:
     source = random.Random(seed)
     choices = ["", "", "", " ", "\n", "\t", "\r\n", "\r", " \n\t\r ", "\n" * 50]
     return lambda place, depth: source.choice(choices)
 
 
-LAYOUTS: list[Blanks] = [one_line, spaced, a_line_each, indented]
+LAYOUTS: list[Layout] = [one_line, spaced, a_line_each, indented]
 layouts = st.sampled_from(LAYOUTS) | st.integers(0, 2**32).map(oddly)
 
-# Pieces of strings, as they are spelt between quotes. Several look like the end of an event, or
+# Pieces of strings, as they are written between quotes. Several look like the end of an event, or
 # like an escape that they are not.
 PIECES = [
     *["a", "Save", "é", "💥", "\u2028", "\x7f", "\ufffd", " ", "0", "user_", "'"],
@@ -111,7 +111,7 @@ PIECES = [
     ],
 ]
 # FullStory cuts long texts, and pairs with them.
-HALVES = ["\\ud800", "\\uDBFF", "\\udc00", "\\udfff", "\\ud83d", "\\\\\\ud83d"]
+LONE_PIECES = ["\\ud800", "\\uDBFF", "\\udc00", "\\udfff", "\\ud83d", "\\\\\\ud83d"]
 NUMBERS = [
     *["0", "1", "-0", "-1", "12", "007"[2:], "1920", "-7", "9007199254740993"],
     *["18446744073709551616", "-9223372036854775809", "123456789012345678901234567890", "9" * 400],
@@ -165,7 +165,8 @@ def any_json(pieces: list[str] = PIECES) -> st.SearchStrategy[Json]:
 
 # --- events ---
 
-# Columns of every type that a catalog may give, some spelt with what the keys of real events lack.
+# Columns of every type that a catalog may give, some with characters in their names that real keys
+# lack.
 COLUMNS: dict[str, ValueType] = {
     "PageId": ValueType(frozenset({"null", "integer"})),
     "EventTargetText": ValueType(frozenset({"null", "string"})),
@@ -205,7 +206,7 @@ UNKNOWN = [
 EVENT_TYPES = st.sampled_from(['"a"', r'"\u0061"', '"b"', '"c"', '""', "null", "5", '["a"]'])
 
 
-def spelt(key: str, seed: int) -> str:
+def as_json(key: str, seed: int) -> str:
     """`key` as a JSON string; with an odd seed, some of its characters as escapes."""
     source = random.Random(seed)
     escapes = 0.2 * (seed % 2)
@@ -219,11 +220,11 @@ def spelt(key: str, seed: int) -> str:
     return quoted("".join(map(piece, key)))
 
 
-plain_keys = st.sampled_from([*COLUMNS, *UNKNOWN]).map(lambda key: spelt(key, 0))
+plain_keys = st.sampled_from([*COLUMNS, *UNKNOWN]).map(lambda key: as_json(key, 0))
 arrays = st.lists(date_time_strings | numbers | literals, max_size=3).map(
     lambda items: Array(tuple(items))
 )
-anything = any_json(PIECES + HALVES * 3) | date_time_strings | numbers | literals | arrays
+anything = any_json(PIECES + LONE_PIECES * 3) | date_time_strings | numbers | literals | arrays
 
 
 def _fitting(column: ValueType) -> st.SearchStrategy[Json]:
@@ -246,7 +247,7 @@ def _fitting(column: ValueType) -> st.SearchStrategy[Json]:
     return st.one_of(*fits) if fits else any_json()
 
 
-def _misfitting(column: ValueType) -> st.SearchStrategy[Json]:
+def _mismatching(column: ValueType) -> st.SearchStrategy[Json]:
     """Values that miss `column` by little, and some that do not miss it."""
     if column.date_time:
         return date_time_strings | literals
@@ -261,7 +262,7 @@ def _members(
     return st.one_of(
         [
             st.tuples(
-                st.integers(0, 20).map(partial(spelt, name)),
+                st.integers(0, 20).map(partial(as_json, name)),
                 EVENT_TYPES
                 if name == "EventType"
                 else values(COLUMNS.get(name, ValueType(frozenset()))),
@@ -273,26 +274,26 @@ def _members(
 
 _good_members = st.lists(_members(_fitting), max_size=5)
 good_events = _good_members.map(lambda members: Object(tuple(members)))
-# One value too many for the fast road, perhaps.
-nearly_good_events = st.tuples(_good_members, _members(_misfitting)).map(
+# One value that the C extension may hand to the reference encoder.
+nearly_good_events = st.tuples(_good_members, _members(_mismatching)).map(
     lambda parts: Object((*parts[0], parts[1]))
 )
-# Keys twice, values that fit no column, halves of pairs.
+# Keys twice, values that fit no column, lone surrogates.
 any_events = st.lists(_members(_fitting) | _members(lambda _: anything), max_size=6).map(
     lambda members: Object(tuple(members))
 )
 # Nothing in these looks like a column: for what only cuts events out.
 strange_events = st.lists(
-    st.tuples(strings | plain_keys, any_json(PIECES + HALVES * 3)), max_size=4
+    st.tuples(strings | plain_keys, any_json(PIECES + LONE_PIECES * 3)), max_size=4
 ).map(lambda members: Object(tuple(members)))
 
 
 # --- bundles ---
 
 
-def bundle_bytes(events: list[Object], blanks: Blanks) -> bytes:
-    """A whole bundle: the array of `events`, with blanks around it where the layout has some."""
-    whole = blanks("around", 0) + write(Array(tuple(events)), blanks) + blanks("around", 0)
+def bundle_bytes(events: list[Object], layout: Layout) -> bytes:
+    """A whole bundle: the array of `events`, with the layout's whitespace around it."""
+    whole = layout("around", 0) + write(Array(tuple(events)), layout) + layout("around", 0)
     return whole.encode()
 
 
@@ -301,7 +302,7 @@ def bundles(
 ) -> st.SearchStrategy[bytes]:
     """Bundles of one layout each; every tenth has its events `times` times."""
     return st.builds(
-        lambda some, often, blanks: bundle_bytes(some * often, blanks),
+        lambda some, often, layout: bundle_bytes(some * often, layout),
         st.lists(events, max_size=max_events),
         st.sampled_from([*[1] * 9, times]),
         layouts,

@@ -20,7 +20,7 @@ from faults import assert_nothing_leaks, loud
 from running import Json, Run, read_messages, start_tap
 
 PATIENCE = 60  # seconds until a test that waits for the tap fails
-_PIPE_BYTES = 4096  # the least: what lies in the pipe has been received by no target
+_PIPE_BYTES = 4096  # the least: what is in the pipe has been received by no target
 
 
 class Target:

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 Meltano = Callable[..., str]
 
 
-def moment(seconds: int) -> str:
+def timestamp(seconds: int) -> str:
     return format_rfc3339(from_epoch(seconds))
 
 
@@ -104,7 +104,7 @@ def test_a_second_run_goes_on_from_meltanos_state(
     meltano: Meltano, sandbox: Sandbox, project: Path
 ) -> None:
     def rows() -> list[str]:
-        # One line is one row: no line break stands in a JSON text.
+        # One line is one row: no line break is in a JSON text.
         return (project / "output/events.jsonl").read_text("utf-8").splitlines()
 
     meltano("run", "tap-fullstory", "target-jsonl")
@@ -182,7 +182,7 @@ def test_the_page_works_as_written(tmp_path: Path, postgres: Postgres) -> None:
     (tmp_path / "meltano.yml").write_text(project, encoding="utf-8")
     with Sandbox(generated_bundles(3, 24), unpublished=1) as sandbox:
         config = sandbox.config()
-        first, last = (moment(one.start) for one in (sandbox.bundles[0], sandbox.bundles[2]))
+        first, last = (timestamp(one.start) for one in (sandbox.bundles[0], sandbox.bundles[2]))
         environment = {
             **os.environ,
             "PATH": f"{ENVIRONMENTS / 'meltano/bin'}:{os.environ['PATH']}",

@@ -110,8 +110,8 @@ def test_exports_go_to_files_and_other_streams_do_not(batch_folder):
 def test_a_run_goes_on_from_any_state(sandbox, batch_folder, form):
     config = sandbox.config(**batch_config(batch_folder, 40, form=form))
     first = run_tap(config)
-    amid = [state for state in first.states if state["bookmarks"]["events"].get("partial")]
-    for state in amid[:1] + amid[-1:]:
+    within = [state for state in first.states if state["bookmarks"]["events"].get("partial")]
+    for state in within[:1] + within[-1:]:
         rest = run_tap(config, state=state)
         done = first.messages.index({"type": "STATE", "value": state})
         assert covered(rest.messages) == covered(first.messages[done + 1 :])
@@ -247,7 +247,7 @@ def load(stdout: bytes, rows: list[Json], state: Json | None) -> Json | None:
 
 @each_format
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["SIGTERM", "SIGKILL"])
-def test_a_tap_that_is_ended_at_any_moment(batch_folder, number, form):
+def test_a_tap_that_is_ended_at_any_time(batch_folder, number, form):
     """A BATCH line and its STATE are one write, so that not even SIGKILL doubles a row."""
     many = events(3000)
     listed = [bundle(day, packed(lines(many[1000 * day : 1000 * (day + 1)]))) for day in range(3)]

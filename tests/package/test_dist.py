@@ -145,7 +145,7 @@ def test_failing_compiler_gives_a_pure_wheel(without_compiler: Path) -> None:
 
 
 def test_extension_of_an_earlier_build_stays_out_of_a_pure_wheel(tmp_path: Path) -> None:
-    """Whatever lies in build/, a failing compiler gives no C extension of older source."""
+    """Whatever is in build/, a failing compiler gives no C extension of older source."""
     source = copy_of_source(tmp_path / "source")
     assert build_wheel(source, tmp_path / "first", {}).returncode == 0
     (source / "tap_fullstory/records/_native.c").touch()

@@ -28,9 +28,9 @@ def added(chunk: str, *makers: MakeMember, chosen: Selection = ALL_COLUMNS) -> l
 
 
 @exhaustive(200)
-@given(event=any_events | strange_events, blanks=layouts)
-def test_a_record_gets_each_member_and_stays_the_same(event: Object, blanks: Any) -> None:
-    text = write(event, blanks)
+@given(event=any_events | strange_events, layout=layouts)
+def test_a_record_gets_each_member_and_stays_the_same(event: Object, layout: Any) -> None:
+    text = write(event, layout)
     (plain,) = added(text)
     (more,) = added(f"{text}", lambda _: b'"A":1', lambda _: None, lambda _: b'"B":"x"')
     assert more == {"A": ("int", "1"), "B": "x", **plain}
@@ -47,7 +47,7 @@ def test_a_record_gets_each_member_and_stays_the_same(event: Object, blanks: Any
         ('{"UserId":5}', None),
         ('{"UserId":null,"SessionId":7}', None),
         ('{"UserId":-5,"SessionId":7}', None),
-        ('{"UserId":"5","SessionId":7}', None),  # a misfit, which is in CustomVars
+        ('{"UserId":"5","SessionId":7}', None),  # a type mismatch, which is in CustomVars
         ('{"UserId":1844674407370955161500,"SessionId":7}', None),
         ("{}", None),
         ('{"UserId":5,"SessionId":7,"x":' + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1) + "}",

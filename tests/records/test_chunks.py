@@ -1,4 +1,4 @@
-"""Runs with something in them that is no event, or is counted, or lies before a bookmark."""
+"""Chunks with something in them that is not an event, or is counted, or is before a bookmark."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tap_fullstory.records.encoder import EncodingStats
 
 pytestmark = pytest.mark.usefixtures("either_encoder")
 
-# --- what is no event, and what is no JSON ---
+# --- what is not an event, and what is not JSON ---
 
 
 def counter(counts: dict[str, int]) -> BoundedCounter:
@@ -133,7 +133,7 @@ def test_the_stats(run: str, stats: EncodingStats) -> None:
 
 
 def test_what_deselected_custom_vars_drops_is_counted() -> None:
-    """Unknown keys and misfits alike; values of deselected columns are not."""
+    """Unknown keys and type mismatches alike; values of deselected columns are not."""
     how = SELECTIONS["few columns, and no CustomVars"]
     run = '{"Always":"x","evt_b":1,"evt_new_str":2,"PageId":"x"},{"evt_b":1,"evt_b":2},{"Always":1}'
     assert stats_of(run, how) == EncodingStats(
@@ -160,7 +160,7 @@ def test_events_before_a_malformed_one_are_counted_and_those_after_it_are_not() 
 
 
 @pytest.mark.parametrize("digest", [False, True])
-def test_events_from_before_a_moment_are_left_out(digest: bool) -> None:
+def test_events_from_before_a_bookmark_are_left_out(digest: bool) -> None:
     since = datetime(2026, 6, 1, 12, tzinfo=timezone.utc)
     early = [
         '{"EventStart":"2026-06-01T11:59:59.999999Z","PageId":"x"}',
@@ -195,7 +195,7 @@ def test_events_from_before_a_moment_are_left_out(digest: bool) -> None:
 @given(
     events=st.lists(any_events, min_size=1, max_size=3), chosen=st.sampled_from(list(SELECTIONS))
 )
-def test_a_moment_before_all_events_changes_nothing(events: list[Object], chosen: str) -> None:
+def test_a_bookmark_before_all_events_changes_nothing(events: list[Object], chosen: str) -> None:
     run = ",".join(write(event, lambda *_: "") for event in events).encode()
     encode = encoder(SELECTIONS[chosen])
     since = datetime.min.replace(tzinfo=timezone.utc)

@@ -1,4 +1,4 @@
-"""EventDigest: of the bytes as they were sent, without the blanks between tokens."""
+"""EventDigest: of the bytes as they were sent, without the whitespace between tokens."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tap_fullstory.records.digest import event_digest
 @exhaustive(200)
 @given(event=any_events | strange_events, one=layouts, other=layouts)
 def test_a_digest_is_of_the_tokens_alone(event: Object, one: Any, other: Any) -> None:
-    texts = [write(event, blanks).encode() for blanks in (one, other)]
+    texts = [write(event, layout).encode() for layout in (one, other)]
     assert event_digest(texts[0]) == event_digest(texts[1]) == oracle.digest(texts[0])
 
 

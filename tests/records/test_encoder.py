@@ -51,7 +51,7 @@ from tap_fullstory.settings import parse_config
 
 pytestmark = pytest.mark.usefixtures("either_encoder")
 
-# --- any events, by both roads and by the oracle ---
+# --- any events, by both encoders and by the oracle ---
 
 
 @exhaustive(600)
@@ -66,7 +66,7 @@ pytestmark = pytest.mark.usefixtures("either_encoder")
         min_size=1,
         max_size=4,
     ),
-    blanks=layouts,
+    layout=layouts,
     knowing=st.booleans(),
     text_custom_vars=st.booleans(),
     digest=st.booleans(),
@@ -74,7 +74,7 @@ pytestmark = pytest.mark.usefixtures("either_encoder")
 def test_both_encoders_give_what_the_catalog_means(
     chosen: str,
     runs: list[list[Object]],
-    blanks: Any,
+    layout: Any,
     knowing: bool,
     text_custom_vars: bool,
     digest: bool,
@@ -85,8 +85,8 @@ def test_both_encoders_give_what_the_catalog_means(
     if knowing:
         encoded(either, EVERY_KEY)
     for events in runs:
-        texts = [write(event, blanks).encode() for event in events]
-        run = (blanks("after", 1) + "," + blanks("before", 1)).encode().join(texts)
+        texts = [write(event, layout).encode() for event in events]
+        run = (layout("after", 1) + "," + layout("before", 1)).encode().join(texts)
         expected = []
         for text in texts:
             event = oracle.load(text)
@@ -196,11 +196,11 @@ def test_the_keys_of_an_event(event: str, record: str) -> None:
         assert record_of(event, encode) == oracle.load(record)
 
 
-# --- half surrogate pairs ---
+# --- lone surrogates ---
 
 
 @pytest.mark.parametrize(
-    ("spelt", "text", "repaired"),
+    ("escaped", "text", "repaired"),
     [
         ("\\ud83d\\ude00", "😀", 0),
         ("\\uD83D\\uDE00", "😀", 0),
@@ -220,21 +220,23 @@ def test_the_keys_of_an_event(event: str, record: str) -> None:
         ("\\ud7ff\\ue000", "\ud7ff\ue000", 0),
     ],
 )
-def test_half_a_pair_becomes_a_replacement_character(spelt: str, text: str, repaired: int) -> None:
+def test_a_lone_surrogate_becomes_a_replacement_character(
+    escaped: str, text: str, repaired: int
+) -> None:
     places = {
-        f'{{"EventTargetText":"{spelt}"}}': {"EventTargetText": text},
-        f'{{"evt_a":"{spelt}"}}': {"CustomVars": {"evt_a": text}},
-        f'{{"evt_a":["{spelt}"]}}': {"CustomVars": {"evt_a": [text]}},
-        f'{{"{spelt}":null}}': {"CustomVars": {text: None}},
-        f'{{"Nested":{{"{spelt}":true}}}}': {"Nested": {text: True}},
+        f'{{"EventTargetText":"{escaped}"}}': {"EventTargetText": text},
+        f'{{"evt_a":"{escaped}"}}': {"CustomVars": {"evt_a": text}},
+        f'{{"evt_a":["{escaped}"]}}': {"CustomVars": {"evt_a": [text]}},
+        f'{{"{escaped}":null}}': {"CustomVars": {text: None}},
+        f'{{"Nested":{{"{escaped}":true}}}}': {"Nested": {text: True}},
     }
     encode = encoder()
     for event, record in places.items():
         assert record_of(event, encode) == record
         assert record_of(event, encode) == record
         assert stats_of(event).repaired == repaired
-    mended, count = repair_surrogates(f'"{spelt}"'.encode())
-    assert (json.loads(mended), count, len(mended)) == (text, repaired, len(spelt) + 2)
+    written, count = repair_surrogates(f'"{escaped}"'.encode())
+    assert (json.loads(written), count, len(written)) == (text, repaired, len(escaped) + 2)
 
 
 # --- lines ---

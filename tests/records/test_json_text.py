@@ -1,4 +1,4 @@
-"""JSON as text: how deep it is nested, where an object ends, and what of it is mended."""
+"""JSON as text: how deep it is nested, where an object ends, and what of it is repaired."""
 
 from __future__ import annotations
 
@@ -69,18 +69,18 @@ def test_text_without_an_end_is_not_read_to_its_end() -> None:
 
 
 @exhaustive(200)
-@given(event=any_events, blanks=layouts, limit=st.integers(0, 6))
-def test_depth_is_that_of_the_value(event: object, blanks: object, limit: int) -> None:
-    text = write(event, blanks).encode()  # type: ignore[arg-type]
+@given(event=any_events, layout=layouts, limit=st.integers(0, 6))
+def test_depth_is_that_of_the_value(event: object, layout: object, limit: int) -> None:
+    text = write(event, layout).encode()  # type: ignore[arg-type]
     assert nesting_depth_exceeds(text, limit) == (depth_of(text) > limit)
 
 
 @exhaustive(200)
-@given(event=any_events, blanks=layouts, sizes=block_sizes, before=st.binary(max_size=3))
+@given(event=any_events, layout=layouts, sizes=block_sizes, before=st.binary(max_size=3))
 def test_an_object_ends_where_json_says(
-    event: object, blanks: object, sizes: list[int], before: bytes
+    event: object, layout: object, sizes: list[int], before: bytes
 ) -> None:
-    text = write(event, blanks).encode()  # type: ignore[arg-type]
+    text = write(event, layout).encode()  # type: ignore[arg-type]
     assert oracle.load(text) is not None
     scanner = NestingScanner(len(before))
     whole = before + text + b',{"a":"}"}'

@@ -16,7 +16,7 @@ from strategies import any_events, block_sizes, bundles, cut, damaged, exhaustiv
 from tap_fullstory.exports.bundle import CHUNK_BYTES
 from tap_fullstory.records.json_text import MAX_DEPTH
 
-# --- malformed bundles: a caret stands where the first thing is that is no event ---
+# --- malformed bundles: a caret marks the first thing that is not an event ---
 
 DEEP = "[" * 100_000 + "]" * 100_000
 DEEPER = '{"a":' * 20_000 + "1" + "}" * 20_000
@@ -33,19 +33,19 @@ MALFORMED = {
     "words": "[{}, ^events]",
     # Commas.
     "no comma": '[{},{"a":1}^{"b":2},{}]',
-    "no comma but a blank": '[{},{"a":1}\n ^{"b":2},{}]',
+    "no comma but whitespace": '[{},{"a":1}\n ^{"b":2},{}]',
     "no comma before a number": "[{} ^5,{}]",
     "a semicolon": "[{},{} ^;{}]",
     "two commas": '[{},{"a":1},^,{"b":2}]',
-    "two commas and blanks": '[{},{"a":1} , ^, {"b":2}]',
+    "two commas and whitespace": '[{},{"a":1} , ^, {"b":2}]',
     "a comma first": "[^,{}]",
     "a comma last": '[{},{"a":1},^]',
-    "a comma and a blank last": '[{},{"a":1}, \n^]',
+    "a comma and whitespace last": '[{},{"a":1}, \n^]',
     "only a comma": "[^,]",
     # The array.
     "no array": '^{"a":1}',
     "nothing": "^",
-    "blanks": "  \n^",
+    "whitespace": "  \n^",
     "a byte order mark": "^\ufeff[{}]",
     "two arrays": '[{},{"a":1}^] [{"b":2}]',
     "an array after the array": '[{}^],[{"a":1},{"b":2}]',
@@ -58,7 +58,7 @@ MALFORMED = {
     "another array's bracket": "[{}^}]",
     # What ends too early.
     "no bracket": '[{},{"a":1}^',
-    "no bracket but blanks": '[{},{"a":1} \n^',
+    "no bracket but whitespace": '[{},{"a":1} \n^',
     "no bracket but a comma": '[{},{"a":1},^',
     "an event that is cut": '[{},^{"a":1',
     "an event that is cut in a string": '[{},^{"a":"x',
@@ -102,16 +102,16 @@ MALFORMED_BYTES = {
     "no UTF-8 in a key": b'[{},^{"\xff":1},{}]',
     "no UTF-8 in a nested value": b'[{},^{"a":[{"b":"x\xc3"}]},{}]',
     "no UTF-8 in a nested key": b'[{},^{"a":{"\x80":1}},{}]',
-    "half a pair in UTF-8": b'[{},^{"a":"\xed\xa0\x80"},{}]',
+    "a lone surrogate in UTF-8": b'[{},^{"a":"\xed\xa0\x80"},{}]',
     "an overlong slash": b'[{},^{"a":"\xc0\xaf"},{}]',
     "beyond Unicode": b'[{},^{"a":"\xf4\x90\x80\x80"},{}]',
     "no UTF-8 between events": b"[{},^\xff{},{}]",
     "no UTF-8 after the array": b"[{}^]\xff",
-    "no UTF-8 after half a pair": b'[{"a":"\\ud800"},^{"a":"\\ud800\xff"},{}]',
+    "no UTF-8 after a lone surrogate": b'[{"a":"\\ud800"},^{"a":"\\ud800\xff"},{}]',
     "UTF-16": b"[^\0{\0}\0]\0",
     **{name: text.encode() for name, text in MALFORMED.items()},
 }
-# What stands before the first event of the table and instead of the last: the same, an event where
+# What is before the first event of the table and instead of the last: the same, an event where
 # the reader finds an end at once, one where it is mistaken about that, and all that after blocks.
 NESTED = '{"z":[{"y":1},{"y":2}]}'
 PLACES = {
@@ -132,9 +132,9 @@ def test_what_comes_before_something_malformed_comes_out(name: str, place: str) 
     if after.endswith(b",{}]"):
         after = after[: -len(b"{}]")] + last + b"]"
     bundle, offset = before + after, len(before)
-    truth = oracle.truth(bundle)
-    assert not truth.whole
-    expected = [oracle.mended(value) for value in truth.values]
+    contents = oracle.contents_of(bundle)
+    assert not contents.whole
+    expected = [oracle.repaired(value) for value in contents.values]
     small = [(1, 1), (1, LARGE), (2, 2), (7, LARGE), (LARGE, 1), (LARGE, LARGE)]
     large = [(CHUNK_BYTES, LARGE), (LARGE, 1000)]
     for size, max_events in small if len(bundle) < 1000 else large:
@@ -170,10 +170,10 @@ def test_a_damaged_bundle_gives_the_events_before_the_damage(
     bundle: bytes, seed: int, sizes: list[int], max_events: int
 ) -> None:
     bundle = damaged(bundle, random.Random(seed))
-    truth = oracle.truth(bundle)
+    contents = oracle.contents_of(bundle)
     reading = read(reader(cut(bundle, sizes), encoding(), max_events=max_events))
-    assert reading.values == oracle.mended(truth.values)
-    assert (reading.malformed is None) == truth.whole
+    assert reading.values == oracle.repaired(contents.values)
+    assert (reading.malformed is None) == contents.whole
     if reading.malformed is not None:
         assert reading.malformed.offset <= len(bundle)
         assert_the_next_run_stops_there_too(bundle, sizes[0], max_events, reading)
@@ -201,7 +201,7 @@ def test_what_is_malformed_is_not_quoted() -> None:
     [(1, 200), (60, 200), (LARGE, 200), (CHUNK_BYTES, 5 * CHUNK_BYTES), (LARGE, 5 * CHUNK_BYTES)],
 )
 def test_an_event_beyond_the_limit(size: int, length: int) -> None:
-    """Exactly as large as may be is still an event; blanks between events do not count."""
+    """Exactly as large as may be is still an event; whitespace between events does not count."""
     event = b'{"a":"' + b"x" * (length - 8) + b'"}'
     lead = b'[{"n":1} ,\n {"n":2},' + b" " * 300
     whole = lead + event + b" " * 300 + b', {"n":3}]'

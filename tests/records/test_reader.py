@@ -1,4 +1,4 @@
-"""Unpacked bytes to events: what json.loads reads, in runs, with the position after each."""
+"""Unpacked bytes to events: what json.loads reads, in chunks, with the position after each."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_any_blocks_and_any_layout_give_what_json_loads_gives(
 def test_the_taps_own_parser_gives_the_same(
     bundle: bytes, sizes: list[int], max_events: int
 ) -> None:
-    expected = oracle.mended(oracle.load(bundle))
+    expected = oracle.repaired(oracle.load(bundle))
     max_events = max(max_events, len(expected) // 50)
     reading = read(reader(cut(bundle, sizes), encoding(), max_events=max_events))
     assert reading.malformed is None
@@ -100,8 +100,8 @@ def test_what_looks_like_an_events_end(trap: str, between: str) -> None:
     assert read(reader(cut(many, [CHUNK_BYTES]), encoding())).values == oracle.load(many)
 
 
-@pytest.mark.parametrize("blanks", [*LAYOUTS, oddly(1), oddly(2)])
-def test_bundles_of_many_blocks(blanks: Any) -> None:
+@pytest.mark.parametrize("layout", [*LAYOUTS, oddly(1), oddly(2)])
+def test_bundles_of_many_blocks(layout: Any) -> None:
     source = random.Random(5)
     events = [
         Object(
@@ -113,7 +113,7 @@ def test_bundles_of_many_blocks(blanks: Any) -> None:
         )
         for n in range(2500)
     ]
-    bundle = bundle_bytes(events, blanks)
+    bundle = bundle_bytes(events, layout)
     expected = oracle.load(bundle)
     for size, max_events in ((CHUNK_BYTES, LARGE), (1021, 200), (300_000, 70)):
         reading = read(reader(cut(bundle, [size]), max_events=max_events))
@@ -204,7 +204,7 @@ def peak_of(blocks: Iterator[bytes], **limits: int) -> tuple[int, int]:
         ('[{"a":1},{"b":2}]', ""),
     ],
 )
-def test_blanks_between_events_take_no_memory(around: tuple[str, str]) -> None:
+def test_whitespace_between_events_takes_no_memory(around: tuple[str, str]) -> None:
     before, after = (part.encode() for part in around)
 
     def blocks() -> Iterator[bytes]:
@@ -234,11 +234,11 @@ def test_a_large_bundle_takes_no_more_memory_than_a_small_one() -> None:
 # --- positions ---
 
 
-def assert_true(position: Position, bundle: bytes, truth: oracle.Truth) -> None:
-    """A position is the count and checksum of what lies before the next event."""
+def assert_position_is_right(position: Position, bundle: bytes, contents: oracle.Contents) -> None:
+    """A position is the count and checksum of what is before the next event."""
     assert position.crc32 == crc32(bundle[: position.bytes])
-    if position.events < len(truth.events):
-        assert position.bytes == truth.events[position.events].offset
+    if position.events < len(contents.events):
+        assert position.bytes == contents.events[position.events].offset
     else:
         assert bundle[position.bytes :].strip() == b"]"
 
@@ -253,23 +253,23 @@ def assert_true(position: Position, bundle: bytes, truth: oracle.Truth) -> None:
 def test_every_position_is_true_and_leads_to_exactly_the_rest(
     bundle: bytes, sizes: list[int], other_sizes: list[int], max_events: int
 ) -> None:
-    truth = oracle.truth(bundle)
-    max_events = max(max_events, len(truth.events) // 50)
+    contents = oracle.contents_of(bundle)
+    max_events = max(max_events, len(contents.events) // 50)
     reading = read(reader(cut(bundle, sizes), max_events=max_events))
     counted = 0
     for batch, position in zip(reading.batches, reading.positions, strict=True):
         counted += len(batch)
         assert position.events == counted
-        assert_true(position, bundle, truth)
+        assert_position_is_right(position, bundle, contents)
     for position in reading.positions[:: max(1, len(reading.positions) // 6)]:
         resumed = reader(cut(bundle, other_sizes), max_events=max_events)
         resumed.skip_to(position)
         rest = read(resumed)
         assert rest.malformed is None
-        assert rest.values == truth.values[position.events :]
+        assert rest.values == contents.values[position.events :]
         assert all(found.events > position.events for found in rest.positions)
         for found in rest.positions:
-            assert_true(found, bundle, truth)
+            assert_position_is_right(found, bundle, contents)
 
 
 @exhaustive(150)
@@ -294,7 +294,7 @@ def test_a_change_before_a_position_is_noticed(
         if changed[: position.bytes] != bundle[: position.bytes]:
             with pytest.raises(ChecksumMismatch):
                 reader(cut(changed, sizes)).skip_to(position)
-    # What lies behind the position is nobody's business yet.
+    # What is after the position has not been looked at yet.
     behind = reader(cut(bundle[: position.bytes] + b"?", sizes))
     behind.skip_to(position)
 

@@ -183,7 +183,7 @@ def test_what_the_tap_adds_never_hides_what_came():
     assert shaped("geo_settings", same_twice, **same_twice) == same_twice
 
 
-def test_misfits_within_a_value_take_the_whole_of_it_to_extra():
+def test_a_type_mismatch_within_a_value_takes_the_whole_of_it_to_extra():
     domains = [{"domain": "example.com", "disabled": False}, {"domain": 5, "since": "x"}]
     assert shaped("domain_settings", {"platform": "web", "domains": domains}) == {
         "platform": "web",

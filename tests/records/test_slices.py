@@ -30,7 +30,7 @@ PARTS = {
     "text": (b'{"EventTargetText":"', "é".encode(), b'"}'),
     "text in a date-time column": (b'{"EventStart":"', b"x", b'"}'),
     "escapes": (b'{"EventTargetText":"', rb"\n", b'"}'),
-    "half surrogate pairs": (b'{"EventTargetText":"', rb"\ud83d" + b"x" * 60, b'"}'),
+    "lone surrogates": (b'{"EventTargetText":"', rb"\ud83d" + b"x" * 60, b'"}'),
     "a long key": (b'{"', b"x", b'":1}'),
     "one key over and over": (b"{", b'"evt_a":1,', b'"evt_a":1}'),
     "keys of an inner object": (b'{"evt_a":{', b'"k":1,', b'"k":1}}'),
@@ -90,7 +90,7 @@ def test_signal_while_a_large_event_is_read_ends_the_reading(name, compiled):
             read(EVENTS[name], compiled=compiled)
 
 
-def handled_amid(call: Callable[[bytes], object], text: bytes) -> None:
+def assert_signals_are_handled(call: Callable[[bytes], object], text: bytes) -> None:
     """Assert that `call` lets signals be handled before it returns: those that come during a call
     that does not are one signal, handled after it.
     """
@@ -103,17 +103,20 @@ def handled_amid(call: Callable[[bytes], object], text: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", EVENTS)
-def test_c_extension_handles_signals_amid_an_object(name):
+def test_c_extension_handles_signals_within_an_object(name):
     if not native.is_available():
         pytest.skip("tap_fullstory/records/_native.c has not been compiled")
-    handled_amid(lambda text: native.object_end(text, 0), large(name, 10 * SIZE))
+    assert_signals_are_handled(lambda text: native.object_end(text, 0), large(name, 10 * SIZE))
 
 
-def test_scanner_that_was_interrupted_encodes_the_next_event():
+@pytest.mark.parametrize("name", ["brackets", "digits", "text", "escapes", "a long key"])
+def test_scanner_that_was_interrupted_encodes_the_next_event(name):
     if not native.is_available():
         pytest.skip("tap_fullstory/records/_native.c has not been compiled")
     made = native.NativeEncoder({}, frozenset(), lambda _: None, custom_vars=True, as_text=False)
-    handled_amid(lambda text: made.encode(text, b"", b""), large("brackets", 10 * SIZE))
+    assert_signals_are_handled(
+        lambda text: made.encode(text, b"", b""), large("brackets", 10 * SIZE)
+    )
     assert made.encode(b'{"a":1}', b"", b"") == (1, 7, b'{"CustomVars":{"a":1}}', {"a": 1}, 0)
 
 
@@ -143,7 +146,7 @@ def texts() -> Iterator[bytes]:
     yield b"{%b}" % (b" " * 3 * SLICE_BYTES)
 
 
-@pytest.mark.parametrize("text", list(texts()), ids=["keys", "texts", "arrays", "blanks"])
+@pytest.mark.parametrize("text", list(texts()), ids=["keys", "texts", "arrays", "whitespace"])
 def test_an_event_that_is_decoded_in_pieces_has_the_same_members(text):
     expected = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     found = decode_event(text)
@@ -172,7 +175,7 @@ def test_the_limit_of_keys(compiled):
         read(members(MAX_KEYS + 1), compiled=compiled)
 
 
-def test_many_backslashes_before_half_a_pair_take_linear_time():
+def test_many_backslashes_before_a_lone_surrogate_take_linear_time():
     """A search that started over at each of them would not end."""
     text = b'"%b%b"' % (rb"\\" * SIZE, rb"\ud83d")
     assert repair_surrogates(text) == (b'"%b%b"' % (rb"\\" * SIZE, rb"\ufffd"), 1)
@@ -183,8 +186,8 @@ def test_surrogates_where_slices_meet(shift):
     pair, half = rb"\ud83d\ude00", rb"\ud83d"
     before = b"x" * (SLICE_BYTES - shift)
     assert repair_surrogates(before + pair + b"y") == (before + pair + b"y", 0)
-    for halves, count in ((half, 1), (rb"\ude00" + half, 2), (half + rb"\\ude00", 1)):
-        repaired = halves.replace(half, rb"\ufffd").replace(rb"\ude00", rb"\ufffd")
-        if rb"\\" in halves:
+    for surrogates, count in ((half, 1), (rb"\ude00" + half, 2), (half + rb"\\ude00", 1)):
+        repaired = surrogates.replace(half, rb"\ufffd").replace(rb"\ude00", rb"\ufffd")
+        if rb"\\" in surrogates:
             repaired = rb"\ufffd" + rb"\\ude00"
-        assert repair_surrogates(before + halves + pair) == (before + repaired + pair, count)
+        assert repair_surrogates(before + surrogates + pair) == (before + repaired + pair, count)

@@ -22,12 +22,12 @@ START = 1_600_041_600  # 2020-09-14T00:00:00Z
 
 @dataclass(frozen=True)
 class Case:
-    """An event as it is spelt in the bundle, and the record that it becomes."""
+    """An event as it is in the bundle, and the record that it becomes."""
 
     name: str
     event: str
     record: dict[str, Any]
-    misfits: tuple[str, ...] = ()
+    mismatches: tuple[str, ...] = ()
     repaired: int = 0
 
 
@@ -35,24 +35,24 @@ def custom(**members: Any) -> dict[str, Any]:
     return {"CustomVars": members}
 
 
-def misfit(column: str, spelt: str) -> Case:
-    value = json.loads(spelt)
+def mismatch(column: str, sent: str) -> Case:
+    value = json.loads(sent)
     return Case(
-        f"{spelt} in {column}",
-        f'{{"{column}": {spelt}, "EventType": "click"}}',
+        f"{sent} in {column}",
+        f'{{"{column}": {sent}, "EventType": "click"}}',
         {column: None, "EventType": "click", "CustomVars": {column: value}},
-        misfits=(column,),
+        mismatches=(column,),
     )
 
 
-def fits(column: str, spelt: str, value: Any) -> Case:
-    return Case(f"{spelt} in {column}", f'{{"{column}": {spelt}}}', {column: value})
+def fits(column: str, sent: str, value: Any) -> Case:
+    return Case(f"{sent} in {column}", f'{{"{column}": {sent}}}', {column: value})
 
 
-HALF_HIGH, HALF_LOW = "\\ud83d", "\\ude00"
+LONE_HIGH, LONE_LOW = "\\ud83d", "\\ude00"
 CASES = [
     Case("nothing", "{}", {}),
-    Case("blanks and line breaks", ' {\n "PageId"\r\n:\t7 \n}', {"PageId": 7}),
+    Case("whitespace and line breaks", ' {\n "PageId"\r\n:\t7 \n}', {"PageId": 7}),
     # Integers
     fits("PageId", "0", 0),
     fits("PageId", "-0", 0),
@@ -66,19 +66,19 @@ CASES = [
     fits("PageId", "1e3", 1000),
     fits("PageId", "0.0", 0),
     fits("PageId", "null", None),
-    misfit("PageId", "1.5"),
-    misfit("PageId", "1e-1"),
-    misfit("PageId", '"7"'),
-    misfit("PageId", '""'),
-    misfit("PageId", "true"),
-    misfit("PageId", "[7]"),
-    misfit("PageId", "{}"),
+    mismatch("PageId", "1.5"),
+    mismatch("PageId", "1e-1"),
+    mismatch("PageId", '"7"'),
+    mismatch("PageId", '""'),
+    mismatch("PageId", "true"),
+    mismatch("PageId", "[7]"),
+    mismatch("PageId", "{}"),
     # Numbers
     fits("EventCumulativeLayoutShift", "0.1", 0.1),
     fits("EventCumulativeLayoutShift", "2", 2),
     fits("EventCumulativeLayoutShift", "1E-7", 1e-7),
-    misfit("EventCumulativeLayoutShift", '"0.1"'),
-    misfit("EventCumulativeLayoutShift", "false"),
+    mismatch("EventCumulativeLayoutShift", '"0.1"'),
+    mismatch("EventCumulativeLayoutShift", "false"),
     # Texts
     fits("EventTargetText", '""', ""),
     fits("EventTargetText", '"Grüße, 東京 \U0001f600"', "Grüße, 東京 \U0001f600"),
@@ -87,27 +87,27 @@ CASES = [
     fits("EventTargetText", '"\u2028\u2029\u0085\ufeff"', "\u2028\u2029\x85\ufeff"),
     fits("EventTargetText", '"}, {\\"PageId\\": 1}]"', '}, {"PageId": 1}]'),
     fits("EventTargetText", '"\\\\ud83d"', "\\ud83d"),
-    misfit("EventTargetText", "7"),
-    misfit("EventTargetText", '["a"]'),
+    mismatch("EventTargetText", "7"),
+    mismatch("EventTargetText", '["a"]'),
     # Date-times
     fits("EventStart", '"2018-01-04T20:07:11.191Z"', "2018-01-04T20:07:11.191Z"),
     fits("EventStart", '"2020-09-22T10:00:00.123456789+05:30"',
          "2020-09-22T10:00:00.123456789+05:30"),
     fits("EventStart", '"2024-02-29t23:59:59z"', "2024-02-29T23:59:59Z"),
     # RFC 3339 has both; no target stores them.
-    misfit("EventStart", '"2016-12-31T23:59:60Z"'),
-    misfit("EventStart", '"0000-01-01T00:00:00Z"'),
+    mismatch("EventStart", '"2016-12-31T23:59:60Z"'),
+    mismatch("EventStart", '"0000-01-01T00:00:00Z"'),
     fits("EventStart", '""', None),
     fits("PageStart", '""', None),
-    misfit("EventStart", '"2018-01-04"'),
-    misfit("EventStart", '"2018-01-04 20:07:11Z"'),
-    misfit("EventStart", '"2018-01-04T20:07:11"'),
-    misfit("EventStart", '"2023-02-29T00:00:00Z"'),
-    misfit("EventStart", '"2018-01-04T24:00:00Z"'),
-    misfit("EventStart", '" 2018-01-04T20:07:11Z"'),
-    misfit("EventStart", '" "'),
-    misfit("EventStart", "1515096431191"),
-    misfit("SessionStart", '"soon"'),
+    mismatch("EventStart", '"2018-01-04"'),
+    mismatch("EventStart", '"2018-01-04 20:07:11Z"'),
+    mismatch("EventStart", '"2018-01-04T20:07:11"'),
+    mismatch("EventStart", '"2023-02-29T00:00:00Z"'),
+    mismatch("EventStart", '"2018-01-04T24:00:00Z"'),
+    mismatch("EventStart", '" 2018-01-04T20:07:11Z"'),
+    mismatch("EventStart", '" "'),
+    mismatch("EventStart", "1515096431191"),
+    mismatch("SessionStart", '"soon"'),
     # Keys of all kinds
     Case("custom variables",
          '{"user_plan_str": "gold", "evt_order.total_real": 4, "page_tags_strs": ["a", null],'
@@ -133,23 +133,25 @@ CASES = [
          custom(EventDigest="mine")),
     Case("keys twice", '{"PageId": 1, "evt_a_int": 1, "PageId": 2, "evt_a_int": 2}',
          {"PageId": 2, **custom(evt_a_int=2)}),
-    Case("a misfit first, then a fit", '{"PageId": "x", "PageId": 2}', {"PageId": 2}),
-    Case("a fit first, then a misfit", '{"PageId": 2, "PageId": "x"}',
-         {"PageId": None, **custom(PageId="x")}, misfits=("PageId",)),
+    Case("a type mismatch first, then a fit", '{"PageId": "x", "PageId": 2}', {"PageId": 2}),
+    Case("a fit first, then a type mismatch", '{"PageId": 2, "PageId": "x"}',
+         {"PageId": None, **custom(PageId="x")}, mismatches=("PageId",)),
     Case("an escaped name of a column", '{"Page\\u0049d": 7}', {"PageId": 7}),
-    Case("misfits and variables together", '{"PageId": "x", "evt_a_int": 1, "EventStart": "soon"}',
+    Case("type mismatches and variables together",
+         '{"PageId": "x", "evt_a_int": 1, "EventStart": "soon"}',
          {"PageId": None, "EventStart": None, **custom(PageId="x", evt_a_int=1, EventStart="soon")},
-         misfits=("PageId", "EventStart")),
-    # Halves of surrogate pairs
-    Case("a text cut amid a pair", f'{{"EventTargetText": "cut {HALF_HIGH}"}}',
+         mismatches=("PageId", "EventStart")),
+    # Lone surrogates
+    Case("a text cut within a pair", f'{{"EventTargetText": "cut {LONE_HIGH}"}}',
          {"EventTargetText": "cut \ufffd"}, repaired=1),
-    Case("halves in the wrong order", f'{{"EventTargetText": "{HALF_LOW}{HALF_HIGH}"}}',
+    Case("surrogates in the wrong order", f'{{"EventTargetText": "{LONE_LOW}{LONE_HIGH}"}}',
          {"EventTargetText": "\ufffd\ufffd"}, repaired=2),
-    Case("a half and a whole", f'{{"EventTargetText": "{HALF_HIGH}{HALF_HIGH}{HALF_LOW}"}}',
+    Case("a lone surrogate and a pair",
+         f'{{"EventTargetText": "{LONE_HIGH}{LONE_HIGH}{LONE_LOW}"}}',
          {"EventTargetText": "\ufffd\U0001f600"}, repaired=1),
-    Case("a half in a variable, deep", f'{{"evt_a_strs": [["{HALF_HIGH}"]]}}',
+    Case("a lone surrogate in a variable, deep", f'{{"evt_a_strs": [["{LONE_HIGH}"]]}}',
          custom(evt_a_strs=[["\ufffd"]]), repaired=1),
-    Case("a half in a key", f'{{"evt_{HALF_LOW}_str": 1}}',
+    Case("a lone surrogate in a key", f'{{"evt_{LONE_LOW}_str": 1}}',
          {"CustomVars": {"evt_\ufffd_str": 1}}, repaired=1),
 ]  # fmt: skip
 TWICE = [*CASES, *CASES]
@@ -170,7 +172,7 @@ def synced(sandbox: Sandbox, catalog: Any = None, **settings: Any) -> Run:
     return run
 
 
-def spelt(value: Any) -> str:
+def as_json(value: Any) -> str:
     """For comparing: 1, 1.0 and true are equal to Python."""
     return json.dumps(value, sort_keys=True)
 
@@ -189,22 +191,22 @@ def default_run(sandbox):
 
 @pytest.mark.parametrize("number", numbered())
 def test_by_default(default_run, number):
-    assert spelt(default_run.records[number]) == spelt(TWICE[number].record)
+    assert as_json(default_run.records[number]) == as_json(TWICE[number].record)
 
 
 def test_what_was_changed_is_counted_in_each_bundle_and_not_quoted(default_run):
-    misfits = [column for case in CASES for column in case.misfits]
+    mismatches = [column for case in CASES for column in case.mismatches]
     repaired = sum(case.repaired for case in CASES)
-    about_misfits, about_halves = (
+    about_mismatches, about_surrogates = (
         [line for line in default_run.logged("WARNING") if words in line]
-        for words in (f": {len(misfits)} values do not fit", f": {repaired} lone surrogate")
+        for words in (f": {len(mismatches)} values do not fit", f": {repaired} lone surrogate")
     )
-    assert len(about_misfits) == len(about_halves) == 2
+    assert len(about_mismatches) == len(about_surrogates) == 2
     about_bundles = [line for line in default_run.logged("WARNING") if line.startswith("Bundle")]
     assert len(about_bundles) == 4
-    for column in misfits:
-        assert f"{column} ({misfits.count(column)})" in about_misfits[0]
-    assert about_misfits[0].split(": ")[1:] == about_misfits[1].split(": ")[1:]
+    for column in mismatches:
+        assert f"{column} ({mismatches.count(column)})" in about_mismatches[0]
+    assert about_mismatches[0].split(": ")[1:] == about_mismatches[1].split(": ")[1:]
     assert "soon" not in default_run.log
 
 
@@ -224,7 +226,7 @@ def test_custom_vars_as_one_json_text(sandbox, default_run):
             assert isinstance(record["CustomVars"], str)
             assert "\n" not in record["CustomVars"]
             record["CustomVars"] = json.loads(record["CustomVars"])
-        assert spelt(record) == spelt(default)
+        assert as_json(record) == as_json(default)
 
 
 def test_event_digests(sandbox, default_run):
@@ -234,12 +236,12 @@ def test_event_digests(sandbox, default_run):
     digests = [record.pop("EventDigest") for record in run.records]
     assert digests == [oracle.digest(case.event.encode()) for case in TWICE]
     for record, default in zip(run.records, default_run.records, strict=True):
-        assert spelt(record) == spelt(default)
+        assert as_json(record) == as_json(default)
 
 
 @pytest.mark.parametrize("with_custom_vars", [True, False])
 def test_few_columns(sandbox, default_run, with_custom_vars):
-    """A deselected column is gone, misfits of it too; the rest is as it was."""
+    """A deselected column is gone, type mismatches of it too; the rest is as it was."""
     unwanted = ["EventStart", "EventType", "EventTargetText"]
     catalog = selecting(discover(), CustomVars=with_custom_vars, **dict.fromkeys(unwanted, False))
     run = synced(sandbox, catalog)
@@ -249,4 +251,4 @@ def test_few_columns(sandbox, default_run, with_custom_vars):
         custom_vars = {name: v for name, v in custom_vars.items() if name not in unwanted}
         if custom_vars and with_custom_vars:
             kept["CustomVars"] = custom_vars
-        assert spelt(record) == spelt(kept)
+        assert as_json(record) == as_json(kept)

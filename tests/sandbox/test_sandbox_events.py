@@ -94,7 +94,7 @@ def test_times_are_utc_within_the_bundle_and_not_sorted():
         starts = [event["EventStart"] for event in bundle.events]
         assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text) for text in starts)
         times = [datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() for text in starts]
-        assert all(bundle.start <= moment < bundle.stop for moment in times)
+        assert all(bundle.start <= time < bundle.stop for time in times)
         assert starts != sorted(starts)
 
 
@@ -125,8 +125,8 @@ def test_a_third_of_events_has_custom_variables(events):
 
 def test_rows_are_distinct_though_sessions_share_milliseconds(events):
     assert len({json.dumps(event, sort_keys=True) for event in events}) == len(events)
-    moments = Counter((event["SessionId"], event["EventStart"]) for event in events)
-    assert max(moments.values()) > 1
+    by_time = Counter((event["SessionId"], event["EventStart"]) for event in events)
+    assert max(by_time.values()) > 1
 
 
 def test_text_is_not_just_ascii(events):

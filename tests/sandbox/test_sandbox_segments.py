@@ -89,12 +89,12 @@ def in_order(rows: Any) -> list[str]:
     return sorted(json.dumps(row, sort_keys=True) for row in rows)
 
 
-def at(*moments: datetime) -> Bundle:
-    """A bundle with an event at each of these moments."""
-    start = int(moments[0].timestamp())
+def at(*times: datetime) -> Bundle:
+    """A bundle with an event at each of these times."""
+    start = int(times[0].timestamp())
     events = [
-        {"EventStart": f"{moment:%Y-%m-%dT%H:%M:%S.000Z}", "PageId": number}
-        for number, moment in enumerate(moments)
+        {"EventStart": f"{time:%Y-%m-%dT%H:%M:%S.000Z}", "PageId": number}
+        for number, time in enumerate(times)
     ]
     return Bundle("1", start, start + 86_400, events)
 

@@ -21,10 +21,10 @@ from loading import (
     FIRST,
     STRANGE,
     end_of,
-    load_amid_kills,
+    expected_records,
+    load_through_kills,
     piped,
     states,
-    truth,
     without_zeros,
 )
 from postgres import Postgres, programs, server
@@ -83,7 +83,7 @@ class Schema:
 
 
 def as_row(record: dict[str, Any]) -> dict[str, Any]:
-    """A record as target-postgres stores it: absent is null, `""` stays, moments have no zone."""
+    """A record as target-postgres stores it: absent is null, `""` stays, times have no zone."""
     row = {name: record.get(name) for name in columns() | {"CustomVars"}}
     for name in DATE_TIMES:
         if row[name]:
@@ -96,12 +96,12 @@ def test_target_postgres(postgres, sandbox, commands, tmp_path):
     catalog = select_streams("events", *BESIDE)
     state = schema.load(sandbox.config(), None, catalog)
     assert state == end_of(2)
-    assert counted(schema.rows()) == counted(map(as_row, truth(sandbox, 2)))
+    assert counted(schema.rows()) == counted(map(as_row, expected_records(sandbox, 2)))
 
     sandbox.publish()
     state = schema.load(sandbox.config(), state, catalog)
     assert state == end_of(3)
-    assert counted(schema.rows()) == counted(map(as_row, truth(sandbox, 3)))
+    assert counted(schema.rows()) == counted(map(as_row, expected_records(sandbox, 3)))
     for stream, (key, count) in BESIDE.items():
         (row,) = postgres.query(f"select count(*) as n from events_as_objects.{stream}")
         assert row["n"] == (count if key else 2 * count)  # upserted, or appended
@@ -144,13 +144,13 @@ def test_target_postgres_with_the_shipped_settings_and_with_files(
     by_file = Schema(postgres, commands, tmp_path, "by_file", **SHIPPED)
     assert by_copy.load(config) == end_of(2)
     state = by_file.load(files)
-    rows = counted(map(as_row, truth(sandbox, 2)))
+    rows = counted(map(as_row, expected_records(sandbox, 2)))
     assert counted(by_copy.rows()) == counted(by_file.rows()) == rows
     assert by_copy.types() == by_file.types()
 
     sandbox.publish()
     by_file.load(files, state)
-    assert counted(by_file.rows()) == counted(map(as_row, truth(sandbox, 3)))
+    assert counted(by_file.rows()) == counted(map(as_row, expected_records(sandbox, 3)))
 
 
 @pytest.mark.parametrize("victim", ["tap", "target"])
@@ -165,7 +165,7 @@ def test_files_into_postgresql_while_something_is_killed(
     with Sandbox([Bundle("1", FIRST, FIRST + DAY, made)]) as sandbox:
         config = sandbox.config(event_digest=victim == "target", **batch_config(batch_folder, 10))
         # More files than the pipe has room for, so the target has begun.
-        load_amid_kills(
+        load_through_kills(
             config, commands, schema.target, victim, lambda: len(list(batch_folder.iterdir())), 9
         )
     rows = schema.rows()
@@ -219,7 +219,7 @@ def test_target_postgres_with_custom_vars_as_text(postgres, sandbox, commands, t
     rows = schema.rows()
     for row in rows:
         row["CustomVars"] = row["CustomVars"] and json.loads(row["CustomVars"])
-    assert counted(rows) == counted(map(as_row, truth(sandbox, 2)))
+    assert counted(rows) == counted(map(as_row, expected_records(sandbox, 2)))
 
 
 def test_target_postgres_with_nul_in_texts(postgres, commands, tmp_path):
@@ -269,7 +269,7 @@ def test_target_postgres_gets_a_column_for_a_variable_that_is_promoted(
 
 @pytest.mark.parametrize("form", ["object", "string"])
 def test_target_csv(sandbox, commands, tmp_path, form):
-    """`""` and absent are both an empty cell; moments and objects are as Python shows them.
+    """`""` and absent are both an empty cell; timestamps and objects are as Python shows them.
 
     Each run needs a file of its own: it would write over that of the last.
     """
@@ -302,10 +302,10 @@ def test_target_csv(sandbox, commands, tmp_path, form):
     settings = sandbox.config(custom_vars_format=form)
     state = states(piped(settings, commands, target("first"), tmp_path))[-1]
     assert state == end_of(2)
-    check("first", truth(sandbox, 2))
+    check("first", expected_records(sandbox, 2))
     sandbox.publish()
     assert states(piped(settings, commands, target("second"), tmp_path, state))[-1] == end_of(3)
-    check("second", truth(sandbox, 3)[146:])
+    check("second", expected_records(sandbox, 3)[146:])
 
 
 # --- Stitch ---
@@ -321,7 +321,7 @@ def test_stitchs_target_takes_the_output(sandbox, commands, tmp_path):
         for line in out.read_text("utf-8").splitlines()
         for message in json.loads(line)["messages"]
     ]
-    assert len(sent) == len(truth(sandbox, 2))
+    assert len(sent) == len(expected_records(sandbox, 2))
 
 
 def test_every_setting_works_as_a_text(sandbox):

@@ -19,10 +19,10 @@ from loading import (
     DAY,
     FIRST,
     end_of,
-    load_amid_kills,
+    expected_records,
+    load_through_kills,
     piped,
     states,
-    truth,
     without_zeros,
 )
 from running import as_record, columns, counted, start_tap
@@ -89,8 +89,8 @@ def as_row(record: dict[str, Any]) -> dict[str, Any]:
     row = {name.lower(): record.get(name) for name in columns() | {"CustomVars"}}
     for name in DATE_TIMES:
         if record.get(name):
-            moment = record[name].replace("T", " ").removesuffix("Z")
-            row[name.lower()] = without_zeros(moment)
+            timestamp = record[name].replace("T", " ").removesuffix("Z")
+            row[name.lower()] = without_zeros(timestamp)
     return row
 
 
@@ -102,7 +102,7 @@ def test_records_and_files_make_the_same_rows(snowflake, sandbox, commands, tmp_
     by_file = Schema(snowflake, commands, tmp_path, "by_file")
     after_records, after_files = by_record.load(config), by_file.load(files)
     assert after_records == end_of(2)
-    rows = counted(map(as_row, truth(sandbox, 2)))
+    rows = counted(map(as_row, expected_records(sandbox, 2)))
     assert counted(by_record.rows()) == rows
     assert counted(by_file.rows()) == rows
     assert by_record.types() == by_file.types()
@@ -117,7 +117,7 @@ def test_records_and_files_make_the_same_rows(snowflake, sandbox, commands, tmp_
     sandbox.publish()
     assert by_record.load(config, after_records) == end_of(3)
     by_file.load(files, after_files)
-    rows = counted(map(as_row, truth(sandbox, 3)))
+    rows = counted(map(as_row, expected_records(sandbox, 3)))
     assert counted(by_record.rows()) == rows
     assert counted(by_file.rows()) == rows
     for stream, (key, count) in BESIDE.items():
@@ -139,7 +139,7 @@ def test_arrow_files_make_the_same_rows_with_objects_as_text(
     rows = schema.rows()
     for row in rows:
         row["customvars"] = row["customvars"] and json.loads(row["customvars"])
-    assert counted(rows) == counted(map(as_row, truth(sandbox, 3)))
+    assert counted(rows) == counted(map(as_row, expected_records(sandbox, 3)))
     assert schema.types()["eventstart"] == "TIMESTAMP"
     assert schema.types()["userid"] == "DECIMAL(38,0)"
     for stream, (key, count) in BESIDE.items():
@@ -180,9 +180,9 @@ def test_a_variable_that_becomes_a_column(
     schema.load({**config, "custom_columns": ["user_plan_str"]}, state)
     assert schema.types()["user_plan_str"] == "VARCHAR"
     wanted = []
-    for number, record in enumerate(truth(sandbox, 3)):
+    for number, record in enumerate(expected_records(sandbox, 3)):
         row = {**as_row(record), "user_plan_str": None}
-        if number >= len(truth(sandbox, 2)) and row["customvars"]:
+        if number >= len(expected_records(sandbox, 2)) and row["customvars"]:
             row["user_plan_str"] = row["customvars"].pop("user_plan_str", None)
             row["customvars"] = row["customvars"] or None
         wanted.append(row)
@@ -201,7 +201,9 @@ def test_files_while_something_is_killed(snowflake, commands, tmp_path, batch_fo
     with Sandbox([Bundle("1", FIRST, FIRST + DAY, made)]) as sandbox:
         files = batch_config(batch_folder, 10, form=form)
         config = sandbox.config(event_digest=victim == "target", **files)
-        load_amid_kills(config, commands, schema.target, victim, lambda: schema.count("events"), 10)
+        load_through_kills(
+            config, commands, schema.target, victim, lambda: schema.count("events"), 10
+        )
     rows = schema.rows()
     for row in rows:
         row.pop("eventdigest", None)

@@ -12,7 +12,7 @@ import loading
 import pytest
 from batches import batch_config
 from catalogs import select_streams
-from loading import BESIDE, DATE_TIMES, end_of, piped, states, truth
+from loading import BESIDE, DATE_TIMES, end_of, expected_records, piped, states
 from running import columns, counted, run_tap, start_tap
 
 sandbox = loading.sandbox  # two days, and a third that waits to be published
@@ -42,13 +42,13 @@ def test_target_jsonl(sandbox, commands, tmp_path):
 
     (state,) = states(piped(sandbox.config(), commands, target, tmp_path))
     assert state == end_of(2)
-    assert counted(loaded()) == counted(truth(sandbox, 2))
-    assert loaded() == truth(sandbox, 2)
+    assert counted(loaded()) == counted(expected_records(sandbox, 2))
+    assert loaded() == expected_records(sandbox, 2)
 
     sandbox.publish()
     (state,) = states(piped(sandbox.config(), commands, target, tmp_path, state))
     assert state == end_of(3)
-    assert loaded() == truth(sandbox, 3)
+    assert loaded() == expected_records(sandbox, 3)
 
 
 class DuckDB:
@@ -83,7 +83,7 @@ class DuckDB:
 
 
 def as_row(record: dict[str, Any]) -> dict[str, Any]:
-    """A record as target-duckdb writes it: lower-case names, empty texts null, moments as such."""
+    """A record as target-duckdb writes it: lower-case names, empty text null, times as such."""
     row = {name.lower(): record.get(name) or None for name in columns()}
     for name, value in record.items():
         if isinstance(value, int | float):
@@ -107,12 +107,12 @@ def test_target_duckdb(sandbox, commands, tmp_path):
     catalog = select_streams("events", *BESIDE)
     state = database.load(sandbox.config(), None, catalog)
     assert state == end_of(2)
-    assert counted(loaded()) == counted(map(as_row, truth(sandbox, 2)))
+    assert counted(loaded()) == counted(map(as_row, expected_records(sandbox, 2)))
 
     sandbox.publish()
     state = database.load(sandbox.config(), state, catalog)
     assert state == end_of(3)
-    assert counted(loaded()) == counted(map(as_row, truth(sandbox, 3)))
+    assert counted(loaded()) == counted(map(as_row, expected_records(sandbox, 3)))
     for stream, (key, count) in BESIDE.items():
         rows = database.query(f"select * from {stream}")
         names = [name.lower() for name in key]
