@@ -134,6 +134,8 @@ def test_segments_that_were_one_before_start_over_with_a_warning():
         assert Counter(row["SegmentId"] for row in several.records) == {
             segment: len(matching(sandbox, segment)) for segment in BOTH
         }
+        again = run_tap({**config, "segment_id": '["seg00000", "seg00001"]'}, state=several.state)
+        assert (again.records, again.state, again.logged("WARNING")) == ([], several.state, [])
         back = run_tap(config, state=several.state)
         assert (back.records, back.state) == ([], several.state)
         # Bundles are of everybody, so no segment's position is theirs.

@@ -19,6 +19,7 @@ import pytest
 from running import Run, as_record, counted, read_messages, run_tap, start_tap, sync_at
 
 from tap_fullstory.errors import TapError
+from tap_fullstory.output.messages import MessageWriter
 from tap_fullstory.sandbox import (
     COMPRESSIONS,
     LAYOUTS,
@@ -430,6 +431,17 @@ def test_workers_are_said_to_do_nothing() -> None:
 
 
 # --- the process ---
+
+
+def test_garbage_is_not_collected_while_a_bundle_is_read(week, monkeypatch):
+    enabled = []
+
+    def records(*_: object) -> None:
+        enabled.append(gc.isenabled())
+
+    monkeypatch.setattr(MessageWriter, "records", records)
+    sync_at(datetime(2020, 10, 1, tzinfo=timezone.utc), week.config())
+    assert enabled == [False] * 7
 
 
 @pytest.mark.parametrize("body", [b"[]", b'[{"EventType":"click"}', b"[1]"])

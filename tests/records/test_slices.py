@@ -114,9 +114,7 @@ def test_scanner_that_was_interrupted_encodes_the_next_event(name):
     if not native.is_available():
         pytest.skip("tap_fullstory/records/_native.c has not been compiled")
     made = native.NativeEncoder({}, frozenset(), lambda _: None, custom_vars=True, as_text=False)
-    assert_signals_are_handled(
-        lambda text: made.encode(text, b"", b""), large("brackets", 10 * SIZE)
-    )
+    assert_signals_are_handled(lambda text: made.encode(text, b"", b""), large(name, 10 * SIZE))
     assert made.encode(b'{"a":1}', b"", b"") == (1, 7, b'{"CustomVars":{"a":1}}', {"a": 1}, 0)
 
 
