@@ -36,7 +36,7 @@ test-pythons: ## Run all tests on each Python from 3.10 to 3.15 that this machin
 
 # Of every process: COVERAGE_FILE is where each puts what it has seen.
 coverage: export COVERAGE_FILE := $(abspath $(ENVS))/coverage/data
-coverage: $(TEST_ENVS) ## Run all tests, and say which lines of the package they do not reach
+coverage: $(TEST_ENVS) ## Run all tests, and list the lines of the package that they do not run
 	@rm -rf $(dir $(COVERAGE_FILE)) && mkdir -p $(dir $(COVERAGE_FILE))
 	@$(BIN)/coverage run -m pytest $(PARALLEL) $(ARGS)
 	@$(BIN)/coverage combine --quiet

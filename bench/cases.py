@@ -61,7 +61,7 @@ class Case:
 
     @property
     def is_tap(self) -> bool:
-        """Whether RECORD messages come of it."""
+        """Whether it writes RECORD messages."""
         return self.name not in (BASELINE, JQ)
 
     @property

@@ -125,7 +125,7 @@ def _pipelines(database: Postgres | None, snowflake: Snowflake | None) -> list[P
     ]  # fmt: skip
     if database is not None:
         for words, more, settings in (
-            ("as it comes", {}, {}),
+            ("with its defaults", {}, {}),
             ("use_copy, no validate_records", SHIPPED, {}),
             ("the same, BATCH of 10,000", SHIPPED, FILES),
         ):
@@ -282,7 +282,10 @@ def _goals(pipelines: list[Pipeline]) -> str:
             "target-duckdb 0.8.0",
             "DuckDB by examples/duckdb/load.py",
         ),
-        *(("target-postgres, set beside as it comes", postgres[0], name) for name in postgres[1:2]),
+        *(
+            ("target-postgres, set beside with its defaults", postgres[0], name)
+            for name in postgres[1:2]
+        ),
         *(("target-snowflake, BATCH beside RECORD", SNOWFLAKE, name) for name in snowflake[1:]),
     ]
     said = [f"{what}: {walls[slow] / walls[fast]:.1f} times as fast" for what, slow, fast in ratios]

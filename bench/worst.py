@@ -64,7 +64,7 @@ def cases(size: int) -> Iterator[tuple[str, bytes, dict[str, int]]]:
     wide = b"{%b}" % b",".join(b'"evt_%d_int":%d' % (n, n) for n in range(keys))
     yield f"events of {keys:,} keys", _array([wide] * (size // len(wide))), {}
     once = _filled(size, lambda n: b'{"evt_%d_int":1}' % n)
-    yield "custom variables that never come again", once, {}
+    yield "custom variables that occur once", once, {}
     long = b"x" * 50_000
     yield "keys of 50 kB", _filled(size, lambda n: b'{"evt_%d_%b":1}' % (n, long)), {}
     deep = b'{"evt_a":%b%b}' % (b"[" * 400, b"]" * 400)
@@ -93,7 +93,7 @@ def cases(size: int) -> Iterator[tuple[str, bytes, dict[str, int]]]:
     nul = b'{"EventTargetText":"\\u0000 %b"}' % (b"x" * 200)
     yield "U+0000 in every event", _array([nul] * (size // len(nul))), {"replace_nul": True}
     odd = b'{ "EventType" : "\\u0063lick" , "EventType" : "click" }'
-    yield "keys that come twice", _array([odd] * (size // len(odd))), {}
+    yield "duplicate keys", _array([odd] * (size // len(odd))), {}
 
 
 def _measured(

@@ -1,4 +1,4 @@
-"""The main job, end to end: a sandbox FullStory, the tap, a DuckDB file, two answers and a picture.
+"""The main job, end to end: the sandbox, the tap, a DuckDB file, two answers and a picture.
 
 `make demo` runs this. It prints the shell lines that it runs; what they write is in demo/out/.
 `make demo API=segment_export` does the same over the newer export, with windows for bundles.
@@ -76,7 +76,7 @@ def main() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
 
-    say("A FullStory of your own, in which the last day is still to come")
+    say("Start the sandbox, an imitation of FullStory: its last day is not out yet")
     with sandbox() as config:
         yesterday = datetime.fromisoformat(config["start_date"].replace("Z", "+00:00"))
         yesterday += timedelta(days=BUNDLES - 1)
@@ -88,7 +88,7 @@ def main() -> None:
         run(SYNC)
         expect_rows(EVENTS_IN_EACH * (BUNDLES - 1))
 
-        say("The next day is over; with the state, only its events come")
+        say("A new day is out: the saved state means only its events are loaded")
         write_config(config)
         run(SYNC)
         expect_rows(EVENTS_IN_EACH * BUNDLES)

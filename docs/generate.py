@@ -144,7 +144,7 @@ def exit_codes() -> str:
 
 def streams() -> str:
     """Return the table of streams."""
-    head = ["stream", "endpoint", "key", "replication", "key level", "requests in each run"]
+    head = ["stream", "primary key", "replication", "key level", "requests in each run"]
     return _table(head, [_stream(stream) for stream in STREAMS])
 
 
@@ -203,7 +203,6 @@ def _setting(setting: Setting, detailed: set[str]) -> list[str]:
 def _stream(stream: Stream) -> list[str]:
     return [
         f"`{stream.name}`",
-        " and ".join(f"`{path}`" for path in re.split(r" and |, or ", stream.path)),
         ", ".join(f"`{name}`" for name in stream.key_properties) or "none",
         stream.replication_method
         + (f" on `{stream.replication_key}`" if stream.replication_key else ""),

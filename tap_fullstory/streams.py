@@ -285,7 +285,7 @@ STREAMS: tuple[Stream, ...] = (
         "sessions",
         "/v2/sessions",
         ARCHITECT,  # the sessions alone are for Standard, the list of users is not
-        f"1 call for each identified user, which brings the newest {_NEWEST_SESSIONS} of their "
+        f"1 call for each identified user, which returns the newest {_NEWEST_SESSIONS} of their "
         "sessions, and 1 for 10 users",
         ("id",),
         records="results",
