@@ -2,26 +2,33 @@
 
 One sandbox, one sync, one database of each kind, loaded with the commands of the documents: five
 days as the quickstart does it, then a sixth with the columns that docs/custom-variables.md adds.
+The recipes have weeks of their own, and are compared with an account that no SQL has made.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
+from pathlib import Path
+from typing import Any
 
 import documented_databases
-from documented_databases import UNTIL, Table, as_text, cell_text
-from documents import DOCUMENTS, TIMEOUT, blocks, write_config
-from environments import ROOT
+import pytest
+import shop_account
+from documented_databases import UNTIL, Table, as_text, cell_text, loaded_from
+from documents import DOCUMENTS, TIMEOUT
 from postgres import Postgres
 
-from tap_fullstory.sandbox import Sandbox, generated_bundles
+from tap_fullstory.sandbox import generated_bundles
 
 FOUND = re.compile(r"^```sql\n(.*?)^```\n((?:\n(?:\|[^\n]*\n)+)?)", re.MULTILINE | re.DOTALL)
-BLOCKS = [(name, *block) for name, text in DOCUMENTS.items() for block in FOUND.findall(text)]
+RECIPES = tuple(name for name in DOCUMENTS if name.startswith("docs/recipes"))
+BLOCKS = [
+    (name, *block)
+    for name, text in DOCUMENTS.items() if name not in RECIPES for block in FOUND.findall(text)
+]  # fmt: skip
+RECIPE = re.compile(r"^## ([^\n]+)\n(?:(?!^##).)*?" + FOUND.pattern[1:], FOUND.flags)
 ASK = """\
 import duckdb, json, sys
 with duckdb.connect("fullstory.duckdb") as db:
@@ -35,15 +42,10 @@ loaded = documented_databases.loaded
 
 
 def test_every_block_gives_the_result_that_follows_it(commands, tmp_path, loaded):
-    asked = [sql for _, sql, _ in BLOCKS]
-    printed = subprocess.run(
-        [commands.loader_python, "-c", ASK], cwd=tmp_path, input=json.dumps(asked),
-        stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, check=True,
-    ).stdout.splitlines()  # fmt: skip
     wrong = []
-    for (name, sql, markdown), line in zip(BLOCKS, printed, strict=True):
-        columns, rows = json.loads(line)
-        in_duckdb = as_text([columns, *rows]) if is_query(sql) else [[]]
+    for (name, sql, markdown), in_duckdb in zip(
+        BLOCKS, ask_duckdb(commands, tmp_path, [sql for _, sql, _ in BLOCKS]), strict=True
+    ):
         shown = read_table(markdown) if markdown else [[]]
         in_postgres = answer(loaded, sql)
         if not shown == in_duckdb == in_postgres:
@@ -53,13 +55,53 @@ def test_every_block_gives_the_result_that_follows_it(commands, tmp_path, loaded
     assert not wrong, "\n\n".join(["These have other results than the documents say.", *wrong])
 
 
+@pytest.mark.parametrize("fields", ["all", "sample"])
+def test_recipes_find_what_the_sandbox_accounts_for(commands, tmp_path, fields):
+    recipes = [found for name in RECIPES for found in RECIPE.findall(DOCUMENTS[name])]
+    blocks_in_all = sum(len(FOUND.findall(DOCUMENTS[name])) for name in RECIPES)
+    account = shop_account.Account(fields).answers()
+    assert sorted(heading for heading, _, _ in recipes) == sorted(account)
+    assert len(recipes) == blocks_in_all > 20
+    bundles = generated_bundles(
+        shop_account.BUNDLES, shop_account.EVENTS, until=shop_account.UNTIL, fields=fields
+    )
+    with loaded_from(commands, tmp_path, bundles, shop_account.UNTIL) as postgres:
+        in_duckdb = ask_duckdb(commands, tmp_path, [sql for _, sql, _ in recipes])
+        in_postgres = [answer(postgres, sql) for _, sql, _ in recipes]
+    wrong = []
+    for (heading, _, markdown), *answers in zip(recipes, in_duckdb, in_postgres, strict=True):
+        names, *rows = read_table(markdown)
+        expected = as_text(account[heading])
+        if fields == "all" and rows != expected:
+            wrong.append(f"{heading}, in the document:\n{as_markdown([names, *expected])}")
+        for who, (_, *found) in zip(("DuckDB", "PostgreSQL"), answers, strict=True):
+            if found != expected:
+                both = as_markdown([names, *found]), as_markdown([names, *expected])
+                wrong.append("\n".join([f"{heading}, in {who}:", *both]))
+    assert not wrong, "\n\n".join(["These differ from the sandbox's account.", *wrong])
+
+
+def ask_duckdb(commands: Any, folder: Path, asked: list[str]) -> list[Table]:
+    """Return what each statement gives; [[]] for one that is not a query."""
+    printed = subprocess.run(
+        [commands.loader_python, "-c", ASK], cwd=folder, input=json.dumps(asked),
+        stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, check=True,
+    ).stdout.splitlines()  # fmt: skip
+    found = [json.loads(line) for line in printed]
+    return [
+        as_text([columns, *rows]) if is_query(sql) else [[]]
+        for sql, (columns, rows) in zip(asked, found, strict=True)
+    ]
+
+
 def answer(postgres: Postgres, sql: str) -> Table:
     """What a query gives; [[]] for another statement."""
     if not is_query(sql):
         postgres.execute(sql)
         return [[]]
     found = postgres.query(sql.rstrip().removesuffix(";"))
-    return as_text([list(found[0]), *(list(row.values()) for row in found)])
+    names = list(found[0]) if found else []
+    return as_text([names, *(list(row.values()) for row in found)])
 
 
 def is_query(sql: str) -> bool:
@@ -85,54 +127,21 @@ WITHOUT_ROWS_IN_THE_SAMPLE = "first_rage_click"
 
 
 def test_queries_answer_on_bundles_with_the_fields_of_the_public_sample(commands, tmp_path):
-    path = ":".join(
-        [str(commands.loader_python.parent), str(commands.tap.parent), os.environ["PATH"]]
-    )
-    shutil.copy(ROOT / "examples/duckdb/load.py", tmp_path)
-    with Sandbox(generated_bundles(6, 240, until=UNTIL, fields="sample")) as serving:
-        write_config(tmp_path, serving, end_date=UNTIL.isoformat())
-        subprocess.run(
-            ["bash", "-c", blocks("bash", "docs/duckdb.md")[0]], cwd=tmp_path, check=True,
-            env={**os.environ, "PATH": path, "no_proxy": "127.0.0.1"}, capture_output=True,
-        )  # fmt: skip
     queries = [sql for name, sql, _ in BLOCKS if name == "docs/sql.md"]
     shown = [read_table(table) for name, _, table in BLOCKS if name == "docs/sql.md"]
-    printed = subprocess.run(
-        [commands.loader_python, "-c", ASK], cwd=tmp_path, input=json.dumps(queries),
-        stdout=subprocess.PIPE, text=True, timeout=TIMEOUT, check=True,
-    ).stdout.splitlines()  # fmt: skip
+    bundles = generated_bundles(6, 240, until=UNTIL, fields="sample")
+    with loaded_from(commands, tmp_path, bundles, UNTIL) as postgres:
+        in_duckdb = ask_duckdb(commands, tmp_path, queries)
+        in_postgres = [answer(postgres, sql) for sql in queries]
     funnels = 0
-    for sql, line, on_all in zip(queries, printed, shown, strict=True):
-        columns, rows = json.loads(line)
+    for sql, on_all, (columns, *rows), (_, *same) in zip(
+        queries, shown, in_duckdb, in_postgres, strict=True
+    ):
+        assert sorted(rows) == sorted(same), sql
         assert rows or WITHOUT_ROWS_IN_THE_SAMPLE in sql, sql
         if "page" in columns:
             assert any(row[columns.index("page")] for row in rows), sql
         if "saw_a_product" in columns:
             funnels += 1
-            assert as_text([columns, *rows]) == on_all
+            assert [columns, *rows] == on_all
     assert funnels == 1
-
-
-def test_erasing_a_person_leaves_none_of_their_events(commands, tmp_path):
-    """Those from before they signed up, too, which have no key."""
-    path = ":".join(
-        [str(commands.loader_python.parent), str(commands.tap.parent), os.environ["PATH"]]
-    )
-    shutil.copy(ROOT / "examples/duckdb/load.py", tmp_path)
-    with Sandbox(generated_bundles(6, 240, until=UNTIL)) as serving:
-        write_config(tmp_path, serving, end_date=UNTIL.isoformat())
-        subprocess.run(
-            ["bash", "-c", blocks("bash", "docs/duckdb.md")[0]], cwd=tmp_path, check=True,
-            env={**os.environ, "PATH": path, "no_proxy": "127.0.0.1"}, capture_output=True,
-        )  # fmt: skip
-    (erase,) = (sql for name, sql, _ in BLOCKS if name == "docs/privacy.md")
-    person = "42002714704240704"
-    sign_up = f"""UPDATE events SET "UserAppKey" = NULL WHERE "IndvId" = {person}
-        AND "EventStart" < (SELECT max("EventStart") FROM events WHERE "IndvId" = {person})"""
-    count = f"""SELECT count(*), count("UserAppKey") FROM events WHERE "IndvId" = {person}"""
-    printed = subprocess.run(
-        [commands.loader_python, "-c", ASK], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
-        input=json.dumps([sign_up, count, erase.replace("THE_KEY", "customer-1002"), count]),
-        timeout=TIMEOUT, check=True,
-    ).stdout.splitlines()  # fmt: skip
-    assert [json.loads(printed[at])[1] for at in (1, 3)] == [[[70, 1]], [[0, 0]]]

@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from documents import TIMEOUT, blocks, write_config
 from environments import ROOT
 from postgres import Postgres, programs, server
 
-from tap_fullstory.sandbox import Sandbox, generated_bundles
+from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
 
 UNTIL = datetime(2026, 6, 7, tzinfo=timezone.utc)
 
@@ -26,12 +28,41 @@ Table = list[list[str]]  # the first row has the names of the columns
 @pytest.fixture
 def loaded(commands, tmp_path) -> Iterator[Postgres]:
     """A server with the same rows as fullstory.duckdb in the test's folder."""
+    serving = Sandbox(generated_bundles(6, 240, until=UNTIL), unpublished=1)
+    with serving, loading(commands, tmp_path, serving, UNTIL) as (run, postgres):
+        replace_nul, first, later = blocks("bash", "docs/postgres.md")
+        load = blocks("bash", "docs/duckdb.md")[0]
+        run(blocks("bash", "docs/quickstart.md")[0], replace_nul, first, load)
+        serving.publish()
+        run(*blocks("bash", "docs/custom-variables.md"))
+        for again in (later, load):
+            run(
+                again.replace("--config config.json", "--config config.json --catalog catalog.json")
+            )
+        yield postgres
+
+
+@contextmanager
+def loaded_from(
+    commands: Any, folder: Path, bundles: list[Bundle], until: datetime
+) -> Iterator[Postgres]:
+    """Give a server with the same rows as fullstory.duckdb in `folder`, of one run into each."""
+    with Sandbox(bundles) as serving, loading(commands, folder, serving, until) as (run, postgres):
+        run(*blocks("bash", "docs/postgres.md")[:2], blocks("bash", "docs/duckdb.md")[0])
+        yield postgres
+
+
+@contextmanager
+def loading(
+    commands: Any, folder: Path, serving: Sandbox, until: datetime
+) -> Iterator[tuple[Callable[..., None], Postgres]]:
+    """Give what runs blocks of the documents in `folder`, and the server that they load."""
     found = programs()
     if found is None:
         pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
     if not shutil.which("jq"):
         pytest.skip("jq is not installed")
-    shutil.copy(ROOT / "examples/duckdb/load.py", tmp_path)
+    shutil.copy(ROOT / "examples/duckdb/load.py", folder)
     # The first of these, since each environment has a python.
     path = [commands.loader_python, commands.tap, commands.target_postgres]
     environment = {
@@ -43,28 +74,18 @@ def loaded(commands, tmp_path) -> Iterator[Postgres]:
     def run(*script: str) -> None:
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-e", "-c", "\n".join(script)],
-            cwd=tmp_path, env=environment, timeout=TIMEOUT, capture_output=True, check=False,
+            cwd=folder, env=environment, timeout=TIMEOUT, capture_output=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr.decode()
 
-    serving = Sandbox(generated_bundles(6, 240, until=UNTIL), unpublished=1)
-    with serving, server(found) as postgres:
+    with server(found) as postgres:
         # Discovery looks back from the end_date, whatever day it is.
-        write_config(tmp_path, serving, end_date=UNTIL.isoformat())
+        write_config(folder, serving, end_date=until.isoformat())
         (target,) = (block for block in blocks("json", "docs/postgres.md") if "sqlalchemy" in block)
         config = json.dumps(json.loads(target) | {"sqlalchemy_url": postgres.url})
-        (tmp_path / "target.json").write_text(config, encoding="utf-8")
-        replace_nul, first, later = blocks("bash", "docs/postgres.md")
-        load = blocks("bash", "docs/duckdb.md")[0]
-        run(blocks("bash", "docs/quickstart.md")[0], replace_nul, first, load)
-        serving.publish()
-        run(*blocks("bash", "docs/custom-variables.md"))
-        for again in (later, load):
-            run(
-                again.replace("--config config.json", "--config config.json --catalog catalog.json")
-            )
+        (folder / "target.json").write_text(config, encoding="utf-8")
         postgres.execute("alter role postgres set search_path to fullstory")
-        yield postgres
+        yield run, postgres
 
 
 def as_text(rows: list[list[Any]]) -> Table:
