@@ -52,7 +52,7 @@ def _main(arguments: Sequence[str] | None) -> NoReturn:
         signals.install()
         options = _options(arguments)
         _command()(options, signals)
-        signals.check()
+        signals.raise_if_arrived()
     except TapError as error:
         _exit(_critical(error))
     except Interrupted as signal:
@@ -96,7 +96,7 @@ class _Once(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace,
                  values: Any, _: str | None = None) -> None:  # fmt: skip
         if getattr(namespace, self.dest) is not None:
-            parser.error(f"{'/'.join(self.option_strings)} is given twice")
+            parser.error(f"{'/'.join(self.option_strings)} is given more than once")
         setattr(namespace, self.dest, values)
 
 
@@ -111,7 +111,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.format and not options.about:
         parser.error("--format belongs to --about")
     if options.catalog and options.properties:
-        parser.error("--properties is the old name of --catalog: give one of them")
+        parser.error("--properties is the old name of --catalog: give only one of them")
     return options
 
 
@@ -125,8 +125,8 @@ def _parser() -> argparse.ArgumentParser:
         "--config",
         metavar="FILE",
         action=_Once,
-        help="JSON config, or ENV to read each setting from TAP_FULLSTORY_<SETTING>; required for "
-        "a sync",
+        help="JSON config, or ENV to read each setting from TAP_FULLSTORY_<SETTING>; "
+        "required for a sync",
     )
     parser.add_argument(
         "-s", "--state", metavar="FILE", action=_Once, help="value of the last STATE message"

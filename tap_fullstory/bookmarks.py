@@ -121,7 +121,7 @@ def parse_state(raw: Any) -> State:
     if legacy is not None:
         _take_over(_timestamp(legacy, "events"), state)
     for stream in ("events", "individuals"):
-        _check_position(state, (stream,))
+        _validate_position(state, (stream,))
         place = (stream, SEGMENTS)
         segments = bookmark_of(state, (stream,)).get(SEGMENTS) or {}
         if not isinstance(segments, dict):
@@ -134,7 +134,7 @@ def parse_state(raw: Any) -> State:
                     f"{_named((*place, segment))} in the state is {_kind(position)}, not an "
                     f"object. {NEXT_STEP}"
                 )
-            _check_position(state, (*place, segment))
+            _validate_position(state, (*place, segment))
     return state
 
 
@@ -187,7 +187,7 @@ def _take_over(end: datetime, state: State) -> None:
         state["bookmarks"]["events"] = {"bundle_end": format_rfc3339(end)}
 
 
-def _check_position(state: State, place: Place) -> None:
+def _validate_position(state: State, place: Place) -> None:
     bundle_end(state, place)
     partial(state, place)
     done(state, place)

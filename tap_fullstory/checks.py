@@ -38,10 +38,10 @@ def check_folders(config: Config) -> None:
     Raises LocalResourceError if the spool folder cannot be written to, UsageError if that of
     batch_config cannot be.
     """
-    spool.check_folder(config.spool_dir)
+    spool.verify_folder(config.spool_dir)
     _report_room("spool folder", config.spool_dir)
     if config.batch_config:
-        batch.check_folder(config.batch_config)
+        batch.verify_folder(config.batch_config)
         _report_room("batch folder", config.batch_config.root)
 
 

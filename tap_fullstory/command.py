@@ -25,7 +25,7 @@ from tap_fullstory.errors import (
     TargetError,
     UsageError,
 )
-from tap_fullstory.exports.sources import check_access
+from tap_fullstory.exports.sources import verify_access
 from tap_fullstory.fields import warn_of_long_names
 from tap_fullstory.fullstory.client import Client
 from tap_fullstory.fullstory.retry import PATIENT
@@ -53,7 +53,7 @@ def discover_access(config: Config, client: Client, now: datetime) -> bool:
     """
     proven = log_key_level(client)
     try:
-        check_access(config, client, now)
+        verify_access(config, client, now)
     except (AccessError, NetworkError, SourceError) as error:
         if not proven:
             raise
@@ -134,14 +134,14 @@ def _config(options: Namespace, signals: Signals, now: datetime) -> Config:
 def _discover(config: Config | None, signals: Signals, now: datetime) -> None:
     found = catalog.discover(config, meltano_rules())
     if config is not None:
-        signals.run_interruptibly(partial(_check_and_sample, found, config, now))
+        signals.run_interruptibly(partial(_verify_and_sample, found, config, now))
     for entry in found["streams"]:
         warn_of_long_names(entry["stream"], entry["schema"]["properties"])
     text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
     write_all(_stdout(), text.encode())
 
 
-def _check_and_sample(found: dict[str, Any], config: Config, now: datetime) -> None:
+def _verify_and_sample(found: dict[str, Any], config: Config, now: datetime) -> None:
     with Client(config) as client:
         can_read_events = discover_access(config, client, now)
         if config.discover_custom_vars and can_read_events:
@@ -207,7 +207,7 @@ def _sync(config: Config, options: Namespace, signals: Signals, now: datetime) -
     ):
         summary.throttled_seconds = lambda: client.throttled_seconds
         sync(Run(config, client, writer, signals, summary, now), selections, before)
-        signals.check()
+        signals.raise_if_arrived()
 
 
 def _stdout() -> int:

@@ -25,7 +25,7 @@ from tap_fullstory.exports.unpack import TruncatedFile, unpack
 from tap_fullstory.fields import NO_RULES, Fate, FieldRules
 from tap_fullstory.fullstory.client import Client
 from tap_fullstory.fullstory.download import Sink
-from tap_fullstory.records.json_text import DECODE_ERRORS, check_depth
+from tap_fullstory.records.json_text import DECODE_ERRORS, require_depth
 from tap_fullstory.records.reader import EventReader, Malformed
 from tap_fullstory.selection import select
 from tap_fullstory.settings import Config
@@ -177,7 +177,7 @@ def count_variables(file: BinaryIO, max_events: int, max_event_bytes: int) -> Sa
 
     def parse(chunk: bytes) -> Iterator[Counted]:
         with suppress(*DECODE_ERRORS):
-            check_depth(chunk)
+            require_depth(chunk)
             found = _keys(b"[%b]" % chunk)[: max_events - events]
             names = [name for event in found for name in event if is_custom(name)]
             yield Counted(len(found), len(chunk), names)

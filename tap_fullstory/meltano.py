@@ -20,7 +20,7 @@ import msgspec
 from tap_fullstory.columns import is_custom, property_schema
 from tap_fullstory.errors import UsageError
 from tap_fullstory.fields import MELTANO_SELECT, Fate, Pattern, unescaped
-from tap_fullstory.records.json_text import DECODE_ERRORS, check_depth
+from tap_fullstory.records.json_text import DECODE_ERRORS, require_depth
 
 SELECT = "MELTANO_EXTRACT__SELECT"
 METADATA, SCHEMA = "MELTANO_EXTRACT__METADATA", "MELTANO_EXTRACT__SCHEMA"
@@ -112,7 +112,7 @@ def _decoded(environment: Mapping[str, str], variable: str, kind: Any) -> Any:
     text = environment.get(variable) or ("[]" if variable == SELECT else "{}")
     try:
         json_text = text.encode()
-        check_depth(json_text)
+        require_depth(json_text)
         return msgspec.json.decode(json_text, type=kind)
     except (*DECODE_ERRORS, UnicodeEncodeError):
         raise UsageError(

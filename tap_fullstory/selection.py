@@ -340,11 +340,11 @@ def _read_entry(entry: Any, number: int) -> _Entry:
     schema = entry.get("schema")
     if not isinstance(schema, dict):
         _refuse(f"{where} has no schema")
-    _check_schema(schema, where)
+    _validate_schema(schema, where)
     return _Entry(identity, name, schema, schema.get("properties"), _choices(entry, where), entry)
 
 
-def _check_schema(schema: Any, where: str) -> None:
+def _validate_schema(schema: Any, where: str) -> None:
     """Raise UsageError if `schema` cannot be one of a stream or property, or of something in it."""
     if not isinstance(schema, dict):
         _refuse(f"a schema of {where} is not an object")
@@ -356,9 +356,9 @@ def _check_schema(schema: Any, where: str) -> None:
     if properties is not None and not isinstance(properties, dict):
         _refuse(f"properties in the schema of {where} is not an object")
     for name, inner in (properties or {}).items():
-        _check_schema(inner, f"{where.partition(',')[0]}, property {name[:MAX_SHOWN]}")
+        _validate_schema(inner, f"{where.partition(',')[0]}, property {name[:MAX_SHOWN]}")
     if isinstance(schema.get("items"), dict):
-        _check_schema(schema["items"], where)
+        _validate_schema(schema["items"], where)
 
 
 def _choices(entry: Mapping[str, Any], where: str) -> dict[tuple[str, ...], dict[str, Any]]:

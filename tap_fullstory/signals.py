@@ -54,7 +54,7 @@ class Signals:
         """
         self._interruptible = True
         try:
-            self.check()
+            self.raise_if_arrived()
             yield
         finally:
             self._interruptible = False
@@ -82,7 +82,7 @@ class Signals:
             raise result
         return result[0]
 
-    def check(self) -> None:
+    def raise_if_arrived(self) -> None:
         """Raise Interrupted if a signal has arrived."""
         if self._signal is not None:
             raise Interrupted(self._signal)

@@ -25,7 +25,7 @@ from tap_fullstory.run import Run
 from tap_fullstory.selection import Selection
 from tap_fullstory.streams import BUNDLES, EVENTS, RestStream
 from tap_fullstory.sync_export import BundleRows, ExportSync
-from tap_fullstory.sync_rest import RestSync, check_bookmarks
+from tap_fullstory.sync_rest import RestSync, validate_bookmarks
 
 LOGGER = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def sync(run: Run, selections: list[Selection], state: State) -> None:
     state = bookmarks.with_currently_syncing(state, None)
     parts: list[tuple[Selection, str]] = []
     for selection in ordered:
-        check_bookmarks(selection.stream, state)
+        validate_bookmarks(selection.stream, state)
         segments = segments_of(selection.stream, run.config)
         if len(segments) == 1:
             state = bookmarks.with_position_of(state, selection.stream.name, segments[0])

@@ -132,8 +132,8 @@ class ExportSync:
             LOGGER.info("The C extension is not installed; the tap will use more CPU")
         if self._segment and bookmarks.lacks_position(state, self._place[0], self._segment):
             LOGGER.warning(
-                "%s: segment %s begins at start_date, since the state's position is of no segment. "
-                "Rows that were written before come again, with %s", self._place[0],
+                "%s: segment %s begins at start_date, since the state has no position for it. "
+                "Rows already written come again, with %s", self._place[0],
                 self._segment, SEGMENT_ID, extra={"code": "segment_without_position"},
             )  # fmt: skip
         bookmark = bookmarks.bundle_end(state, self._place)
@@ -186,8 +186,8 @@ class ExportSync:
             organization = self._run.client.organization()
             return [replay_url_maker(replays(self._config, organization))]
         LOGGER.warning(
-            "%s is not written: catalog or config keep it, UserId or SessionId out", REPLAY_URL,
-            extra={"code": "replay_url_left_out"},
+            "%s is not written: the catalog or the config leaves out %s, UserId or SessionId",
+            REPLAY_URL, REPLAY_URL, extra={"code": "replay_url_left_out"},
         )  # fmt: skip
         return []
 
@@ -205,8 +205,8 @@ class ExportSync:
             )  # fmt: skip
             return
         LOGGER.info(
-            "%s: continuing after %s, where the state ends; start_date only counts without a state",
-            self._selection.name, format_rfc3339(bookmark),
+            "%s: continuing after %s, where the state ends; start_date is used only without a "
+            "state", self._selection.name, format_rfc3339(bookmark),
         )  # fmt: skip
 
     def _wait_for(self, fetched: Iterator[Fetched], state: State) -> Fetched | None:
@@ -405,7 +405,7 @@ class ExportSync:
             return reader, Position()  # a program has merged an older state with a newer one
         LOGGER.warning(
             "An earlier run emitted %d events of bundle %s, which has changed since: bundle %s "
-            "(%s) is emitted from its start, so up to %d rows may come twice",
+            "(%s) is written again from its start, so up to %d rows may come twice",
             progress.events, progress.id, bundle.id, bundle.period, progress.events,
             extra={"code": "bundle_changed"},
         )  # fmt: skip

@@ -135,7 +135,7 @@ class _Request:
     path: str | None = None
 
 
-def check_bookmarks(stream: Stream, state: State) -> None:
+def validate_bookmarks(stream: Stream, state: State) -> None:
     """Raise UsageError if `state` has a bookmark of `stream` that cannot be read."""
     if isinstance(stream, RestStream):
         for name in stream.bookmarks:

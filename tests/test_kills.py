@@ -157,7 +157,7 @@ def test_a_bundle_that_has_changed_since(in_the_second, listed, left):
     assert f"emitted {done['events']} events of bundle {done['id']}, which has changed" in warning
     assert f"bundle {listed[0].id} (" in warning
     assert warning.endswith(
-        f" is emitted from its start, so up to {done['events']} rows may come twice"
+        f" is written again from its start, so up to {done['events']} rows may come twice"
     )
 
 

@@ -251,7 +251,7 @@ def interrupt(number: int = signal.SIGTERM) -> None:
 def test_at_once_or_at_the_next_check(signals, number):
     interrupt(number)
     with pytest.raises(Interrupted) as ended:
-        signals.check()
+        signals.raise_if_arrived()
     with pytest.raises(Interrupted), signals.interruptible():
         pytest.fail("waits after a signal")
     assert ended.value.exit_code == CODES[number]

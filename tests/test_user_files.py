@@ -20,7 +20,7 @@ from tap_fullstory.selection import catalog_warnings, select
 from tap_fullstory.settings import SETTINGS, Config, config_warnings, parse_config
 from tap_fullstory.streams import STREAMS, RestStream
 from tap_fullstory.sync import in_order
-from tap_fullstory.sync_rest import check_bookmarks
+from tap_fullstory.sync_rest import validate_bookmarks
 
 NOW = datetime(2026, 6, 2, tzinfo=timezone.utc)
 CONFIG = parse_config({"api_key": "key"}, NOW, {})
@@ -77,7 +77,7 @@ def use_config(raw: Any) -> Config:
 def use_state(raw: Any) -> None:
     parsed = bookmarks.parse_state(raw)
     for stream in STREAMS:
-        check_bookmarks(stream, parsed)
+        validate_bookmarks(stream, parsed)
         if not isinstance(stream, RestStream):
             bookmarks.bundle_end(parsed, (stream.name,))
             bookmarks.partial(parsed, (stream.name,))

@@ -199,8 +199,8 @@ class BundleListing:
                     bundle = replace(bundle, emitted_before=bookmark)
             if emitted_until and bundle.start < emitted_until and not bundle.emitted_before:
                 LOGGER.warning(
-                    "Bundle %s (%s) overlaps with a bundle before it, which ends at %s: events "
-                    "that both hold come twice",
+                    "Bundle %s (%s) overlaps the bundle before it, which ends at %s: events "
+                    "in both are written twice",
                     bundle.id, bundle.period, format_rfc3339(emitted_until),
                     extra={"code": "bundle_overlaps"},
                 )  # fmt: skip
@@ -241,7 +241,7 @@ class BundleListing:
             else:
                 if bundle.start >= bundle.end:
                     LOGGER.warning(
-                        "Bundle %s (%s) does not end after its start: it is emitted all the same",
+                        "Bundle %s (%s) does not end after it starts: it is written all the same",
                         bundle.id, bundle.period, extra={"code": "bundle_without_duration"},
                     )  # fmt: skip
                 fresh.append(bundle)
@@ -299,8 +299,8 @@ def _to_emit(same_end: list[Bundle], begun: Begun) -> list[Bundle]:
     return same_end[first:]
 
 
-def check_access(client: Client, now: datetime) -> None:
-    """As sources.check_access."""
+def verify_access(client: Client, now: datetime) -> None:
+    """As sources.verify_access."""
     client.list_bundles(after=int(now.timestamp()))
 
 

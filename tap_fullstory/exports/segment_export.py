@@ -476,8 +476,8 @@ def _window(start: datetime, end: datetime) -> Bundle:
     return Bundle(f"{format_rfc3339(start)}/{format_rfc3339(end)}", start, end)
 
 
-def check_access(client: Client, _: datetime) -> None:
-    """As sources.check_access."""
+def verify_access(client: Client, _: datetime) -> None:
+    """As sources.verify_access."""
     client.prove_key()
 
 

@@ -73,10 +73,10 @@ class _Api(NamedTuple):
 # By the values of export_api.
 _APIS = {
     "data_export": _Api(
-        data_export.DataExport, data_export.check_access, data_export.report_access
+        data_export.DataExport, data_export.verify_access, data_export.report_access
     ),
     "segment_export": _Api(
-        segment_export.events_by_window, segment_export.check_access, segment_export.report_access
+        segment_export.events_by_window, segment_export.verify_access, segment_export.report_access
     ),
 }
 
@@ -94,7 +94,7 @@ def open_source(
     return _APIS[config.export_api].open(config, selection, client, now)
 
 
-def check_access(config: Config, client: Client, now: datetime) -> None:
+def verify_access(config: Config, client: Client, now: datetime) -> None:
     """Make a call that FullStory answers only if key, plan and hosts are right. Raises TapError
     otherwise.
     """
@@ -102,5 +102,5 @@ def check_access(config: Config, client: Client, now: datetime) -> None:
 
 
 def report_access(config: Config, client: Client) -> None:
-    """Check access, and log what the first sync would find. Raises as check_access."""
+    """Check access, and log what the first sync would find. Raises as verify_access."""
     _APIS[config.export_api].report(config, client)

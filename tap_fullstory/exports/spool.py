@@ -233,7 +233,7 @@ class _VerifiedFile(Sink, io.FileIO):
             raise self._damage
 
 
-def check_folder(folder: str) -> None:
+def verify_folder(folder: str) -> None:
     """Raise LocalResourceError if no file can be written in `folder`."""
     file = _open(folder)
     try:

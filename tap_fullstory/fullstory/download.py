@@ -71,7 +71,7 @@ class Download:
         """
         try:
             with ask(self._range_headers()) as response:
-                self._check_entity(response)
+                self._verify_entity(response)
                 if not self._write_body(response):
                     return
                 if self.total is not None and self.received != self.total:
@@ -104,7 +104,7 @@ class Download:
             headers["If-Range"] = self.etag
         return headers
 
-    def _check_entity(self, response: requests.Response) -> None:
+    def _verify_entity(self, response: requests.Response) -> None:
         """Continue with the same entity, or start over. Raises TransientError if a range of another
         one came.
         """

@@ -136,8 +136,8 @@ _MEANINGS = {
     "so it must be the whole key as FullStory showed it, without quotes or a word before it.",
     403: "the API key may not do this. Its level is too low, or the account's plan does not "
     "include it (see Settings, Integrations & API Keys in FullStory).",
-    404: "FullStory does not have this. Check api_url in the config; if it is right, FullStory has "
-    "closed this API for the account.",
+    404: "FullStory has no such resource. Check api_url in the config; if it is right, FullStory "
+    "has closed this API for the account.",
     410: "FullStory has closed this API for the account. Look for a newer version of this tap.",
 }
 _EXPORT_MEANINGS = {
@@ -147,7 +147,7 @@ _EXPORT_MEANINGS = {
 _BUNDLE_MEANINGS = {
     403: f"{_EXPORT_MEANINGS[403]} If the account has no bundles, try "
     '"export_api": "segment_export" in the config.',
-    404: "FullStory does not have this. Check data_export_url and api_url in the config; if they "
+    404: "FullStory has no such resource. Check data_export_url and api_url in the config; if they "
     "are right, the bundle is gone, or FullStory has closed this API, which it calls deprecated, "
     'for the account: try "export_api": "segment_export" in the config.',
     410: "FullStory has closed this API, which it calls deprecated, for the account. Try "

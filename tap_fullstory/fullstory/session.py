@@ -52,7 +52,7 @@ from tap_fullstory.fullstory.retry import (
 from tap_fullstory.fullstory.urls import origin_of, redact_url, require_https, resolve_redirect
 from tap_fullstory.logs.metrics import RequestTimer
 from tap_fullstory.logs.redact import redactor
-from tap_fullstory.records.json_text import NestedTooDeeply, check_depth
+from tap_fullstory.records.json_text import NestedTooDeeply, require_depth
 from tap_fullstory.times import duration, format_rfc3339
 
 LOGGER = logging.getLogger(__name__)
@@ -279,7 +279,7 @@ class HttpSession:
         with self._open(request) as exchange:
             body = read_body(exchange.response, exchange.shown, self._clock)
         try:
-            check_depth(body)
+            require_depth(body)
             return decode(body)
         except ValueError as error:
             response = exchange.response

@@ -101,7 +101,7 @@ class BatchFolder:
     """
 
     def __init__(self, config: BatchConfig, messages: MessageWriter, signals: Signals) -> None:
-        check_folder(config)
+        verify_folder(config)
         self.config = config
         self.messages = messages
         self.signals = signals
@@ -127,7 +127,7 @@ class BatchFolder:
         self.messages.flush()
         stay = self.config.by_day  # files that are kept tell nothing of what has been loaded
         while self._is_bounded and (self._fills_pipe() or (not stay and self._fills_folder())):
-            self.signals.check()
+            self.signals.raise_if_arrived()
             self.messages.wait(POLL_SECONDS)
 
     def _fills_pipe(self) -> bool:
@@ -298,7 +298,7 @@ class _BatchFile:
             ) from error
 
 
-def check_folder(config: BatchConfig) -> None:
+def verify_folder(config: BatchConfig) -> None:
     """Raise UsageError if the files' folder does not exist, or the tap may not write to it.
 
     The default one is made, and has to be the owner's alone: anybody can make folders where it is.

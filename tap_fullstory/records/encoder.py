@@ -26,7 +26,6 @@ from tap_fullstory.records.json_text import (
     DECODE_ERRORS,
     MAX_DEPTH,
     JsonText,
-    check_depth,
     decode_event,
     decode_items,
     decode_string,
@@ -35,6 +34,7 @@ from tap_fullstory.records.json_text import (
     quoted,
     repair_surrogates,
     replace_nul,
+    require_depth,
 )
 from tap_fullstory.records.native import Encoded, NativeEncoder, is_available
 from tap_fullstory.selection import Selection
@@ -295,7 +295,7 @@ class RecordEncoder:
         which the extension counts. None if it is not an event.
         """
         try:
-            check_depth(event)
+            require_depth(event)
             return self._encode_members(decode_event(event))
         except DECODE_ERRORS:
             return None

@@ -65,7 +65,7 @@ class TooManyKeys(ValueError):
 DECODE_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, NestedTooDeeply, TooManyKeys)
 
 
-def check_depth(text: bytes) -> None:
+def require_depth(text: bytes) -> None:
     """Raise NestedTooDeeply if `text` has more than MAX_DEPTH levels of objects and arrays.
 
     To be called before anything that recurses decodes text from outside.
@@ -120,7 +120,7 @@ class NestingScanner:
                 depths = list(accumulate(memoryview(steps).cast("b"), initial=self._depth))
                 if 0 in depths[1:]:
                     brackets = depths.index(0, 1)
-                    self._check_limit(steps[:brackets])
+                    self._require_limit(steps[:brackets])
                     return self._position + _end_of_bracket(piece, self._in_string, brackets)
             self._take(piece, steps, in_string)
         return None
@@ -153,13 +153,13 @@ class NestingScanner:
         return piece[:-1] if half_escape else piece
 
     def _take(self, piece: bytes, steps: bytes, in_string: bool) -> None:
-        self._check_limit(steps)
+        self._require_limit(steps)
         self._depth += steps.count(_OPEN) - steps.count(_CLOSE)
         self._in_string = in_string
         self._position += len(piece)
         self._piece_bytes = min(2 * self._piece_bytes, MAX_PIECE_BYTES)
 
-    def _check_limit(self, steps: bytes) -> None:
+    def _require_limit(self, steps: bytes) -> None:
         if self._depth + steps.count(_OPEN) <= self._limit:
             return
         if max(accumulate(memoryview(steps).cast("b"), initial=self._depth)) > self._limit:

@@ -36,7 +36,7 @@ from target import read_by_target
 
 from tap_fullstory.errors import TargetError, UsageError
 from tap_fullstory.output import batch
-from tap_fullstory.output.batch import BatchFolder, BatchWriter, check_folder
+from tap_fullstory.output.batch import BatchFolder, BatchWriter, verify_folder
 from tap_fullstory.output.batch_config import BatchConfig
 from tap_fullstory.output.messages import MessageWriter
 from tap_fullstory.sandbox import Bundle, Sandbox
@@ -144,7 +144,7 @@ def test_what_cannot_be_used_ends_the_run_with_2(sandbox, batch_folder, tmp_path
         assert words in run.critical
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may write anywhere
     with pytest.raises(UsageError, match="may not write to"):
-        check_folder(BatchConfig(str(tmp_path), "", "gzip", 1))
+        verify_folder(BatchConfig(str(tmp_path), "", "gzip", 1))
 
 
 @each_format

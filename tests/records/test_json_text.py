@@ -15,8 +15,8 @@ from tap_fullstory.records.json_text import (
     MAX_DEPTH,
     NestedTooDeeply,
     NestingScanner,
-    check_depth,
     nesting_depth_exceeds,
+    require_depth,
 )
 
 SHAPES = [
@@ -46,15 +46,15 @@ def test_the_limit_is_exact(shape: tuple[str, str]) -> None:
 
 
 def test_as_many_levels_as_documented() -> None:
-    check_depth(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
+    require_depth(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH)
     with pytest.raises(NestedTooDeeply, match="nested deeper than 500 levels"):
-        check_depth(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1))
+        require_depth(b"[" * (MAX_DEPTH + 1) + b"]" * (MAX_DEPTH + 1))
 
 
 def test_brackets_in_strings_and_next_to_each_other_are_not_levels() -> None:
-    check_depth(b'["' + b"[{" * 10_000 + b'"]')
-    check_depth(b'["\\"' + b"[{" * 10_000 + b'\\\\",1]')
-    check_depth(b"[" + b"[]," * 10_000 + b"{}]")
+    require_depth(b'["' + b"[{" * 10_000 + b'"]')
+    require_depth(b'["\\"' + b"[{" * 10_000 + b'\\\\",1]')
+    require_depth(b"[" + b"[]," * 10_000 + b"{}]")
 
 
 def test_the_decoders_take_what_the_limit_allows() -> None:
