@@ -63,7 +63,7 @@ def add_custom_variables(
 ) -> None:
     """Put the custom variables of the newest bundle that has events into the catalog's events.
 
-    Raises whatever listing and downloading do.
+    Raises TapError if the listing or a download fails.
     """
     selection = select(catalog, config)[0]
     source = open_source(config, selection, client, now)

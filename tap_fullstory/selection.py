@@ -65,7 +65,9 @@ def select(catalog: Any, config: Config, meltano: MeltanoRules = NO_MELTANO) -> 
 
 def catalog_warnings(catalog: Any, config: Config) -> Iterator[CodedWarning]:
     """Yield what the user should know of a catalog that can be used: what it asks for and does not
-    get. Raises as `select`.
+    get.
+
+    Raises UsageError if it is not a catalog, or selects a stream that this tap does not have.
     """
     nothing: list[str] = []
     for stream, entry in _selected(catalog):

@@ -77,7 +77,9 @@ def pages(
 
 
 def first_page(client: Client, stream: RestStream) -> list[Record]:
-    """Return the first page of the first listing: for a check of access. Raises as `pages`."""
+    """Return the first page of the first listing, to see whether it can be read. Raises TapError
+    if it cannot.
+    """
     listed = stream.parent or stream
     part = {listed.part_name: listed.parts[0]} if listed.parts else {}
     return next(pages(client, listed, {**listed.params, **part}), [])

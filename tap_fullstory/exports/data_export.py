@@ -300,12 +300,12 @@ def _to_emit(same_end: list[Bundle], begun: Begun) -> list[Bundle]:
 
 
 def verify_access(client: Client, now: datetime) -> None:
-    """As sources.verify_access."""
+    """List bundles once, which takes a key with access to Data Export. Raises TapError."""
     client.list_bundles(after=int(now.timestamp()))
 
 
 def report_access(config: Config, client: Client) -> None:
-    """As sources.report_access."""
+    """Log which bundles the first sync would find. Raises TapError if they cannot be listed."""
     # One call lists twenty bundles at most.
     after, until = config.start_date, config.end_date
     page = client.list_bundles(after=int(after.timestamp()))

@@ -477,11 +477,11 @@ def _window(start: datetime, end: datetime) -> Bundle:
 
 
 def verify_access(client: Client, _: datetime) -> None:
-    """As sources.verify_access."""
+    """Prove the API key: only an export shows whether it may export. Raises TapError."""
     client.prove_key()
 
 
 def report_access(_: Config, client: Client) -> None:
-    """As sources.report_access."""
+    """Prove the API key, and log what that leaves open. Raises TapError."""
     client.prove_key()
     LOGGER.info("Only the first export will show whether the API key may export.")

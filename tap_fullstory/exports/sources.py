@@ -102,5 +102,5 @@ def verify_access(config: Config, client: Client, now: datetime) -> None:
 
 
 def report_access(config: Config, client: Client) -> None:
-    """Check access, and log what the first sync would find. Raises as verify_access."""
+    """Check access, and log what the first sync would find. Raises TapError without access."""
     _APIS[config.export_api].report(config, client)

@@ -109,7 +109,8 @@ class Client:
         """Write a bundle's file to `sink`, compressed or not, as FullStory sends it.
 
         FullStory allows two downloads a minute (developer.fullstory.com, "Get Event Export"); more
-        get a 429, which is waited out. Raises as HttpSession.download.
+        get a 429, which is waited out. Raises AccessError, NetworkError or SourceError, and SinkError
+        if `sink` is full.
         """
         self._http.download(f"{self._exports}/get", {"id": bundle.id}, sink, "get")
 
@@ -117,7 +118,7 @@ class Client:
         """Create an export, as "Create Segment Export" documents; return the id of its operation.
 
         Each call starts one: see HttpSession.post_json for when it is retried. Raises BadRequest
-        if FullStory refuses the request, and as HttpSession.post_json.
+        if FullStory refuses the request; AccessError, NetworkError or SourceError otherwise.
         """
         url = f"{self._api}/segments/v1/exports"
         return _text(self._http.post_json(url, request, "create"), "operationId", url)
@@ -125,7 +126,8 @@ class Client:
     def operation(self, operation_id: str) -> Operation:
         """Return how far an operation has got; a missing state is UNKNOWN, the documented default.
 
-        Raises ResourceGone if there is no such operation, and as HttpSession.get_json.
+        Raises ResourceGone if there is no such operation; AccessError, NetworkError or SourceError
+        otherwise.
         """
         url = f"{self._api}/operations/v1/{quote(operation_id, safe='')}"
         answer = self._http.get_json(url, {}, "operation", gone=GONE)
@@ -192,8 +194,9 @@ class Client:
         null or an empty list, which is how Go encodes a list of nothing.
 
         Lone surrogates, left where FullStory has cut a text, become U+FFFD, and U+0000 if the
-        config says so. The connection stays open for the next call, until `close_idle`. Raises as
-        HttpSession.get.
+        config says so. The connection stays open for the next call, until `close_idle`.
+
+        Raises AccessError, NetworkError or SourceError.
         """
         url = f"{self._api}{path}"
         return self._http.get(url, params, endpoint, self._decode_members, keep_alive=True)

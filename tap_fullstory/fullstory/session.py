@@ -185,7 +185,9 @@ class HttpSession:
 
         Throttling, server errors and connections that are never established are retried as in
         `get`. A response that gets lost may leave something started that nobody knows of, so the
-        third one lost is not retried. Raises as `get`.
+        third one lost is not retried.
+
+        Raises AccessError, NetworkError or SourceError for what `get` raises them.
         """
         request = Request(url, endpoint, content=msgspec.json.encode(body))
         lost = 0
@@ -234,7 +236,10 @@ class HttpSession:
         """Write the body to `sink`, a seekable file, as it was sent: no content encoding undone.
 
         A download that breaks off is resumed where it stopped if the server serves ranges of the
-        same entity, and from the start if not. Raises as get_json, and SinkError if `sink` is full.
+        same entity, and from the start if not.
+
+        Raises AccessError on 401, 403, 404 and 410, NetworkError after all tries, SourceError if
+        the server sends what cannot be a file, and SinkError if `sink` is full.
         """
         shown = redact_url(url, params)
         download = Download(sink, shown, self._clock)
