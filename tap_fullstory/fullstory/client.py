@@ -92,7 +92,8 @@ class Client:
         that is null, or missing from an empty object, is empty, and so is a response that is null
         or an empty list: Go, which FullStory's servers are written in, encodes a nil one so.
 
-        Raises SourceError if the answer is not such a list, and as HttpSession.get_json.
+        Raises SourceError if the answer is not such a list; AccessError or NetworkError if there
+        is no answer.
         """
         params = {"start": str(after)}
         answer = self._http.get_json(f"{self._exports}/list", params, "list")
@@ -109,8 +110,8 @@ class Client:
         """Write a bundle's file to `sink`, compressed or not, as FullStory sends it.
 
         FullStory allows two downloads a minute (developer.fullstory.com, "Get Event Export"); more
-        get a 429, which is waited out. Raises AccessError, NetworkError or SourceError, and SinkError
-        if `sink` is full.
+        get a 429, which is waited out. Raises AccessError, NetworkError or SourceError, and
+        SinkError if `sink` is full.
         """
         self._http.download(f"{self._exports}/get", {"id": bundle.id}, sink, "get")
 
@@ -152,7 +153,8 @@ class Client:
         there, and only the storage host knows anyway. The URL opens the file by itself, and its
         host must not see the key.
 
-        Raises ResourceGone if the export has expired, and as HttpSession.download_signed.
+        Raises ResourceGone if the export has expired; AccessError, NetworkError or
+        SourceError otherwise.
         """
         url = f"{self._api}/search/v1/exports/{quote(result_id, safe='')}/results"
 
@@ -162,13 +164,16 @@ class Client:
         self._http.download_signed(get_signed_url, f"the file of {url}", sink, "storage")
 
     def prove_key(self) -> None:
-        """Raise AccessError if FullStory does not accept the key, and as HttpSession.get_json."""
+        """Raise AccessError if FullStory does not accept the key, NetworkError or SourceError if
+        it does not say.
+        """
         self._http.get_json(f"{self._api}/me", {}, "me")
 
     def organization(self) -> str:
         """Return the id of the account's organization (developer.fullstory.com, "Me").
 
-        Raises SourceError if the answer has none, and as HttpSession.get_json.
+        Raises SourceError if the answer has none; AccessError or NetworkError if there is no
+        answer.
         """
         url = f"{self._api}/me"
         return _text(self._http.get_json(url, {}, "me"), "orgId", url)
@@ -177,7 +182,7 @@ class Client:
         """Return the names of the datasets that the API key can read, requested in one try.
 
         developer.fullstory.com, "List Datasets" (beta). Raises SourceError if the answer is not
-        such a list, and as HttpSession.get.
+        such a list; AccessError or NetworkError if there is no answer.
         """
         url = f"{self._api}/v2beta/datasets"
         answer = self._http.get(url, {}, "datasets", msgspec.json.decode, patience=ONE_TRY)
