@@ -139,7 +139,7 @@ def quietly(line: str) -> str:
 
 
 def answer(name: str, right: str) -> None:
-    """Show what a query finds. Ends the demo if it is not the right thing."""
+    """Show the result of a query. Ends the demo if it is not the right thing."""
     print(run(f"{QUERY} demo/{name}.sql"), end="")
     if quietly(f"{QUERY} demo/{name}.sql --csv") != right:
         fail(f"The answer should have been:\n{right}")

@@ -300,8 +300,8 @@ def _schema_of(suffix: str) -> dict[str, Any] | None:
 
 PERSONAL_DATA = "tap-fullstory.personal-data"  # a metadata key of this tap's own
 
-# What the fields of each stream can hold: `yes` names a person or a place of theirs, `an id` can be
-# traced to one, `can` holds what an application or a colleague puts there. A member of an object
+# What the fields of each stream can hold: `yes` identifies a person or their location, `an id` can
+# be traced to one, `can` holds what an application or a colleague puts there. A member of an object
 # has the name of its property before it. Each stream has a row.
 _OF_SETTINGS = {"yes": "metadata.createdBy metadata.lastUpdatedBy", "can": "metadata extra"}
 _OF_PRIVACY = {**_OF_SETTINGS, "can": "elementBlocks ajaxWatches elementRuleGroups metadata extra"}

@@ -485,7 +485,7 @@ def config_from_environment(environment: Mapping[str, str] = os.environ) -> dict
 
 
 def parse_config(raw: Any, now: datetime, environment: Mapping[str, str] = os.environ) -> Config:
-    """Turn the decoded config file into a Config. `null` and `""` count as not given, and each
+    """Turn the decoded config file into a Config. `null` and `""` count as missing, and each
     setting that is not given is read from TAP_FULLSTORY_<SETTING> in the environment.
 
     Raises UsageError if `raw` is not an object, a value is not allowed, no API key is given, or a

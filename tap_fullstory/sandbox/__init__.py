@@ -1,4 +1,4 @@
-"""FullStory on your own machine: a server with its APIs over generated events.
+"""A local imitation of FullStory: a server with its APIs over generated events.
 
 For trying the tap, or a pipeline behind it, without a FullStory account, and for tests. The tap
 itself never imports it. From a shell: `python -m tap_fullstory.sandbox --help`.
