@@ -270,7 +270,7 @@ def kind_of(name: str) -> str:
 
 
 def property_schema(name: str) -> dict[str, Any] | None:
-    """Return the JSON schema of a custom variable, by its suffix; None if that tells no type."""
+    """Return the JSON schema of a custom variable, by its suffix; None if that implies no type."""
     return _schema_of(name.rpartition("_")[2])
 
 

@@ -107,8 +107,8 @@ def _sample(source: ExportSource, config: Config, until: datetime) -> Sample:
 def extend(entry: dict[str, Any], sample: Sample, rules: FieldRules = NO_RULES) -> None:
     """Put what was found into a stream's catalog entry: available, and not selected yet.
 
-    What `rules` exclude is left out. A name whose suffix tells no type is left to CustomVars, and
-    said in the log.
+    What `rules` exclude is left out. A name whose suffix implies no type stays in CustomVars, and
+    is logged.
     """
     properties = entry["schema"]["properties"]
     choices = metadata.to_map(entry["metadata"])

@@ -3,7 +3,7 @@
     TapError                 exit code
     ├── UsageError              2   the person who runs the tap: command line, config, catalog,
     │                               state
-    ├── AccessError             1   whoever holds the FullStory account: key, key level, add-on
+    ├── AccessError             1   whoever owns the FullStory account: key, key level, add-on
     ├── SourceError             1   FullStory: an answer or a file that cannot be used
     │   └── BundleError         1     one bundle, by id, period and byte offset
     ├── NetworkError            1   the network, or FullStory's servers: worth another run
@@ -12,8 +12,8 @@
     ├── StreamsFailed           1   some of several streams, each for one of the reasons above
     └── StreamsUnreadable       1   likewise, found by --test
 
-Each message says what happened, where, and what to do next. None holds the API key, a query string
-of a signed URL, or text of an event. `kind` and `retry_may_help` are for programs that read the
+Each message says what happened, where, and what to do next. None contains the API key, a query
+string of a signed URL, or text of an event. `kind` and `retry_may_help` are for programs that read the
 log: what failed, and whether another run may succeed with nothing changed.
 """
 
@@ -24,7 +24,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-# Of an AccessError: the one holds for all streams, the other for some.
+# Of an AccessError: the first is about all streams, the second about some.
 WRONG_KEY, LEVEL_TOO_LOW = 401, 403
 
 

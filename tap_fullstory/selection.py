@@ -36,9 +36,9 @@ class Selection:
 
     `name` is the stream's name in messages. `columns` are the selected properties by name, in the
     catalog's order, without what the tap adds and the overflow property (CustomVars, or extra);
-    `keeps_overflow` tells whether that is selected. `dropped` are the names that the catalog
+    `keeps_overflow` is whether that is selected. `dropped` are the names that the catalog
     deselects or the config excludes. `schema` is what the SCHEMA message carries. `rules` are what
-    the config makes of fields, whether the catalog lists them or not. `event_filter` tells which
+    the config makes of fields, whether the catalog lists them or not. `event_filter` decides which
     events are written; None: all. `added` are the columns that the tap fills.
     """
 

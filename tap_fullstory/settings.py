@@ -181,7 +181,7 @@ class Config:
     )
     custom_columns: Mapping[str, dict[str, Any]] = _setting(
         names(
-            "a list of custom variables whose suffix tells their type, such as user_plan_str, or "
+            "a list of custom variables whose suffix implies their type, such as user_plan_str, or "
             "with their type (str, int, real, bool or date, or strs and so on for a list), such as "
             "user_plan:str",
             parse_custom_columns,

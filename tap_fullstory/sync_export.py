@@ -241,7 +241,7 @@ class ExportSync:
         """Return the state after a bundle, which is written: it is at the bundle's end, or says
         that the bundle is done while others that share its end are not.
         """
-        # With what was last written, since what that held and no longer holds must be said.
+        # With what was last written: a member that was there and is gone must become null.
         written = self._output.last_state or state
         if bundle.advances_bookmark:
             state = bookmarks.with_bundle_end(written, self._place, bundle.end)

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from tap_fullstory.times import format_rfc3339
 
-# How much of a bundle's unpacked bytes is in hand at a time: large enough that what Python does for
-# each chunk does not count, and small beside the tap itself.
+# How many of a bundle's unpacked bytes are processed at a time: so many that what Python does for
+# each chunk does not count, and few beside the tap itself.
 CHUNK_BYTES = 192 * 1024
 
 
@@ -17,7 +17,7 @@ CHUNK_BYTES = 192 * 1024
 class Bundle:
     """One export file: the events from `start` (inclusive) to `end` (exclusive), in UTC.
 
-    `advances_bookmark` tells whether it is the last that ends there, so that the bookmark may move
+    `advances_bookmark` is whether it is the last that ends there, so that the bookmark may move
     to its end. Events before `emitted_before` have been emitted already, by an export of another
     API that covered a part of the period.
     """

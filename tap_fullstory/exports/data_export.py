@@ -140,13 +140,13 @@ class BundleListing:
         The listing continues after an end: of bundles that share one it shows the first twenty and
         cannot reach the rest. So the last bundles of a full page are held until the next page
         arrives: more with the same end may follow. Where several share the last end of a page, that
-        end is asked for once more.
+        end is requested once more.
 
         Bundles that are done are left out. Of those that share an end, the one in progress comes
         first. `covered` is the end of what is emitted: with `warns_of_holes`, a WARNING names a
         period after it that no bundle covers. None: the first bundle decides.
 
-        Raises SourceError if a full page does not get past what was asked for; the bundles that end
+        Raises SourceError if a full page does not get past `after`; the bundles that end
         there have not been yielded then.
         """
         cursor = int((after - _EPOCH).total_seconds())
@@ -184,7 +184,7 @@ class BundleListing:
         windows of the Segment Export API have left: they have emitted the events before it.
 
         Any other bundle that starts before the end of an earlier one is emitted whole, with a
-        WARNING: what it alone holds must not be lost.
+        WARNING: what is in it alone must not be lost.
         """
         from_windows: bool | None = None  # not known yet
         emitted_until = bookmark
@@ -329,5 +329,5 @@ def report_access(config: Config, client: Client) -> None:
 
 
 def _order(bundle: Bundle) -> tuple[datetime, datetime, str]:
-    # The same in every run: what has been emitted of bundles that share an end is told by this.
+    # The same in every run: the bundles that share an end are emitted in this order.
     return bundle.end, bundle.start, bundle.id

@@ -35,7 +35,7 @@ class ExportSource(Protocol):
         warns_of_holes: bool = False,
     ) -> Iterator[Bundle]:
         """Yield what follows the bookmark at `place` in `state` (the end, exclusive, of what is
-        emitted), oldest first; on the first run, without one, what the config asks for.
+        emitted), oldest first; on the first run, without one, from start_date on.
 
         `on_listed` is called with each listed page and whether more may follow. With
         `warns_of_holes`, a WARNING names each period that no bundle covers. Raises TapError if the

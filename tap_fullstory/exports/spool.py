@@ -94,8 +94,8 @@ def prefetch(
     count: int,
     interruptible: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[Fetched]:
-    """Yield the bundles in order, up to `count` of them fetched by a thread before they are asked
-    for.
+    """Yield the bundles in order, up to `count` of them fetched by a thread before they are
+    needed.
 
     At most `count` bundles are on disk besides the one last yielded; 0 fetches none in advance. The
     reader waits for the thread within `interruptible`, and does nothing else there. What the thread

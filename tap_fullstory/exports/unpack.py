@@ -41,7 +41,7 @@ def unpack(file: BinaryIO) -> Iterator[bytes]:
 class Unpacker:
     """Unpacks a file that comes piece by piece.
 
-    Whether it is gzipped is told by its first two bytes, never by headers: FullStory sends bundles
+    Whether it is gzipped shows in its first two bytes, never in headers: FullStory sends bundles
     gzipped by Content-Type, by Content-Encoding, or plain (github.com/fullstorydev/hauser, pull
     request 81), and proxies unpack on the way. All gzip members are read, and gzip inside gzip, up
     to four levels.
@@ -49,7 +49,7 @@ class Unpacker:
 
     def __init__(self, levels: int = MAX_GZIP_LEVELS) -> None:
         self._levels = levels
-        self._head = b""  # as long as it is too short to tell
+        self._head = b""  # until there is enough of it to tell
         self._is_plain = False
         self._gzip: tuple[_Members, Unpacker] | None = None
 
@@ -149,7 +149,7 @@ class _Members:
 
     def __init__(self) -> None:
         self._unpacked = 0
-        self._rest = b""  # after a member, as long as it is too short to tell
+        self._rest = b""  # after a member, until there is enough of it to tell
         self._begin()
 
     def _begin(self) -> None:

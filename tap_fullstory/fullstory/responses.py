@@ -17,13 +17,13 @@ from tap_fullstory.fullstory.failures import describe_error
 from tap_fullstory.fullstory.retry import ResponseLost, Throttled, TransientError
 
 READ_BYTES = 64 * 1024
-MAX_RETRY_AFTER_SECONDS = 300  # longer waits are cut to this, and the server asked again
+MAX_RETRY_AFTER_SECONDS = 300  # longer waits are cut to this, and the request is repeated
 
 
 def retry_after(value: str | None) -> float | None:
     """Return the seconds to wait, at most MAX_RETRY_AFTER_SECONDS; None if the header is missing,
     not valid, or names a time that has passed (a server whose clock is slow would otherwise be
-    asked again at once, again and again).
+    requested again at once, again and again).
     """
     text = (value or "").strip()
     if text.isascii() and text.isdigit():
@@ -65,7 +65,7 @@ REDIRECTS = {"GET": (301, 302, 303, 307, 308), "POST": (307, 308)}
 USABLE_RANGE = (206, 416)  # besides 200, to a request for a range
 _FILES = ("get", "storage")  # the endpoints that files come from
 # A signed URL that has expired, or a file that the storage host does not have yet: the API gives
-# another URL when it is asked again.
+# another URL when it is requested again.
 _URL_REFUSED = (400, 401, 403, 404, 410)
 MAX_STORAGE_URLS = 4  # the first, and another one three times
 # A body that brings less than 1 kB a second for so long counts as cut.

@@ -46,7 +46,7 @@ class TransientError(NetworkError):
     """Raised when another try may succeed.
 
     `where` names the URL that failed, if that is not the one first requested (a redirect's).
-    `progressed` tells that the try brought part of a body that the next one need not fetch again.
+    `progressed` says that the try brought part of a body that the next one need not fetch again.
     `failure` is what to raise if no try succeeds; `max_tries` limits the tries that end like this.
     """
 

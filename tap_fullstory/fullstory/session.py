@@ -1,7 +1,7 @@
 """One authenticated way to FullStory: the API key, redirects, time-outs, and limits on responses.
 
-The API key goes to the host that was asked and to no other. Redirects are followed here rather than
-by requests, which would read passwords for the next host from a .netrc file and let https step down
+The API key goes to the host that the config names and to no other. Redirects are followed here
+rather than by requests, which would read passwords for the next host from a .netrc file and let https step down
 to http.
 """
 
@@ -135,7 +135,7 @@ class HttpSession:
         self._redact = redactor([api_key])
         self._timeout = timeout
         self._sleep = sleep
-        self.throttled_seconds = 0.0  # waited so far because a server asked for it
+        self.throttled_seconds = 0.0  # waited so far because a server said so
         headers = {"User-Agent": user_agent, "Accept-Encoding": "gzip"}
         self._session = new_session(headers, keep_alive=False)
         # For small calls that come by the thousand.

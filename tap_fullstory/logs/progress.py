@@ -58,7 +58,7 @@ class Progress:
         # Imported where it is needed: most runs have no terminal.
         from tqdm import tqdm
 
-        tqdm.monitor_interval = 0  # no thread of its own beside the worker processes
+        tqdm.monitor_interval = 0  # no thread of its own
         make = logging.getLogRecordFactory()
 
         def make_on_a_clear_line(*args: Any, **kwargs: Any) -> logging.LogRecord:

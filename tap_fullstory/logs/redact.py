@@ -14,7 +14,7 @@ HIDDEN = "***"
 
 
 def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
-    r"""Return a function that replaces every secret in a text, however it is spelled there.
+    r"""Return a function that replaces every secret in a text, however it is encoded.
 
     A server that quotes a secret may have escaped it for JSON (backslashes, `\u002f`), a URL
     (`%2F`) or HTML (`&#47;`, `&amp;`), more than once, too.

@@ -212,7 +212,7 @@ class BatchWriter:
         """Complete the file and announce it, with a STATE message after it.
 
         Raises LocalResourceError if that fails. If a call has failed before, its error again: the
-        file in hand is then lost, and the state must not cover it.
+        current file is then lost, and the state must not cover it.
         """
         if self._failure is not None:
             raise self._failure
