@@ -13,8 +13,8 @@
     └── StreamsUnreadable       1   likewise, found by --test
 
 Each message says what happened, where, and what to do next. None contains the API key, a query
-string of a signed URL, or text of an event. `kind` and `retry_may_help` are for programs that read the
-log: what failed, and whether another run may succeed with nothing changed.
+string of a signed URL, or text of an event. `kind` and `retry_may_help` are for programs that read
+the log: what failed, and whether another run may succeed with nothing changed.
 """
 
 from __future__ import annotations

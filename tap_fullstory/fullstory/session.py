@@ -1,8 +1,8 @@
 """One authenticated way to FullStory: the API key, redirects, time-outs, and limits on responses.
 
 The API key goes to the host that the config names and to no other. Redirects are followed here
-rather than by requests, which would read passwords for the next host from a .netrc file and let https step down
-to http.
+rather than by requests, which would read passwords for the next host from a .netrc file and let
+https step down to http.
 """
 
 from __future__ import annotations
