@@ -54,6 +54,23 @@ def test_every_page_is_linked_from_the_readme_or_another_page(name):
     assert any(f"({name})" in text or f"({Path(name).name}" in text for text in others)
 
 
+def test_every_document_is_in_the_navigation_once_and_in_the_readme_in_its_order():
+    navigation: dict[str, list[str]] = {}
+    _, _, lines = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n- README.md\n")
+    for line in lines.splitlines():
+        if group := re.fullmatch(r"- (.+):", line):
+            navigation[group[1]] = []
+        else:
+            navigation[list(navigation)[-1]].append(line.strip(" -"))
+    listed = [page for pages in navigation.values() for page in pages]
+    assert sorted([*listed, "README.md"]) == sorted(DOCUMENTS)
+    readme = re.findall(r"^- \*\*(.+):\*\* (.+)$", DOCUMENTS["README.md"], re.MULTILINE)
+    assert [group for group, _ in readme] == list(navigation)
+    for group, links in readme:
+        linked = re.findall(r"\]\(([^)]+)\)", links)
+        assert linked == [page for page in navigation[group] if page in linked]
+
+
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_links_lead_somewhere(name):
     here = ROOT / name
