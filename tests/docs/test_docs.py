@@ -313,6 +313,8 @@ def test_the_readme_loads_and_asks_as_written(shell, commands, tmp_path):
         for _ in range(2):
             run = shell(load, f"{{ {ask}\n}} > answer.txt", PATH=path)
             assert run.wait(TIMEOUT) == 0, log(tmp_path)
+    (last,) = re.findall("ends with `(.+)`", DOCUMENTS["README.md"])
+    assert log(tmp_path).count(f"{last}\n") == 1
     shown = re.findall(r"^\| ((?:Checkout|Product) .*) \|$", DOCUMENTS["README.md"], re.MULTILINE)
     assert len(shown) == 2
     answer = (tmp_path / "answer.txt").read_text("utf-8")
