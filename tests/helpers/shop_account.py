@@ -153,6 +153,9 @@ class Account:
             "What FullStory's screens count": self._on_screens(),
         }
 
+    def by_person(self) -> list[list[Visited]]:
+        return list(self._by(lambda visit: visit.person).values())
+
     def _by(self, key: Callable[[Visited], Any]) -> dict[Any, list[Visited]]:
         found: dict[Any, list[Visited]] = defaultdict(list)
         for visit in self.visits:
