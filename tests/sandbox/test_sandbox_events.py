@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from export_fields import EXPORT_FIELDS
 from sandbox_client import DAY, UNTIL
 
 from tap_fullstory.sandbox import (
@@ -20,25 +21,6 @@ from tap_fullstory.sandbox import (
 )
 from tap_fullstory.sandbox.visits import Session, timestamp
 
-# FullStory's dictionary of export fields: developer.fullstory.com/server/v1/segments/export-fields/
-DOCUMENTED_FIELDS = set(
-    """
-    IndvId UserId SessionId PageId UserCreated UserAppKey UserDisplayName UserEmail SessionStart
-    EventStart EventType EventSubType EventCustomName EventTargetText EventTargetSelector
-    EventDuration EventSecondaryDuration EventPageOffset EventSessionOffset EventModFrustrated
-    EventModDead EventModError EventModSuspicious EventVarErrorKind EventVarFields
-    EventWebSourceFileUrl EventMobileSourceFile EventFirstInputDelay EventCumulativeLayoutShift
-    PageName PageStart PageDuration PageActiveDuration PageUrl PageRefererUrl PageIp PageLatLong
-    PageUserAgent PageBrowser PageBrowserVersion PageDevice PagePlatform PageOperatingSystem
-    PageScreenWidth PageScreenHeight PageViewportWidth PageViewportHeight PageNumEvents
-    PageNumDerivedEvents PageNumInfos PageNumWarnings PageNumErrors PageClusterId
-    PageMaxScrollDepthPercent
-    LoadDomContentTime LoadEventTime LoadFirstPaintTime LoadLargestPaintTime
-    ReqUrl ReqMethod ReqStatus
-    AppName AppPackageName AppDeviceModel AppDeviceVendor AppVersion AppOsVersion AppViewName
-    """.split()
-)
-LEGACY_FIELDS = {"PageAgent", "EventTargetSelectorTok"}
 EVENT_TYPES = set(
     """
     abandon backgrounded change click click_error console_message copy crashed
@@ -61,7 +43,7 @@ def test_144_events_of_every_type_with_every_field(events):
     assert len(events) == 144
     assert {event["EventType"] for event in events} == EVENT_TYPES
     fields = {name for event in events for name in event if name[0].isupper()}
-    assert fields == DOCUMENTED_FIELDS | LEGACY_FIELDS
+    assert fields == EXPORT_FIELDS
 
 
 @pytest.mark.parametrize("seed", [1, 6, 20])  # with the last two, few browsers turn up
@@ -69,7 +51,7 @@ def test_every_seed_shows_every_field(seed):
     events = [
         event for bundle in generated_bundles(seed=seed, until=UNTIL) for event in bundle.body
     ]
-    assert {name for event in events for name in event} >= DOCUMENTED_FIELDS | LEGACY_FIELDS
+    assert {name for event in events for name in event} >= EXPORT_FIELDS
 
 
 def test_absent_values_are_absent_keys_and_some_are_empty(events):
