@@ -536,10 +536,8 @@ def test_the_pages_followed_in_one_folder_load_every_row_once_into_each_target(
     *first_to_files, later_to_files = blocks("bash", "docs/quickstart.md")
     replace_nul, first_to_postgres, later_to_postgres = blocks("bash", "docs/postgres.md")
     (script,) = blocks("bash", "docs/operations.md")
-    (to_postgres,) = re.findall(
-        r"`(STATE=\S+ TARGET=\"[^\"]+\") \./sync\.sh`", PAGES["docs/postgres.md"]
-    )
-    again = (load, later_to_files, script, later_to_postgres, f"{to_postgres} {script}")
+    (to_postgres,) = re.findall(r"STATE=postgres .*\./sync\.sh", PAGES["docs/postgres.md"])
+    again = (load, later_to_files, script, later_to_postgres, to_postgres)
 
     def run(*steps: str) -> None:
         for step in steps:
