@@ -55,6 +55,16 @@ def test_every_block_gives_the_result_that_follows_it(commands, tmp_path, loaded
     assert not wrong, "\n\n".join(["These have other results than the documents say.", *wrong])
 
 
+def test_other_pages_show_what_the_sandbox_accounts_for():
+    expected = shop_account.Account("all", 6, UNTIL).tables()
+    shown = {
+        ", ".join(table[0]): table[1:]
+        for _, _, markdown in BLOCKS if markdown and (table := read_table(markdown))
+    }  # fmt: skip
+    for names, rows in expected.items():
+        assert shown[names] == as_text(rows), names
+
+
 @pytest.mark.parametrize("fields", ["all", "sample"])
 def test_recipes_find_what_the_sandbox_accounts_for(commands, tmp_path, fields):
     recipes = [found for name in RECIPES for found in RECIPE.findall(DOCUMENTS[name])]

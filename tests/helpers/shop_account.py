@@ -1,4 +1,4 @@
-"""What the recipes of the documents must find, counted in the sandbox's own account.
+"""What the queries of the documents must find, counted in the sandbox's own account.
 
 The account is the plan of sessions that the sandbox makes its events from: who came, and which
 steps of which journey they took. Only what the plan leaves to chance, such as times and the status
@@ -112,10 +112,10 @@ def monday(number: int) -> str:
 class Account:
     """What the recipes must find where events have all documented fields, or the sample's."""
 
-    def __init__(self, fields: str) -> None:
+    def __init__(self, fields: str, bundles: int = BUNDLES, until: datetime = UNTIL) -> None:
         self.sample = fields == "sample"
         self.visits: list[Visited] = []
-        for bundle in generated_bundles(BUNDLES, EVENTS, until=UNTIL, fields=fields):
+        for bundle in generated_bundles(bundles, EVENTS, until=until, fields=fields):
             assert isinstance(bundle.body, GeneratedEvents)
             events: dict[int, list[dict[str, Any]]] = defaultdict(list)
             for event in bundle.events:
@@ -152,6 +152,93 @@ class Account:
             "Days with unusually many errors": self._unusual_days(),
             "What FullStory's screens count": self._on_screens(),
         }
+
+    def tables(self) -> dict[str, Rows]:
+        """Return the rows of what other pages ask, by the names of the columns."""
+        return {
+            "page, rage_clicks, dead_clicks, errors_after_clicks, exceptions": self._trouble(),
+            "plan, sessions, with_rage_clicks, rage_clicks, dead_clicks, exceptions": (
+                self._trouble_by_plan()
+            ),
+            "page, page_loads, seconds, active_seconds": self._times_on_pages()[:4],
+            "sessions, saw_a_product, added_it, went_to_checkout, ordered": [self._funnel()],
+            "product, added": self._added()[:3],
+            "EventType, events": self._event_types()[:3],
+        }
+
+    def _trouble(self) -> Rows:
+        found: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+        for visit in self.visits:
+            incidents = set()
+            for page, step in visit.steps:
+                counts = found[self._page_name(visit, page)]
+                counts[0] += step.more.get("EventModFrustrated") == 1
+                counts[1] += bool(step.more.get("EventModDead"))
+                counts[3] += step.kind == "exception"
+                if step.more.get("EventModError"):  # several on one thing are one
+                    incidents.add((self._page_name(visit, page), step.text))
+            for name, _ in incidents:
+                found[name][2] += 1
+        rows = [[page, *counts] for page, counts in found.items() if any(counts[:3])]
+        return sorted(rows, key=lambda row: (-row[1], -row[2], row[0]))
+
+    def _trouble_by_plan(self) -> Rows:
+        rows = []
+        plans = self._by(lambda v: v.session.visitor.fields.get("user_plan_str", "(not known)"))
+        for plan, visits in plans.items():
+            rage = [v.count(lambda step: step.more.get("EventModFrustrated") == 1) for v in visits]
+            dead = sum(v.count(lambda step: step.more.get("EventModDead")) for v in visits)
+            thrown = sum(v.count(lambda step: step.kind == "exception") for v in visits)
+            rows.append([plan, len(visits), sum(map(bool, rage)), sum(rage), dead, thrown])
+        return sorted(rows, key=lambda row: (-row[3], row[1]))
+
+    def _times_on_pages(self) -> Rows:
+        loads: dict[str, dict[int, tuple[int, int]]] = defaultdict(dict)
+        for visit in self.visits:
+            for event in visit.events:
+                name = event.get("PageName") or event["AppViewName"]
+                times = event["PageDuration"], event["PageActiveDuration"]
+                loads[name][event["PageId"]] = times
+        rows = [
+            [
+                page, len(times),
+                rounded(mean(Decimal(whole) for whole, _ in times.values()) / 1000),
+                rounded(mean(Decimal(active) for _, active in times.values()) / 1000),
+            ]
+            for page, times in loads.items()
+        ]  # fmt: skip
+        return sorted(rows, key=lambda row: (-row[1], row[0]))
+
+    def _funnel(self) -> list[Any]:
+        """Return how many sessions take each step after the one before it."""
+        reached = [len(self.visits), 0, 0, 0, 0]
+        wanted: list[Callable[[Page, Step], bool]] = [
+            lambda page, step: "/products/" in page.url,
+            lambda page, step: step.vary is product_added and step.kind == "custom",
+            lambda page, step: "/checkout" in page.url,
+            lambda page, step: step.vary is order_completed,
+        ]
+        for visit in self.visits:
+            done = 0
+            for page, step in visit.steps:
+                if done < len(wanted) and wanted[done](page, step):
+                    done += 1
+                    reached[done] += 1
+        return reached
+
+    def _added(self) -> Rows:
+        added: dict[str, int] = defaultdict(int)
+        for visit in self.visits:
+            product = visit.session.product.slug
+            added[product] += visit.count(lambda s: s.vary is product_added and s.kind == "custom")
+        return sorted(([*row] for row in added.items()), key=lambda row: (-row[1], row[0]))
+
+    def _event_types(self) -> Rows:
+        types: dict[str, int] = defaultdict(int)
+        for visit in self.visits:
+            for _, step in visit.steps:
+                types[step.kind] += 1
+        return sorted(([*row] for row in types.items()), key=lambda row: (-row[1], row[0]))
 
     def by_person(self) -> list[list[Visited]]:
         return list(self._by(lambda visit: visit.person).values())
