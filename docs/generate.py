@@ -157,17 +157,18 @@ def columns() -> str:
 
 
 def personal() -> str:
-    """Return the table of what can hold personal data, stream by stream."""
-    rows = []
+    """Return the table of what can hold personal data: a row for the streams that hold the same."""
+    rows: dict[tuple[str, ...], list[str]] = {}
     for stream, entry in zip(STREAMS, discover()["streams"], strict=True):
         found: dict[str | None, list[str]] = {}
         names = [*entry["schema"]["properties"], *(path for path, _ in marked_members(stream))]
         for name in names:
             found.setdefault(personal_data(stream, name), []).append(f"`{name}`")
-        cells = [", ".join(found.get(answer, [])) for answer in ("yes", "an id", "can")]
+        cells = tuple(", ".join(found.get(answer, [])) for answer in ("yes", "an id", "can"))
         if any(cells):
-            rows.append([f"`{stream.name}`", *cells])
-    return _table(["stream", "yes", "an id", "can"], rows)
+            rows.setdefault(cells, []).append(f"`{stream.name}`")
+    head = ["stream", "yes", "an id", "can"]
+    return _table(head, [[", ".join(streams), *cells] for cells, streams in rows.items()])
 
 
 def log_members() -> str:
