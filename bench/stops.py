@@ -195,7 +195,7 @@ class Load:
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(
                 command, cwd=self.folder, start_new_session=True,
-                env={**ENVIRONMENT, MARK: "1", **self.environment()},
+                env={**ENVIRONMENT, MARK: str(os.getpid()), **self.environment()},
                 stdin=subprocess.DEVNULL, stdout=self.output() or log, stderr=log,
             )  # fmt: skip
 
@@ -263,7 +263,7 @@ def running() -> dict[int, str]:
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
         with suppress(OSError):
-            if f"{MARK}=1\0".encode() not in (folder / "environ").read_bytes():
+            if f"{MARK}={os.getpid()}\0".encode() not in (folder / "environ").read_bytes():
                 continue
             words = (folder / "cmdline").read_bytes().decode().split("\0")
             program = (
@@ -515,7 +515,7 @@ def main() -> None:
         postgres = stack.enter_context(server(found)) if found else None
         slow = f"get:slow,rate={BYTES_PER_SECOND},times=always"
         sandbox = stack.enter_context(Sandbox(made, api_key=KEY, faults=[slow]))
-        stack.callback(shutil.rmtree, OUT, ignore_errors=True)
+        stack.callback(shutil.rmtree, OUT / str(os.getpid()), ignore_errors=True)
         loads: dict[str, Load] = {}
         for number, (kind, way) in enumerate(pairs):
             stops = options.stops * (number + 1) // len(pairs) - options.stops * number // len(

@@ -27,8 +27,8 @@ settings.load_profile("repeatable")
 
 # Most of their tests start the tap, or a target, or build something. `make check` leaves them out.
 SLOW_FILES = {
-    "test_backfill", "test_batch", "test_column_files", "test_command", "test_contract", "test_dbt",
-    "test_discover",
+    "test_backfill", "test_batch", "test_column_files", "test_command", "test_completeness",
+    "test_contract", "test_dbt", "test_discover",
     "test_dist", "test_failures", "test_faults_file", "test_faults_wire", "test_fuzz",
     "test_individuals", "test_interruptions", "test_kills", "test_limits", "test_load_duckdb",
     "test_loaders", "test_local_resources", "test_log_safety", "test_look", "test_machine",

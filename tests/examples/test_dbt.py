@@ -40,8 +40,14 @@ loaded = documented_databases.loaded
 
 def build(folder: Path, target: str, **more: str) -> None:
     """Make all models, and run dbt's own tests of them."""
-    done = subprocess.run(
-        [ENVIRONMENTS / "dbt/bin/dbt", "--no-use-colors", "build", "--profiles-dir", "."],
+    done = dbt("build", folder, target, **more)
+    assert done.returncode == 0, done.stdout
+    assert " WARN=0 ERROR=0 SKIP=0 " in done.stdout, done.stdout
+
+
+def dbt(command: str, folder: Path, target: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [ENVIRONMENTS / "dbt/bin/dbt", "--no-use-colors", *command.split(), "--profiles-dir", "."],
         cwd=ROOT / "examples/dbt",
         env={
             **os.environ,
@@ -55,8 +61,6 @@ def build(folder: Path, target: str, **more: str) -> None:
         text=True,
         timeout=TIMEOUT,
     )
-    assert done.returncode == 0, done.stdout
-    assert " WARN=0 ERROR=0 SKIP=0 " in done.stdout, done.stdout
 
 
 def test_the_models_are_the_same_on_both_databases(commands, tmp_path: Path, loaded: Postgres):
@@ -126,3 +130,25 @@ def test_the_models_do_without_columns_that_are_kept_out(tmp_path: Path, loaded:
     assert loaded.query("select distinct event_id from models.fullstory_events") == [
         {"event_id": "abc"}
     ]
+
+
+@pytest.mark.parametrize(
+    ("damage", "rows"),
+    [
+        ("delete from fullstory.events where ctid = (select min(ctid) from fullstory.events)", 239),
+        ("insert into fullstory.events select * from fullstory.events limit 1", 241),
+    ],
+    ids=["a row is missing", "a row is there twice"],
+)
+def test_bundle_that_is_not_whole_fails_a_test(tmp_path: Path, loaded: Postgres, damage, rows):
+    server = {"PGHOST": "127.0.0.1", "PGPORT": str(loaded.port), "PGUSER": "postgres"}
+    command = "test --select every_bundle_is_whole --store-failures"
+    assert "PASS=1" in dbt(command, tmp_path, "postgres", **server).stdout
+    loaded.execute(damage)
+    done = dbt(command, tmp_path, "postgres", **server)
+    assert done.returncode == 1
+    assert "FAIL 1 every_bundle_is_whole" in done.stdout, done.stdout
+    stored = "select expected, found as rows from models_dbt_test__audit.every_bundle_is_whole"
+    assert loaded.query(stored) == [{"expected": 240, "rows": rows}]
+    loaded.execute("drop table fullstory.bundles")
+    assert "PASS=1" in dbt(command, tmp_path, "postgres", **server).stdout

@@ -31,14 +31,14 @@ def loaded(commands, tmp_path) -> Iterator[Postgres]:
     serving = Sandbox(generated_bundles(6, 240, until=UNTIL), unpublished=1)
     with serving, loading(commands, tmp_path, serving, UNTIL) as (run, postgres):
         replace_nul, first, later = blocks("bash", "docs/postgres.md")
-        load = blocks("bash", "docs/duckdb.md")[0]
-        run(blocks("bash", "docs/quickstart.md")[0], replace_nul, first, load)
+        first, later, load = (
+            block.replace("--config config.json", "--config config.json --catalog catalog.json")
+            for block in (first, later, blocks("bash", "docs/duckdb.md")[0])
+        )
+        with_bundles = blocks("bash", "docs/completeness.md")[0]
+        run(blocks("bash", "docs/quickstart.md")[0], with_bundles, replace_nul, first, load)
         serving.publish()
-        run(*blocks("bash", "docs/custom-variables.md"))
-        for again in (later, load):
-            run(
-                again.replace("--config config.json", "--config config.json --catalog catalog.json")
-            )
+        run(*blocks("bash", "docs/custom-variables.md"), with_bundles, later, load)
         yield postgres
 
 

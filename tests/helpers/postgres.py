@@ -33,7 +33,7 @@ class Postgres:
 
     def query(self, sql: str) -> list[dict[str, Any]]:
         """The rows of a SELECT, with the values that PostgreSQL's row_to_json gives them."""
-        lines = self._psql(f"select row_to_json(found) from ({sql}) as found").splitlines()
+        lines = self._psql(f"select row_to_json(one_row) from ({sql}) as one_row").splitlines()
         return [json.loads(line) for line in lines]
 
     def execute(self, sql: str) -> None:
