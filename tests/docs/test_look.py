@@ -21,14 +21,17 @@ from tap_fullstory.sandbox import EXAMPLE_USER_ID, Sandbox, generated_bundles
 
 USER_INTERFACE, _, GRANTS, SPREADSHEET = blocks("sh", "docs/look.md")
 NOTEBOOK = ROOT / "examples/notebook/answers.ipynb"
-RUN_NOTEBOOK = ROOT / "tests/docs/run_notebook.py"
+RUN_NOTEBOOK = ROOT / "tests/helpers/run_notebook.py"
 NO_DOWNLOAD = 'Failed to download extension "ui"'
 
 
 @pytest.fixture
-def weeks(commands, tmp_path) -> Path:
-    """A folder with a fullstory.duckdb of the recipes' weeks."""
-    bundles = generated_bundles(shop_account.BUNDLES, shop_account.EVENTS, until=shop_account.UNTIL)
+def weeks(request, commands, tmp_path) -> Path:
+    """A folder with a fullstory.duckdb of the recipes' weeks, of the fields that a test asks for."""
+    fields = getattr(request, "param", "all")
+    bundles = generated_bundles(
+        shop_account.BUNDLES, shop_account.EVENTS, until=shop_account.UNTIL, fields=fields
+    )
     with Sandbox(bundles) as serving:
         write_config(tmp_path, serving, end_date=shop_account.UNTIL.isoformat())
         load = ROOT / "examples/duckdb/load.py"
@@ -40,19 +43,34 @@ def weeks(commands, tmp_path) -> Path:
     return tmp_path
 
 
-def test_the_notebook_runs_and_shows_what_is_stored_in_it(commands, weeks):
-    cells = [c for c in json.loads(NOTEBOOK.read_text("utf-8"))["cells"] if "outputs" in c]
+def run_notebook(commands: Any, folder: Path) -> list[list[list[str]]]:
+    """Return the table that each cell shows."""
     printed = subprocess.run(
         [commands.loader_python, RUN_NOTEBOOK, NOTEBOOK],
-        cwd=weeks, timeout=TIMEOUT, stdout=subprocess.PIPE, text=True, check=True,
+        cwd=folder, timeout=TIMEOUT, stdout=subprocess.PIPE, text=True, check=True,
     ).stdout  # fmt: skip
-    shown = ["".join(out["data"]["text/plain"]) for cell in cells for out in cell["outputs"]]
-    assert json.loads(printed) == shown
+    return [boxed(table) for table in json.loads(printed)]
+
+
+def stored_in_notebook() -> list[list[list[str]]]:
+    cells = json.loads(NOTEBOOK.read_text("utf-8"))["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    return [boxed("".join(output["data"]["text/plain"])) for output in outputs]
+
+
+def test_the_notebook_runs_and_shows_what_is_stored_in_it(commands, weeks):
+    assert run_notebook(commands, weeks) == stored_in_notebook()
+
+
+@pytest.mark.parametrize("weeks", ["sample"], indirect=True)
+def test_the_notebook_answers_on_bundles_with_the_fields_of_the_public_sample(commands, weeks):
+    found, stored = run_notebook(commands, weeks), stored_in_notebook()
+    assert found[:4] == stored[:4]
+    assert len(found[4]) == 5
 
 
 def test_the_notebook_shows_what_the_sandbox_accounts_for():
-    cells = [c for c in json.loads(NOTEBOOK.read_text("utf-8"))["cells"] if "outputs" in c]
-    shown = [boxed("".join(cell["outputs"][0]["data"]["text/plain"])) for cell in cells]
+    shown = stored_in_notebook()
     account = shop_account.Account("all")
     answers = account.answers()
     assert shown[0][0][0] == str(sum(len(visit.events) for visit in account.visits))
