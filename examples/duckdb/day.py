@@ -11,10 +11,11 @@
     python day.py fullstory.duckdb > day.svg
     python day.py fullstory.duckdb 2026-06-06 --sessions 40 > day.svg
 
-The day is in UTC; default: the last one in the database. A day with more sessions than --sessions
-shows those with the most rage clicks, dead clicks and errors. The picture has the names of people,
-or their e-mail addresses: it is personal data like the database. Any browser shows it, and names an
-event when the mouse is over it.
+The day is in UTC; default: the last one in the database. The title and the strip below it are about
+the whole day. If it has more sessions than --sessions, they are drawn evenly over the day: of each
+part of it, the one with the most rage clicks, dead clicks and errors. The picture has the names of
+people, or their e-mail addresses: it is personal data like the database. Any browser shows it, and
+names an event when the mouse is over it.
 
 Exit codes: 0 done; 1 the database cannot be read, or has no event of that day; 2 usage.
 """
@@ -27,8 +28,9 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from itertools import groupby
+from urllib.parse import urlsplit
 from xml.sax.saxutils import escape, quoteattr
 
 import duckdb
@@ -43,6 +45,7 @@ RED, ORANGE, BLUE, VIOLET = "#dc2626", "#ea580c", "#2563eb", "#7c3aed"
 PAGES = ("#dbeafe", "#dcfce7", "#fef3c7", "#ede9fe", "#ffe4e6", "#cffafe", "#f1f5f9", "#fae8ff")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 LEGEND = ("click", "rage click", "dead click", "error", "custom event", "other event")
+TROUBLE = LEGEND[1:4]
 
 COLUMNS = (
     "EventStart", "EventType", "EventTargetText", "EventCustomName", "PageName", "AppViewName",
@@ -74,36 +77,73 @@ class Session:
     def seconds(self) -> float:
         return self.events[-1].second
 
-    @property
-    def has_trouble(self) -> bool:
-        return any(event.kind in LEGEND[1:4] for event in self.events)
+
+@dataclass
+class Day:
+    """What happened on a day, and the sessions of it that are drawn."""
+
+    day: date
+    starts: list[tuple[datetime, bool]]
+    """When each session began that day, in order, and whether it had trouble."""
+    events: int
+    trouble: dict[str, int]
+    """How often something went wrong, by what. A series of rage clicks is once."""
+    drawn: list[Session] = field(default_factory=list)
 
 
-def read(connection: duckdb.DuckDBPyConnection, day: date | None, limit: int) -> list[Session]:
-    """Return the sessions with an event on `day`, by their start; by default, the last day."""
+def read(connection: duckdb.DuckDBPyConnection, day: date | None, limit: int) -> Day:
+    """Return what `day` has, by default the last one, with at most `limit` sessions to draw."""
     found = {row[0] for row in connection.execute("DESCRIBE events").fetchall()}
     if day is None:
         ((newest,),) = connection.execute('SELECT max("EventStart") FROM events').fetchall()
         day = newest.date() if newest else date.min
     listed = ", ".join(f'"{name}"' if name in found else f'NULL AS "{name}"' for name in COLUMNS)
+    connection.execute(
+        f"""
+        CREATE TEMP TABLE of_the_day AS SELECT *,
+            coalesce("EventModFrustrated" > 0, false) AS is_rage,
+            coalesce("EventModDead" > 0, false) AS is_dead,
+            coalesce("EventModError" > 0 OR "EventType" = 'exception', false) AS is_error
+        FROM (SELECT "UserId", "SessionId", {listed} FROM events)
+        WHERE "EventStart" >= ? AND "EventStart" < ?
+        """,
+        [day, day + timedelta(days=1)],
+    )
+    starts = connection.execute(
+        """
+        SELECT min("EventStart") AS start, bool_or(is_rage OR is_dead OR is_error)
+        FROM of_the_day GROUP BY "UserId", "SessionId" ORDER BY start
+        """
+    ).fetchall()
+    ((events, *counts),) = connection.execute(
+        """
+        SELECT count(*), count(*) FILTER (WHERE "EventModFrustrated" = 1),
+            count(*) FILTER (WHERE is_dead AND NOT is_rage),
+            count(*) FILTER (WHERE is_error AND NOT is_rage AND NOT is_dead)
+        FROM of_the_day
+        """
+    ).fetchall()
     rows = connection.execute(
         f"""
-        WITH of_the_day AS (
-            SELECT "UserId", "SessionId", {listed} FROM events
-            WHERE "EventStart" >= ? AND "EventStart" < ?
+        WITH sessions AS (
+            SELECT "UserId", "SessionId", min("EventStart") AS start,
+                count(*) FILTER (WHERE is_rage OR is_dead OR is_error) AS trouble
+            FROM of_the_day GROUP BY ALL
+        ), parts AS (
+            SELECT *, ntile(?) OVER (ORDER BY start, "UserId", "SessionId") AS part FROM sessions
         ), chosen AS (
-            SELECT "UserId", "SessionId" FROM of_the_day GROUP BY ALL
-            ORDER BY count(*) FILTER (WHERE "EventModFrustrated" > 0 OR "EventModDead" > 0
-                OR "EventModError" > 0 OR "EventType" = 'exception') DESC, min("EventStart")
-            LIMIT ?
+            SELECT "UserId", "SessionId" FROM parts
+            QUALIFY row_number() OVER (PARTITION BY part ORDER BY trouble DESC, start) = 1
         )
-        SELECT * FROM of_the_day JOIN chosen USING ("UserId", "SessionId")
+        SELECT "UserId", "SessionId", {", ".join(f'"{name}"' for name in COLUMNS)}
+        FROM of_the_day JOIN chosen USING ("UserId", "SessionId")
         ORDER BY "UserId", "SessionId", "EventStart", "EventType"
         """,
-        [day, day + timedelta(days=1), limit],
+        [limit],
     ).fetchall()
     sessions = [_session(list(group)) for _, group in groupby(rows, key=lambda row: row[:2])]
-    return sorted(sessions, key=lambda session: session.start)
+    drawn = sorted(sessions, key=lambda session: session.start)
+    return Day(day, starts, events, dict(zip(TROUBLE, counts, strict=True)), drawn)
 
 
 def _session(rows: list[tuple[object, ...]]) -> Session:
@@ -116,7 +156,9 @@ def _session(rows: list[tuple[object, ...]]) -> Session:
         event = dict(zip(COLUMNS, row[2:], strict=True))
         at = event["EventStart"]
         assert isinstance(at, datetime)
-        page = event["PageName"] or event["AppViewName"] or event["PageUrl"] or ""
+        page = (
+            event["PageName"] or event["AppViewName"] or urlsplit(str(event["PageUrl"] or "")).path
+        )
         what = event["EventCustomName"] or event["EventTargetText"] or ""
         text = f"{event['EventType']} {what}".strip()
         session.events.append(
@@ -138,8 +180,9 @@ def _kind(event: dict[str, object]) -> str:
 # --- drawing ---
 
 
-def draw(sessions: list[Session]) -> Iterator[str]:
+def draw(day: Day) -> Iterator[str]:
     """Yield the lines of the picture."""
+    sessions = day.drawn
     lengths = sorted(session.seconds for session in sessions)
     scale = max(lengths[int(QUANTILE * (len(lengths) - 1))], 1.0)
     pages = Counter(event.page for session in sessions for event in session.events)
@@ -151,8 +194,8 @@ def draw(sessions: list[Session]) -> Iterator[str]:
         f'width="{WIDTH}" font-family="ui-sans-serif, system-ui, sans-serif" font-size="13">'
     )
     yield f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>'
-    yield from _title(sessions)
-    yield from _day_strip(sessions)
+    yield from _title(day)
+    yield from _day_strip(day)
     for number, session in enumerate(sessions):
         yield from _row(session, top + ROW * number, scale, colours)
     yield from _axis(top, top + ROW * len(sessions), scale)
@@ -160,15 +203,20 @@ def draw(sessions: list[Session]) -> Iterator[str]:
     yield "</svg>"
 
 
-def _title(sessions: list[Session]) -> Iterator[str]:
-    kinds = Counter(event.kind for session in sessions for event in session.events)
-    said = [f"{len(sessions)} sessions", f"{sum(kinds.values())} events"]
-    said += [f"{kinds[kind]} {kind}s" for kind in LEGEND[1:4] if kinds[kind]]
-    yield _text(MARGIN, 40, f"Sessions of {sessions[0].start:%A, %d %B %Y}, UTC", 22, INK, 600)
+def _title(day: Day) -> Iterator[str]:
+    said = [_count(len(day.starts), "session"), _count(day.events, "event")]
+    said += [_count(day.trouble[kind], kind) for kind in TROUBLE if day.trouble[kind]]
+    if len(day.drawn) < len(day.starts):
+        said.append(f"{len(day.drawn)} of {len(day.starts)} drawn")
+    yield _text(MARGIN, 40, f"Sessions of {day.day:%A, %d %B %Y}, UTC", 22, INK, 600)
     yield _text(MARGIN, 64, " · ".join(said), 14, FAINT)
 
 
-def _day_strip(sessions: list[Session]) -> Iterator[str]:
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _day_strip(day: Day) -> Iterator[str]:
     """The whole day, with a tick where each session began."""
     left, width = LABEL, WIDTH - LABEL - MARGIN
     yield _text(MARGIN, HEAD + 16, "when they began", 12, FAINT)
@@ -177,11 +225,15 @@ def _day_strip(sessions: list[Session]) -> Iterator[str]:
         x = left + width * hour / 24
         yield f'<path d="M{x:.1f} {HEAD}v22" stroke="{LINE}"/>'
         yield _text(x, HEAD + 36, f"{hour:02}:00", 10, FAINT, anchor="middle")
-    midnight = sessions[0].start.replace(hour=0, minute=0, second=0, microsecond=0)
-    for session in sessions:
-        x = left + width * (session.start - midnight).total_seconds() / 86400
-        colour = RED if session.has_trouble else BLUE
-        yield f'<path d="M{x:.1f} {HEAD + 3}v16" stroke="{colour}" stroke-width="3"/>'
+    midnight = datetime.combine(day.day, time())
+    thickness = 3 if len(day.starts) <= DEFAULT_SESSIONS else 1
+    for start, has_trouble in day.starts:
+        x = left + width * (start - midnight).total_seconds() / 86400
+        colour = RED if has_trouble else BLUE
+        yield (
+            f'<path class="start" d="M{x:.1f} {HEAD + 3}v16" stroke="{colour}" '
+            f'stroke-width="{thickness}"/>'
+        )
 
 
 def _row(session: Session, top: int, scale: float, colours: dict[str, str]) -> Iterator[str]:
@@ -265,6 +317,12 @@ def _text(
     return f'<text x="{x:.1f}" y="{y}" {style} text-anchor="{anchor}">{_plain(text)}</text>'
 
 
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
+
+
 def main() -> int:
     """Run the command, and return its exit code."""
     parser = argparse.ArgumentParser(
@@ -272,19 +330,19 @@ def main() -> int:
     )
     parser.add_argument("database", help="the file")
     parser.add_argument("day", nargs="?", type=date.fromisoformat, help="such as 2026-06-06")
-    parser.add_argument("--sessions", type=int, default=DEFAULT_SESSIONS, metavar="N",
+    parser.add_argument("--sessions", type=_positive, default=DEFAULT_SESSIONS, metavar="N",
         help="draw at most so many; default: %(default)s")  # fmt: skip
     options = parser.parse_args()
     try:
         with duckdb.connect(options.database, read_only=True) as connection:
-            sessions = read(connection, options.day, options.sessions)
+            day = read(connection, options.day, options.sessions)
     except duckdb.Error as error:
         print(f"day.py: {error}", file=sys.stderr)
         return 1
-    if not sessions:
+    if not day.drawn:
         print(f"day.py: {options.database} has no event of that day.", file=sys.stderr)
         return 1
-    sys.stdout.buffer.write("".join(f"{line}\n" for line in draw(sessions)).encode())
+    sys.stdout.buffer.write("".join(f"{line}\n" for line in draw(day)).encode())
     return 0
 
 

@@ -18,6 +18,19 @@ with duckdb.connect("f.duckdb") as db:
     db.execute("INSERT INTO events VALUES ('2026-06-01 12:00:00', 1, 2, 'click', chr(1) || 'a', "
         "'{\\"user_plan_str\\": \\"free\\"}')")
 """
+# 601 sessions over a day, each of three clicks, which in each tenth one are rage clicks.
+BUSY_DAY = """
+import duckdb
+with duckdb.connect("f.duckdb") as db:
+    db.execute("DROP TABLE events")
+    db.execute("CREATE TABLE events AS SELECT "
+        "TIMESTAMP '2026-06-01' + to_seconds(session * 143 + click) AS EventStart, "
+        "session AS UserId, 7 AS SessionId, 'click' AS EventType, "
+        "'https://example.com/a?b#c' AS PageUrl, "
+        "CASE WHEN session % 10 = 3 THEN click + 1 ELSE 0 END AS EventModFrustrated "
+        "FROM range(601) AS s(session), range(3) AS c(click)")
+"""
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture
@@ -66,3 +79,31 @@ def test_a_control_character_in_a_name_is_drawn(run):
     picture = run("day.py")
     assert picture.returncode == 0, picture.stderr
     assert "\ufffda" in "".join(ElementTree.fromstring(picture.stdout).itertext())
+
+
+def test_a_busy_day_has_its_totals_and_is_drawn_evenly(commands, run, tmp_path):
+    subprocess.run([commands.loader_python, "-c", BUSY_DAY], cwd=tmp_path, check=True)
+    picture = run("day.py")
+    assert picture.returncode == 0, picture.stderr
+    root = ElementTree.fromstring(picture.stdout)
+    texts = [text.text or "" for text in root.iter(f"{SVG}text")]
+    assert texts[:2] == [
+        "Sessions of Monday, 01 June 2026, UTC",
+        "601 sessions · 1,803 events · 60 rage clicks · 40 of 601 drawn",
+    ]
+    starts = [path for path in root.iter(f"{SVG}path") if path.get("class") == "start"]
+    assert len(starts) == 601
+    ticks = [float(path.get("d", "")[1:].split()[0]) for path in starts]
+    assert (ticks[0], ticks[-1]) == (270.0, 270 + round(906 * 600 * 143 / 86400, 1))
+    drawn = [text for text in texts if text[2:3] == ":" and text[:2] <= "23"]
+    began = [int(text[:2]) * 60 + int(text[3:]) for text in drawn[8:]]  # after those of the strip
+    assert len(began) == 40
+    # Each of 40 parts of the day has one, and one with rage clicks where the part has any.
+    assert [minute * 40 // (24 * 60) for minute in began] == pytest.approx(list(range(40)), abs=1)
+    assert sum(path.get("transform") == "rotate(60)" for path in root.iter(f"{SVG}path")) > 40
+    assert "/a" in texts
+
+    alone = run("day.py", "--sessions", "601")
+    assert " drawn" not in alone.stdout
+    assert run("day.py", "--sessions", "0").returncode == 2
+    assert run("day.py", "2026-06-02").returncode == 1

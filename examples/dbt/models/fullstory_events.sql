@@ -20,7 +20,7 @@ select
         when 'uservar' then 'identify'
         else "EventType"
     end as event_type,
-    case "PagePlatform" when 'Web' then 'web' when 'Native Mobile' then 'mobile_app' end as source_type,
+    case platform when 'Web' then 'web' when 'Native Mobile' then 'mobile_app' end as source_type,
     {{ json_object({
         'user_agent': json_object({
             'raw_user_agent': 'coalesce("PageUserAgent", "PageAgent")',
@@ -39,11 +39,11 @@ select
     {{ json_object({
         'target': json_object({
             'text': '"EventTargetText"',
-            'raw_selector': '"EventTargetSelector"',
+            'raw_selector': 'coalesce("EventTargetSelector", "EventTargetSelectorTok")',
         }),
         'user_id': "nullif(\"UserAppKey\", '')",
         'user_email': "nullif(\"UserEmail\", '')",
         'user_display_name': "nullif(\"UserDisplayName\", '')",
-        'user_properties': members_like('"CustomVars"', 'user_'),
+        'user_properties': 'user_properties',
     }) }} as event_properties
 from {{ ref('loaded_events') }}

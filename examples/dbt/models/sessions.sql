@@ -5,20 +5,23 @@ select
     max("IndvId") as indv_id,
     max(nullif("UserAppKey", '')) as user_app_key,
     max(nullif("UserEmail", '')) as user_email,
+    {%- for column in var('fullstory_variables') %}
+    (array_agg("{{ column }}" order by "EventStart" desc) filter (where "{{ column }}" is not null))[1]
+        as "{{ column }}",
+    {%- endfor %}
     coalesce(min("SessionStart"), min("EventStart")) as started_at,
     max("EventStart") as ended_at,
     {{ seconds_between('coalesce(min("SessionStart"), min("EventStart"))', 'max("EventStart")') }} as seconds,
-    max("PagePlatform") as platform,
+    max(platform) as platform,
     max("PageDevice") as device,
     max("PageOperatingSystem") as operating_system,
     max("PageBrowser") as browser,
     count(*) as events,
     count(distinct "PageId") as pages,
     count(*) filter (where "EventType" = 'click') as clicks,
-    count(*) filter (where "EventModFrustrated" = 1) as rage_clicks,
-    count(*) filter (where "EventModDead" > 0) as dead_clicks,
-    count(*) filter (where "EventModError" > 0) as events_with_errors,
-    count(*) filter (where "EventType" = 'exception') as exceptions,
+    {{ incidents() }},
+    (array_agg(page order by "EventStart") filter (where page is not null))[1] as entry_page,
+    (array_agg(page order by "EventStart" desc) filter (where page is not null))[1] as exit_page,
     (array_agg("PageUrl" order by "EventStart") filter (where "PageUrl" <> ''))[1] as entry_url,
     (array_agg("PageUrl" order by "EventStart" desc) filter (where "PageUrl" <> ''))[1] as exit_url,
     '{{ var("fullstory_app") }}/ui/{{ var("fullstory_org_id") }}/session/'
