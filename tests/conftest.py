@@ -28,17 +28,16 @@ settings.load_profile("repeatable")
 # Most of their tests start the tap, or a target, or build something. `make check` leaves them out.
 SLOW_FILES = {
     "test_backfill", "test_batch", "test_column_files", "test_command", "test_completeness",
-    "test_contract", "test_dbt", "test_discover",
-    "test_dist", "test_failures", "test_faults_file", "test_faults_wire", "test_fuzz",
-    "test_individuals", "test_interruptions", "test_kills", "test_limits", "test_load_duckdb",
-    "test_loaders", "test_local_resources", "test_log_safety", "test_look", "test_machine",
-    "test_malformed",
-    "test_meltano", "test_odd_listings", "test_pipeline", "test_privacy", "test_query_duckdb",
-    "test_rest", "test_rest_answers",
-    "test_rest_settings", "test_sandbox", "test_sandbox_files", "test_sandbox_wire", "test_secrets",
-    "test_segment_export", "test_segment_fields", "test_segment_resume", "test_segments",
-    "test_selection", "test_several_streams", "test_signals", "test_snowflake", "test_sql",
-    "test_sync", "test_targets", "test_values",
+    "test_contract", "test_custom_variables", "test_dbt", "test_discover", "test_dist",
+    "test_failures", "test_faults_file", "test_faults_wire", "test_fuzz", "test_individuals",
+    "test_interruptions", "test_kills", "test_limits", "test_load_duckdb", "test_loaders",
+    "test_local_resources", "test_log_safety", "test_look", "test_machine", "test_malformed",
+    "test_meltano", "test_odd_listings", "test_pipeline", "test_postgres_comments", "test_privacy",
+    "test_query_duckdb", "test_rest", "test_rest_answers", "test_rest_settings", "test_sandbox",
+    "test_sandbox_files", "test_sandbox_wire", "test_secrets", "test_segment_export",
+    "test_segment_fields", "test_segment_resume", "test_segments", "test_selection",
+    "test_several_streams", "test_signals", "test_snowflake", "test_sql", "test_sync",
+    "test_targets", "test_values",
 }  # fmt: skip
 
 

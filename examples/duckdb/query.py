@@ -12,9 +12,11 @@
     python query.py fullstory.duckdb question.sql
     echo 'SELECT count(*) FROM events' | python query.py fullstory.duckdb
     python query.py --spreadsheet fullstory.duckdb question.sql > answer.csv
+    python query.py fullstory.duckdb --write "CREATE VIEW clicks AS ..."
 
-Of several statements, each prints its result. The database is opened for reading only. Exit codes:
-0 done; 1 DuckDB cannot run a statement or open the file, and stderr says why; 2 usage.
+Of several statements, each prints its result. The database is opened for reading only, unless
+--write is given. Exit codes: 0 done; 1 DuckDB cannot run a statement or open the file, and stderr
+says why; 2 usage.
 """
 
 from __future__ import annotations
@@ -48,12 +50,15 @@ def main() -> int:
         action="store_true",
         help="CSV in which a spreadsheet neither rounds an id nor runs a formula",
     )
+    parser.add_argument("--write", action="store_true", help="allow statements that change it")
     options = parser.parse_intermixed_args()  # --csv may come before the SQL
     if options.sql is None and sys.stdin.isatty():
         print("Type a statement, then Ctrl-D on a line of its own.", file=sys.stderr)
     try:
         sql = sys.stdin.read() if options.sql is None else _read(options.sql)
-        with duckdb.connect(options.database, read_only=True) as connection:
+        if options.write and not Path(options.database).exists():
+            parser.error(f"{options.database} does not exist")  # DuckDB would make it
+        with duckdb.connect(options.database, read_only=not options.write) as connection:
             for statement in connection.extract_statements(sql):
                 found = connection.sql(statement.query)
                 if found is not None:
@@ -72,7 +77,9 @@ def _read(sql: str) -> str:
 
 
 def _hint(error: str) -> str:
-    """Return what to try if a column is not there that may be a custom variable."""
+    """Return what to try: for a change, or if a column is missing that may be a variable."""
+    if "read-only mode" in error:
+        return "\nTo change the database, add --write."
     found = re.search(r'column "?((?:user|evt|page)_[^"\s]*)"? not found', error)
     if found is None:
         return ""

@@ -75,6 +75,21 @@ def test_a_variable_that_is_no_column_is_looked_for_in_customvars(run):
     assert "CustomVars" not in run("query.py", "SELECT EventTyp FROM events").stderr
 
 
+def test_only_write_changes_the_database(run, tmp_path):
+    change = "UPDATE events SET PageName = 'b'; SELECT PageName FROM events"
+    refused = run("query.py", change)
+    assert refused.returncode == 1
+    assert refused.stderr.rstrip().endswith("To change the database, add --write.")
+    assert run("query.py", "--csv", "SELECT PageName FROM events").stdout == "PageName\n\x01a\n"
+    changed = run("query.py", "--write", "--csv", change)
+    assert changed.returncode == 0, changed.stderr
+    assert changed.stdout.endswith("PageName\nb\n")
+    assert run("query.py", "--csv", "SELECT PageName FROM events").stdout == "PageName\nb\n"
+    (tmp_path / "f.duckdb").unlink()
+    assert run("query.py", "--write", "SELECT 1").returncode == 2
+    assert not (tmp_path / "f.duckdb").exists()
+
+
 def test_a_control_character_in_a_name_is_drawn(run):
     picture = run("day.py")
     assert picture.returncode == 0, picture.stderr
