@@ -27,7 +27,7 @@ NO_DOWNLOAD = 'Failed to download extension "ui"'
 
 @pytest.fixture
 def weeks(request, commands, tmp_path) -> Path:
-    """A folder with a fullstory.duckdb of the recipes' weeks, of the fields that a test asks for."""
+    """A folder with a fullstory.duckdb of the recipes' weeks; a test may ask for fewer fields."""
     fields = getattr(request, "param", "all")
     bundles = generated_bundles(
         shop_account.BUNDLES, shop_account.EVENTS, until=shop_account.UNTIL, fields=fields
