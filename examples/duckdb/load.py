@@ -14,6 +14,9 @@ It starts the command after "--" with the state that the database has, as --stat
 the command writes. Without "--" it loads stdin, from a tap that was started with the state that
 --print-state prints. An older state, or none, is refused: it would bring rows twice.
 
+BATCH messages with files of columns are loaded, too, and their files removed when the rows are
+committed: Parquet, and Arrow where pyarrow is installed. That takes less time than records do.
+
 Rows are committed in one transaction with the STATE that covers them, which is kept in the table
 _singer_state. So whatever ends the tap or this program, at whatever moment, the next run that
 starts from that state neither loses nor repeats a row. Rows after the last STATE are not stored.
@@ -73,7 +76,10 @@ TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "string"
 # Types of existing columns that hold all that the wanted type holds.
 WIDER = {"BIGINT": "HUGEINT"}
 
+FORMATS = ("parquet", "arrow")  # of the files that BATCH messages name
+
 _POSITION = "_singer_position"  # of a record in its batch
+_FILE_VIEW = "_singer_file"
 # Of upper and lower case, DuckDB takes only these for the same.
 _FOLDED = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 SAME_SIGNAL_SECONDS = 1  # `timeout` signals the process that it started, and then its group
@@ -134,6 +140,8 @@ class Table:
     """Whether the open transaction has rows of it."""
     rows: int = 0
     """Committed by this run."""
+    listed: tuple[str, ...] = ()
+    """The columns of the last SCHEMA, which files of columns have."""
     may_be_behind: bool = False
     """Whether rows could come twice: it has some, no key, and no STATE since its SCHEMA."""
     uncommitted_rows: int = 0
@@ -174,6 +182,8 @@ class Loader:
         self._state: str | None = None
         """The last STATE, if it is not committed yet."""
         self._in_transaction = False
+        self._files: list[Path] = []
+        """Of the rows in the open transaction; removed when it is committed."""
         self._committed_at = time.monotonic()
         self.tables: dict[str, Table] = {}
         self.has_state = False
@@ -226,11 +236,11 @@ class Loader:
                 self._cover(json.dumps(value))
             case {"type": "ACTIVATE_VERSION"}:
                 pass
-            case {"type": "BATCH"}:
-                raise InputError(
-                    f"Line {number} is a BATCH message, which this program does not read: "
-                    "take batch_config out of the tap's config."
-                )
+            case {
+                "type": "BATCH", "stream": str(stream), "encoding": {"format": str(form)},
+                "manifest": [*urls],
+            }:  # fmt: skip
+                self._add_files(stream, form, urls, number)
             case _:
                 raise InputError(f"Line {number} is not a Singer message.")
 
@@ -252,14 +262,39 @@ class Loader:
         table.uncovered.texts.append(text)
         table.uncovered.numbers.append(number)
         self._uncovered_bytes += len(text)
-        if self._uncovered_bytes >= self._batch_bytes:
-            # Too many rows without a STATE to keep in memory: into the transaction, which the next
-            # STATE commits. Those that the last one covers must not wait for it.
-            if self._state is not None:
-                self._commit()
-            for one in self.tables.values():
-                self._insert(one, one.uncovered.take())
-            self._uncovered_bytes = 0
+        if self._uncovered_bytes >= self._batch_bytes:  # too many to keep in memory
+            self._insert_uncovered()
+
+    def _add_files(self, stream: str, form: str, urls: list[Any], number: int) -> None:
+        """Put the rows of files into the transaction. Raises InputError if they are none to read,
+        and LoadError if they cannot be read.
+        """
+        if stream not in self.tables:
+            raise InputError(f"Line {number} is a BATCH of {stream!r} before its SCHEMA.")
+        if form not in FORMATS:
+            raise InputError(
+                f"Line {number} is a BATCH message of the format {form!r}, which this program does "
+                "not read: set batch_config.encoding.format to parquet in the tap's config."
+            )
+        table = self.tables[stream]
+        self._insert_uncovered()
+        self._begin()
+        for url in urls:
+            path = str(url).removeprefix("file://")
+            if not path.startswith("/"):
+                raise InputError(f"Line {number} names a file that is not on this machine.")
+            self._insert_file(table, Path(path), form, number)
+            self._files.append(Path(path))
+
+    def _insert_uncovered(self) -> None:
+        """Put the rows without a STATE into the transaction, which the next STATE commits. Those
+        that the last one covers must not wait for it.
+        """
+        if self._state is not None:
+            self._commit()
+        for one in self.tables.values():
+            self._insert(one, one.uncovered.take())
+        self._uncovered_bytes = 0
 
     def _cover(self, state: str) -> None:
         self._state, self.has_state = state, True
@@ -302,32 +337,59 @@ class Loader:
             table.uncommitted_rows, table.inserted = 0, False
         self._state, self._covered_bytes = None, 0
         self._committed_at = time.monotonic()
+        for path in self._files:
+            with suppress(OSError):
+                path.unlink()
+        self._files.clear()
 
     def _insert(self, table: Table, lines: Lines) -> None:
         if not lines.texts:
             return
         self._begin()
         rows = self._select(table.columns, table.key, lines.texts)
-        name, columns = self._name(table.stream), ", ".join(map(_quoted, table.columns))
         try:
-            if table.key:
-                self._connection.execute(f"CREATE OR REPLACE TEMP TABLE _singer_batch AS {rows}")
-                same = " AND ".join(
-                    f"{name}.{_quoted(key)} IS NOT DISTINCT FROM _singer_batch.{_quoted(key)}"
-                    for key in table.key
-                )
-                self._connection.execute(f"DELETE FROM {name} USING _singer_batch WHERE {same}")
-                rows = "FROM _singer_batch"
-            done = self._connection.execute(f"INSERT INTO {name} ({columns}) {rows}").fetchone()
+            self._store(table, table.columns, rows, len(lines.texts))
         except (duckdb.DataError, duckdb.InvalidInputException):
             # Its text can hold values of the record.
             raise self._find_fault(table, lines) from None
-        if not table.key and done != (len(lines.texts),):
+
+    def _insert_file(self, table: Table, path: Path, form: str, number: int) -> None:
+        """Insert the rows of a file of columns, which has those that SCHEMA lists."""
+        columns = {name: table.columns[name] for name in table.listed}
+        try:
+            source = _FILE_VIEW if form == "arrow" else _parquet(path)
+            if form == "arrow":
+                # It needs a connection of which all results have been fetched.
+                self._connection.register(_FILE_VIEW, _arrow_table(path))
+            ((count,),) = self._connection.execute(f"SELECT count(*) FROM {source}").fetchall()
+            rows = _last_of_each_key(_typed_values(columns), columns, table.key, source)
+            self._store(table, columns, rows, count)
+            if form == "arrow":
+                self._connection.unregister(_FILE_VIEW)
+        except (duckdb.Error, OSError, ValueError):
             raise LoadError(
-                f"DuckDB stored {done} of {len(lines.texts)} rows of {table.stream!r}, so none of "
-                "them is kept. Please report it."
+                f"Line {number} names the file {path}, which cannot be loaded: it is not there, or "
+                f"is not {form} with the columns of its SCHEMA. Run again."
+            ) from None
+
+    def _store(self, table: Table, columns: dict[str, str], rows: str, count: int) -> None:
+        """Insert what a SELECT finds of so many rows, in place of rows with the same key."""
+        name, listed = self._name(table.stream), ", ".join(map(_quoted, columns))
+        if table.key:
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE _singer_batch AS {rows}")
+            same = " AND ".join(
+                f"{name}.{_quoted(key)} IS NOT DISTINCT FROM _singer_batch.{_quoted(key)}"
+                for key in table.key
             )
-        table.uncommitted_rows += len(lines.texts)
+            self._connection.execute(f"DELETE FROM {name} USING _singer_batch WHERE {same}")
+            rows = "FROM _singer_batch"
+        ((done,),) = self._connection.execute(f"INSERT INTO {name} ({listed}) {rows}").fetchall()
+        if not table.key and done != count:
+            raise LoadError(
+                f"DuckDB stored {done} of {count} rows of {table.stream!r}, so none of them is "
+                "kept. Please report it."
+            )
+        table.uncommitted_rows += count
         table.inserted = True
 
     def _select(self, columns: dict[str, str], key: list[str], texts: list[bytes]) -> str:
@@ -423,15 +485,16 @@ class Loader:
         if before:
             # Records under both SCHEMAs may wait beside each other: read all columns of both.
             before.columns, before.key = {**before.columns, **columns}, key
+            before.listed = tuple(columns)
             return
         text = json.dumps(stream, ensure_ascii=False)
         prefixes = (
             f'{{"type":"RECORD","stream":{text},"record":{{'.encode(),
             f'{{"type": "RECORD", "stream": {text}, "record": {{'.encode(),
         )
-        has_rows = bool(there and self._connection.execute(f"FROM {name} LIMIT 1").fetchone())
+        has_rows = bool(there and self._connection.execute(f"FROM {name} LIMIT 1").fetchall())
         self.tables[stream] = Table(
-            stream, columns, key, prefixes,
+            stream, columns, key, prefixes, listed=tuple(columns),
             may_be_behind=has_rows and not key and self._stored is not None,
         )  # fmt: skip
 
@@ -507,9 +570,13 @@ def _select(columns: dict[str, str], key: list[str], spool: Path, largest: int) 
         "maximum_object_size": str(max(MIN_OBJECT_BYTES, largest)),
     }
     given = ", ".join(f"{name} = {value}" for name, value in options.items())
-    path = re.sub(r"[\[*?]", r"[\g<0>]", str(spool))  # these would match other files
-    source = f"read_json({_literal(path)}, {given})"
+    source = f"read_json({_pattern(spool)}, {given})"
     values = ", ".join(_value(name, kind) for name, kind in columns.items())
+    return _last_of_each_key(values, columns, key, source)
+
+
+def _last_of_each_key(values: str, columns: dict[str, str], key: list[str], source: str) -> str:
+    """The SELECT of values from a source, in its order; with a key, of the last row of each."""
     if not key:
         return f"SELECT {values} FROM {source}"
     position = _POSITION
@@ -531,6 +598,34 @@ def _value(name: str, kind: str) -> str:
         checked = f"WHEN isfinite({column}) THEN {column} WHEN {column} IS NOT NULL THEN error('')"
         return f"CASE {checked} END AS {column}"
     return column
+
+
+def _parquet(path: Path) -> str:
+    return f"read_parquet({_pattern(path)}, hive_partitioning = false)"
+
+
+def _arrow_table(path: Path) -> Any:
+    """Return the columns of an Arrow file, which stay in the file until they are read."""
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise LoadError(
+            "Arrow files need pyarrow, which is not installed beside load.py. Install it, or set "
+            "batch_config.encoding.format to parquet in the tap's config."
+        ) from None
+    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
+        return reader.read_all()
+
+
+def _typed_values(columns: dict[str, str]) -> str:
+    """What is selected of a file of columns, whose date-times are in UTC and objects are text."""
+    forms = {"TIMESTAMP": "make_timestamp(epoch_us({0})) AS {0}", "JSON": "{0}::JSON AS {0}"}
+    return ", ".join(forms.get(kind, "{0}").format(_quoted(name)) for name, kind in columns.items())
+
+
+def _pattern(path: Path) -> str:
+    """The path as a literal that matches no other file."""
+    return _literal(re.sub(r"[\[*?]", r"[\g<0>]", str(path)))
 
 
 def _quoted(name: str) -> str:

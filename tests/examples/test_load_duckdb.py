@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import loading
 import pytest
+from batches import batch_config, has_pyarrow, needs_pyarrow
 from environments import ROOT
 from faults import bundle, events, lines, packed, record
 from loading import DATE_TIMES, STRANGE, end_of, expected_records, piped
@@ -139,6 +140,14 @@ def row(stream: str = "t", **values: Any) -> Json:
         "type": "RECORD", "stream": stream, "record": values,
         "time_extracted": "2026-06-01T00:00:00.000000Z",
     }  # fmt: skip
+
+
+def batch_message(form: str, path: object, stream: str = "t") -> bytes:
+    url = f"file://{path}" if str(path).startswith("/") else str(path)
+    message = {
+        "type": "BATCH", "stream": stream, "encoding": {"format": form}, "manifest": [url],
+    }  # fmt: skip
+    return json.dumps(message).encode() + b"\n"
 
 
 def state(number: int) -> Json:
@@ -368,7 +377,10 @@ def test_a_run_without_state_changes_nothing(database, batch):
         (b'{"type":"HELLO"}\n', "Line 7 is not a Singer message"),
         (b'{"type":"RECORD","stream":"t","record":5}\n', "Line 7 is not a Singer message"),
         (b'{"type":"RECORD","stream":"u","record":{}}\n', "Line 7 is a RECORD of 'u' before its"),
-        (b'{"type":"BATCH","stream":"t"}\n', "Line 7 is a BATCH message, which"),
+        (b'{"type":"BATCH","stream":"t"}\n', "Line 7 is not a Singer message"),
+        (batch_message("jsonl", "/f"), "is a BATCH message of the format 'jsonl', which"),
+        (batch_message("parquet", "s3://b/f"), "names a file that is not on this machine"),
+        (batch_message("parquet", "/f", "other"), "is a BATCH of 'other' before its SCHEMA"),
         (b'{"a":' + b"[" * 100_000 + b"\n", "Line 7 is nested more than 100 levels deep"),
         (b"\xff\n", "Line 7 is not valid JSON"),
     ],
@@ -641,6 +653,92 @@ def test_a_tap_started_without_its_state_doubles_nothing(database, sandbox, comm
     assert len(database.values("events", "EventStart")) == len(expected_records(sandbox, 2))
 
 
+# --- files of columns ---
+
+
+@pytest.fixture(params=["parquet", "arrow"])
+def form(request, commands) -> str:
+    found: str = request.param
+    if not has_pyarrow:
+        pytest.skip("pyarrow has no wheel for this Python")
+    has_reader = [commands.loader_python, "-c", "import pyarrow"]
+    if found == "arrow" and subprocess.run(has_reader, capture_output=True).returncode:
+        pytest.skip("pyarrow is not installed beside load.py: see requirements/duckdb.txt")
+    return found
+
+
+def typed_rows(database: Database) -> Any:
+    rows = database.query("SELECT * FROM events")
+    for row in rows:
+        row["CustomVars"] = row["CustomVars"] and json.loads(row["CustomVars"])
+    return counted(rows)
+
+
+@pytest.mark.parametrize("settings", [{}, {"event_digest": True}], ids=["appended", "upserted"])
+def test_files_of_columns_make_the_table_of_records(
+    commands, sandbox, tmp_path, batch_folder, form, settings
+):
+    """The same rows, types and comments, and the state; the files are gone."""
+    made = []
+    for name, more in (
+        ("records", {"checkpoint_events": 50}),
+        ("files", batch_config(batch_folder, 50, form=form)),
+    ):
+        database = Database(commands.loader_python, tmp_path / name)
+        database.folder.mkdir()
+        served = {**sandbox.config(), **settings, **more}
+        for _ in range(1 + bool(settings)):
+            piped(served, commands, database.command(), database.folder)
+        made.append(database)
+    by_record, by_file = made
+    assert typed_rows(by_file) == typed_rows(by_record)
+    assert by_file.types("events") == by_record.types("events")
+    comments = "SELECT column_name, comment FROM duckdb_columns() ORDER BY 1"
+    assert by_file.query(comments) == by_record.query(comments)
+    assert by_file.state() == by_record.state()
+    assert not list(batch_folder.iterdir())
+
+
+def test_rows_of_a_file_are_stored_with_their_state_alone(database, tmp_path):
+    """And what the state before them covers, all the same; the last row of a key wins."""
+    paths = [tmp_path / f"[{number}].parquet" for number in range(3)]
+    for number, path in enumerate(paths):
+        sql = f"SELECT {number} AS n, 'x{number}' AS v UNION ALL SELECT 9, 'y{number}'"
+        database.change(f"COPY ({sql}) TO '{path}'")
+    given = schema({**integers("n"), "v": {"type": ["null", "string"]}}, key=("n",))
+    files = [batch_message("parquet", path) for path in paths]
+    assert "nothing is stored" in database.refuse(given, files[0])
+    assert (database.tables(), paths[0].exists()) == ([], True)
+    said = database.refuse(given, row(n=5, v="r"), files[0], state(1), files[1], state(2), files[2])
+    assert "Loaded 5 rows of t. The next run brings the 2 rows after the last STATE again" in said
+    assert [path.exists() for path in paths] == [False, False, True]
+    assert database.query("FROM t ORDER BY n") == [
+        {"n": 0, "v": "x0"}, {"n": 1, "v": "x1"}, {"n": 5, "v": "r"}, {"n": 9, "v": "y1"},
+    ]  # fmt: skip
+    assert database.state() == state(2)["value"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PAR1, or not", SECRET.encode()])
+def test_a_file_that_cannot_be_loaded_is_named(database, tmp_path, content):
+    path = tmp_path / "f.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    said = database.refuse(
+        schema(integers("n")), row(n=1), state(1), batch_message("parquet", path), state(2)
+    )
+    assert f"Line 4 names the file {path}, which cannot be loaded" in said
+    assert database.values() == [1]
+    assert database.state() == state(1)["value"]
+
+
+def test_a_file_without_a_column_or_with_another_type_is_named(database, tmp_path):
+    path = tmp_path / "f.parquet"
+    for column in ("1 AS other", f"'{SECRET}' AS n"):
+        database.change(f"COPY (SELECT {column}) TO '{path}'")
+        given = schema(integers("n")), batch_message("parquet", path), state(1)
+        assert "cannot be loaded: it is not there, or is not parquet" in database.refuse(*given)
+
+
 # --- one command, which starts the tap ---
 
 
@@ -807,21 +905,27 @@ def days() -> Iterator[tuple[Sandbox, list[int]]]:
         yield served, list(range(len(made)))
 
 
+@pytest.mark.parametrize("form", ["records", pytest.param("parquet", marks=needs_pyarrow)])
 @pytest.mark.parametrize("killed", ["loader", "tap", "both", "stopped"])
-def test_kills_at_random_times_lose_and_repeat_nothing(days, commands, tmp_path, killed):
+def test_kills_at_random_times_lose_and_repeat_nothing(
+    days, commands, tmp_path, batch_folder, killed, form
+):
     """Runs, each from the state in the database, until all is loaded; again in another file."""
     served, numbers = days
     chance = random.Random(killed)
     kills = backfills = 0
+    files = batch_config(batch_folder, CHECKPOINT, form=form) if form == "parquet" else {}
     while kills < KILLS:
         backfills += 1
         folder = tmp_path / str(backfills)
         folder.mkdir()
         database = Database(commands.loader_python, folder)
         while True:
-            with running(database, commands, served) as pipeline:
+            for left in batch_folder.iterdir():  # what a killed loader has not removed
+                left.unlink()
+            with running(database, commands, served, **files) as pipeline:
                 if kills < KILLS:
-                    wait_a_little(pipeline, chance)
+                    wait_a_little(pipeline, chance, batch_folder)
                     kills += not pipeline.is_over()
                     number = signal.SIGTERM if killed == "stopped" else signal.SIGKILL
                     processes = {"tap": [pipeline.tap], "both": [pipeline.tap, pipeline.loader]}
@@ -840,10 +944,10 @@ def test_kills_at_random_times_lose_and_repeat_nothing(days, commands, tmp_path,
     print(f"{kills} kills, {backfills} backfills")  # noqa: T201 - pytest -rP
 
 
-def wait_a_little(pipeline: Pipeline, chance: random.Random) -> None:
+def wait_a_little(pipeline: Pipeline, chance: random.Random, files: Path) -> None:
     """Most of the time while rows are being stored; else while either starts."""
     if chance.random() < 0.8:
-        wait_until(lambda: pipeline.is_over() or has_rows(pipeline.spool))
+        wait_until(lambda: pipeline.is_over() or has_rows(pipeline.spool) or any(files.iterdir()))
         time.sleep(chance.uniform(0, 0.25))
     else:
         time.sleep(chance.uniform(0, 0.5))
@@ -857,14 +961,16 @@ def has_rows(spool: Path) -> bool:
 
 
 @contextmanager
-def running(database: Database, commands: Any, served: Sandbox) -> Iterator[Pipeline]:
+def running(database: Database, commands: Any, served: Sandbox, **more: Any) -> Iterator[Pipeline]:
     """`tap | load.py`, from the state in the database."""
     spool = database.folder / "it.duckdb.spool"
     spool.unlink(missing_ok=True)  # a killed loader leaves it behind
-    config = served.config(checkpoint_events=CHECKPOINT)
+    config = served.config(checkpoint_events=CHECKPOINT, **more)
     with (
         (database.folder / "log").open("ab") as log,
-        start_tap(config, state=database.state(), executable=commands.tap, stderr=log) as tap,
+        start_tap(
+            config, state=database.state(), executable=commands.tap_for(config), stderr=log
+        ) as tap,
         subprocess.Popen(
             database.command("--batch-mb", "0.02"),
             stdin=tap.stdout, stderr=log, cwd=database.folder,
