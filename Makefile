@@ -42,16 +42,16 @@ coverage: $(TEST_ENVS) ## Run all tests, and list the lines of the package that 
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/tap-fullstory-1.0.4/.stamp ## Measure the tap beside gzip and others; ARGS=--help tells the options
+bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/tap-fullstory-1.0.4/.stamp ## Measure the tap beside gzip and others; ARGS=--help lists the options
 	@$(BIN)/python bench/bench.py $(ARGS)
 
 bench-load: $(TEST_ENVS) ## Measure how fast events become rows, through each tested target; ARGS="--events 200000"
 	@$(BIN)/python bench/load.py $(ARGS)
 
-bench-stops: $(TEST_ENVS) $(ENVS)/meltano/.stamp ## Stop each pipeline at random moments, and count lost and doubled rows; ARGS="--stops 100 --only load.py"
+bench-stops: $(TEST_ENVS) $(ENVS)/meltano/.stamp ## Stop each pipeline at random moments, and count lost and duplicated rows; ARGS="--stops 100 --only load.py"
 	@$(BIN)/python bench/stops.py $(ARGS)
 
-fuzz: $(ENVS)/dev/.stamp ## Damaged configs, states, catalogs, answers and bundles, then what libFuzzer makes, SECONDS=60 seconds in all
+fuzz: $(ENVS)/dev/.stamp ## Feed damaged configs, states, catalogs, responses and bundles to the tap, then what libFuzzer makes; SECONDS=60 in all
 	@$(BIN)/python tests/helpers/fuzz_inputs.py $$(($(SECONDS) / 2))
 	@$(BIN)/python tests/helpers/fuzz_bundles.py $$(($(SECONDS) / 4))
 	@$(BIN)/python tests/helpers/fuzz_native.py $$(($(SECONDS) / 4))

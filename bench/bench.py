@@ -1,6 +1,6 @@
 """How fast the tap is, beside gzip, jq, the tap that people had before, and a target.
 
-`make bench` runs this; `make bench ARGS=--help` tells its options. It starts programs as a shell
+`make bench` runs this; `make bench ARGS=--help` lists its options. It starts programs as a shell
 would, in turns, and prints tables. Whatever is timed runs once before, and has to write as many
 records as there are events.
 """

@@ -1,4 +1,4 @@
-"""The bench's bundles, and a FullStory that serves them: a process of its own, at work on the same
+"""The bench's bundles, and a sandbox that serves them: a process of its own, which uses the same
 machine only while the tap downloads.
 
 Run by bench.py with the sizes and layouts wanted; prints what it serves, and ends with its stdin.

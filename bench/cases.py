@@ -1,4 +1,4 @@
-"""What is run: pipelines over bundles, and what came of them."""
+"""The pipelines that are run over bundles, and their results."""
 
 from __future__ import annotations
 

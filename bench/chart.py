@@ -1,4 +1,4 @@
-"""The bar chart of the README: events a second, of the tap and of what it is compared with.
+"""The bar chart of docs/performance.md: events a second, of the tap and of what it is set beside.
 
     python bench/chart.py bench/out/figures.json
 

@@ -1,6 +1,6 @@
 """How fast events become rows: the tap into each tested target, and what it costs both sides.
 
-`make bench-load` runs this; `make bench-load ARGS=--help` tells its options. A sandbox serves one
+`make bench-load` runs this; `make bench-load ARGS=--help` lists its options. A sandbox serves one
 bundle, each pipeline loads it from start to end, and the rows are compared with the tap's records.
 PostgreSQL is a server of its own, and so is the stand-in for Snowflake (snowflake_server.py). Their
 CPU time is in no column.

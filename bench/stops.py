@@ -1,6 +1,6 @@
 """What stops cost: each pipeline of the documents, stopped at random moments and run again.
 
-`make bench-stops` runs this; `make bench-stops ARGS=--help` tells its options. A sandbox serves
+`make bench-stops` runs this; `make bench-stops ARGS=--help` lists its options. A sandbox serves
 small bundles, each pipeline loads them in several runs, and all but the last of these are stopped:
 by a signal to the tap, to the target or to the group, or by the `timeout` of coreutils. Then the
 rows that are stored are compared with the sandbox's events. Linux only.
