@@ -23,6 +23,7 @@ pytest_plugins = ["rest_runs", "sandbox_client"]
 
 # The same examples in every run, however slow the machine is: what looks for others is `make fuzz`.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("quick", settings.get_profile("repeatable"), max_examples=25)
 settings.load_profile("repeatable")
 
 # Most of their tests start the tap, or a target, or build something. `make check` leaves them out.
@@ -34,14 +35,17 @@ SLOW_FILES = {
     "test_local_resources", "test_log_safety", "test_look", "test_machine", "test_malformed",
     "test_meltano", "test_odd_listings", "test_pipeline", "test_postgres_comments", "test_privacy",
     "test_query_duckdb", "test_rest", "test_rest_answers", "test_rest_settings", "test_sandbox",
-    "test_sandbox_files", "test_sandbox_wire", "test_secrets", "test_segment_export",
-    "test_segment_fields", "test_segment_resume", "test_segments", "test_selection",
+    "test_sandbox_dates", "test_sandbox_files", "test_sandbox_wire", "test_secrets",
+    "test_segment_export", "test_segment_fields", "test_segment_resume", "test_segments",
+    "test_selection",
     "test_several_streams", "test_signals", "test_snowflake", "test_sql", "test_sync",
     "test_targets", "test_values",
 }  # fmt: skip
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.markexpr == "not slow":
+        settings.load_profile("quick")  # `make test` tries all examples
     # Programs would inherit a SIGHUP that nohup ignores, or a SIGINT that a script ignores for what
     # it starts in the background, and bash cannot trap such a signal. One that is handled here is
     # back to its default in them.

@@ -194,11 +194,6 @@ def test_the_key_from_the_environment(sandbox):
     assert KEY.encode() not in run.stdout
 
 
-def test_the_config_goes_before_the_environment(sandbox):
-    run = run_tap(sandbox.config(), env={"TAP_FULLSTORY_API_KEY": "na1.wrong-key"})
-    assert run.code == 0
-
-
 # --- failures: exit 1 with the words for them ---
 
 

@@ -47,7 +47,7 @@ def missing_elsewhere(stream: Stream, sandbox: Sandbox) -> Iterator[str]:
         return
     sandbox.fault(f"{stream.name}:418")
     path = stream.path.replace("{}", "x")
-    if requests.get(sandbox.url + path, params={"uid": "x"}, timeout=9).status_code != 418:
+    if requests.get(sandbox.url + path, params={"uid": "x"}, timeout=60).status_code != 418:
         yield f"sandbox/rest.py has no route of that name for {stream.path}"
 
 

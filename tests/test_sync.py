@@ -141,15 +141,6 @@ def test_start_date_and_end_date_go_by_the_bundles_end(week, start, end, expecte
     )
 
 
-def test_disjoint_ranges_share_no_bundle_and_leave_no_gap(week):
-    cuts = [midnight(0), "2020-09-16T12:00:00Z", midnight(3), midnight(7)]
-    shards = [
-        days(synced(week, start_date=start, end_date=end))
-        for start, end in itertools.pairwise(cuts)
-    ]
-    assert shards == [[0, 1], [2], [3, 4, 5, 6]]
-
-
 def test_the_end_date_holds_for_later_runs_too(week):
     state = {"bookmarks": {"events": {"bundle_end": midnight(2)}}}
     assert days(synced(week, state, end_date=midnight(4))) == [2, 3]

@@ -152,8 +152,10 @@ def test_errors_in_state_or_catalog_do_not_quote_them(file, text):
 # --- what the code may get wrong ---
 
 
-def test_repr_of_config_client_and_session_hides_the_key():
-    config = parse_config({"api_key": KEY}, NOW, {})
+def test_repr_of_config_client_and_session_hides_the_keys():
+    hash_key = "a key for hashes"
+    config = parse_config({"api_key": KEY, "hash_key": hash_key}, NOW, {})
+    assert hash_key not in f"{config!r} {config}"
     client, http = Client(config), HttpSession(KEY, "agent", 1)
     assert_nothing_leaks(f"{config!r} {config} {client!r} {client} {http!r} {http}")
     assert_nothing_leaks(repr(vars(client)))

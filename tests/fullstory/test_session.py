@@ -146,10 +146,6 @@ def test_an_expired_signed_url_is_asked_for_again(http, requests_mock, waits, st
     assert asked == 2 * ["export.example.com", "storage.example.net"]
 
 
-def test_repr_holds_no_key(http):
-    assert KEY not in repr(http)
-
-
 # --- the log ---
 
 

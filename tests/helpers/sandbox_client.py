@@ -44,7 +44,7 @@ class Client:
             params=parameters,
             headers=headers,
             allow_redirects=False,
-            timeout=5,
+            timeout=60,
         )
 
 

@@ -218,7 +218,7 @@ PLACES_BY_FORM = [
     PLACES_BY_FORM,
     ids=lambda value: str(value).rpartition(":")[2],
 )
-def test_nothing_is_lost_or_doubled_wherever_a_run_ends(
+def test_files_hold_what_the_state_covers_wherever_a_run_ends(
     sandbox, batch_folder, tmp_path, form, place, call, when
 ):
     config = sandbox.config(**batch_config(batch_folder, 40, form=form))

@@ -39,11 +39,11 @@ def test_unpublished_bundles_appear_one_by_one(open_client):
     publish = f"{client.sandbox.url}/sandbox/publish"
     assert [bundle["Id"] for bundle in client.list(start=0)] == [0]
     assert client.get(1).status_code == 404
-    assert requests.post(publish, timeout=5).json() == {"published": "1"}
+    assert requests.post(publish, timeout=60).json() == {"published": "1"}
     assert [bundle["Id"] for bundle in client.list(start=0)] == [0, 1]
     assert client.sandbox.publish().id == "2"
     assert [bundle["Id"] for bundle in client.list(start=0)] == [0, 1, 2]
-    assert requests.post(publish, timeout=5).status_code == 409
+    assert requests.post(publish, timeout=60).status_code == 409
     client.sandbox.publish(hand_made(number=9))
     assert [bundle["Id"] for bundle in client.list(start=0)] == [0, 1, 2, 9]
 
@@ -122,14 +122,14 @@ def test_the_command_prints_a_config_and_ends_cleanly(tmp_path, number):
     assert config["start_date"] == "2026-06-04T00:00:00Z"
     headers = {"Authorization": f"Basic {config['api_key']}"}
     url = f"{config['data_export_url']}/api/v1/export"
-    answers = [requests.get(f"{url}/list?start=0", headers=headers, timeout=5) for _ in range(2)]
+    answers = [requests.get(f"{url}/list?start=0", headers=headers, timeout=60) for _ in range(2)]
     assert answers[0].status_code == 503
     listed = answers[1].json()["exports"]
     assert len(listed) == 2
-    file = requests.get(f"{url}/get?id={listed[0]['Id']}", headers=headers, timeout=5).content
+    file = requests.get(f"{url}/get?id={listed[0]['Id']}", headers=headers, timeout=60).content
     assert len(events_in(file)) == 40
     process.send_signal(number)
-    out, log = process.communicate(timeout=5)
+    out, log = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "")
     assert log.splitlines()[0] == "api GET /api/v1/export/list 503"
     assert config["api_key"] not in log

@@ -83,13 +83,13 @@ class Account:
         answer = self._session.post(
             f"{self._sandbox.url}/segments/v1/exports",
             json={"timeRange": period, **order},
-            timeout=5,
+            timeout=60,
         )
         operation = self._json(f"/operations/v1/{answer.json()['operationId']}")
         assert operation["state"] == "COMPLETED"
         assert len(operation["createdAt"]) == len("2026-06-10T12:00:00.000000Z")
         results = self._json(f"/search/v1/exports/{operation['results']['searchExportId']}/results")
-        return self._events(requests.get(results["location"], timeout=5))
+        return self._events(requests.get(results["location"], timeout=60))
 
     def listed(self, stream: RestStream) -> list[Any]:
         """The pages of a REST list, in all its variants: by platform or scope, or by user."""
@@ -117,7 +117,7 @@ class Account:
             pages.append(self._json(path, **parameters, paginationToken=token))
 
     def _get(self, path: str, **parameters: Any) -> requests.Response:
-        answer = self._session.get(self._sandbox.url + path, params=parameters, timeout=5)
+        answer = self._session.get(self._sandbox.url + path, params=parameters, timeout=60)
         assert answer.status_code == 200, answer.text
         return answer
 

@@ -70,10 +70,10 @@ def test_a_listing_in_the_other_documented_style(open_client):
 def test_parameters_may_come_as_the_json_body_of_a_post(open_client):
     client = open_client(hand_made(number=0), hand_made(b'[{"a": 1}]', number=1))
     url = f"{client.sandbox.url}/api/v1/export/"
-    listed = client.session.post(url + "list", json={"start": 1_600_000_000 + DAY}, timeout=5)
+    listed = client.session.post(url + "list", json={"start": 1_600_000_000 + DAY}, timeout=60)
     assert [bundle["Id"] for bundle in listed.json()["exports"]] == [1]
-    assert client.session.post(url + "get", json={"id": 1}, timeout=5).content == b'[{"a": 1}]'
-    assert client.session.post(url + "list", data="{", timeout=5).status_code == 400
+    assert client.session.post(url + "get", json={"id": 1}, timeout=60).content == b'[{"a": 1}]'
+    assert client.session.post(url + "list", data="{", timeout=60).status_code == 400
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_parameters_may_come_as_the_json_body_of_a_post(open_client):
 def test_the_key_is_checked(open_client, path, given):
     client = open_client(hand_made())
     headers = {"Authorization": given} if given else {}
-    answer = requests.get(client.sandbox.url + path, headers=headers, timeout=5)
+    answer = requests.get(client.sandbox.url + path, headers=headers, timeout=60)
     assert (answer.status_code, answer.json()["code"]) == (401, "unauthorized")
-    assert client.session.get(f"{client.sandbox.url}/me", timeout=5).json()["role"] == "ARCHITECT"
+    assert client.session.get(f"{client.sandbox.url}/me", timeout=60).json()["role"] == "ARCHITECT"
 
 
 # --- files ---

@@ -23,7 +23,7 @@ EXPORT = {
 
 def get(sandbox: Sandbox, path: str, **parameters: Any) -> requests.Response:
     headers = {"Authorization": f"Basic {sandbox.api_key}"}
-    return requests.get(sandbox.url + path, parameters, headers=headers, timeout=5)
+    return requests.get(sandbox.url + path, parameters, headers=headers, timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_roles():
                 f"{sandbox.url}/segments/v1/exports",
                 json=EXPORT,
                 headers={"Authorization": f"Basic {sandbox.api_key}"},
-                timeout=5,
+                timeout=60,
             )
             assert answer.status_code == status
             # Operations are open to all levels; results of exports are not.
@@ -193,13 +193,13 @@ def test_settings_change_by_method_and_by_request():
         made = sandbox.change_settings("domain", "mobile", onlyRecordKnownDomains=True)
         assert get(sandbox, path, platform="mobile").json() == made
         url = f"{sandbox.url}/sandbox/settings"
-        answer = requests.post(f"{url}/domain", json={"domains": []}, timeout=5)
+        answer = requests.post(f"{url}/domain", json={"domains": []}, timeout=60)
         assert get(sandbox, path).json() == answer.json()
         history = get(sandbox, f"{path}/history").json()["versions"]
         assert [len(version["domains"]) for version in history] == [0, 1, 1, 0]
         created = {version["metadata"]["created"] for version in history}
         assert len(created) == 1
-        assert requests.post(f"{url}/weather", timeout=5).status_code == 400
-        assert requests.post(f"{url}/geo", "[]", timeout=5).status_code == 400
-        mobile = requests.post(f"{url}/geo", params={"platform": "mobile"}, timeout=5)
+        assert requests.post(f"{url}/weather", timeout=60).status_code == 400
+        assert requests.post(f"{url}/geo", "[]", timeout=60).status_code == 400
+        mobile = requests.post(f"{url}/geo", params={"platform": "mobile"}, timeout=60)
         assert mobile.status_code == 400

@@ -38,7 +38,7 @@ class Exporter:
         }
         order = {name: value for name, value in order.items() if value is not None}
         url = f"{self.sandbox.url}/segments/v1/exports"
-        return self.session.post(url, json=order, timeout=5)
+        return self.session.post(url, json=order, timeout=60)
 
     def ordered(self, start: datetime, end: datetime, **more: Any) -> str:
         answer = self.create(start, end, **more)
@@ -46,7 +46,7 @@ class Exporter:
         return answer.json()["operationId"]
 
     def ask(self, path: str) -> requests.Response:
-        return self.session.get(f"{self.sandbox.url}{path}", timeout=5)
+        return self.session.get(f"{self.sandbox.url}{path}", timeout=60)
 
     def operation(self, operation: str) -> dict[str, Any]:
         return self.ask(f"/operations/v1/{operation}").json()
@@ -62,7 +62,7 @@ class Exporter:
         return answer.json()["location"]
 
     def rows(self, start: datetime, end: datetime, **more: Any) -> list[dict[str, Any]]:
-        file = requests.get(self.location(self.ordered(start, end, **more)), timeout=5)
+        file = requests.get(self.location(self.ordered(start, end, **more)), timeout=60)
         return json.loads(gzip.decompress(file.content))
 
 
@@ -220,16 +220,16 @@ def test_the_storage_host_refuses_the_key(exporter):
     client = exporter()
     location = client.location(client.ordered(UNTIL - DAY, UNTIL))
     assert location.startswith(client.sandbox.storage_url)
-    assert client.session.get(location, timeout=5).status_code == 400
-    assert requests.get(location, timeout=5).status_code == 200
+    assert client.session.get(location, timeout=60).status_code == 400
+    assert requests.get(location, timeout=60).status_code == 200
 
 
 def test_a_location_that_has_expired_stays_so_and_a_fresh_one_works(exporter):
     client = exporter(faults=["storage:expired"])
     operation = client.ordered(UNTIL - DAY, UNTIL)
     first = client.location(operation)
-    assert [requests.get(first, timeout=5).status_code for _ in range(2)] == [403, 403]
-    assert requests.get(client.location(operation), timeout=5).status_code == 200
+    assert [requests.get(first, timeout=60).status_code for _ in range(2)] == [403, 403]
+    assert requests.get(client.location(operation), timeout=60).status_code == 200
 
 
 def test_an_export_can_expire(exporter):
@@ -253,7 +253,7 @@ def test_a_cancelled_export_is_not_finished(exporter):
     client = exporter(pending_polls=3)
     operation = client.ordered(UNTIL - DAY, UNTIL)
     url = f"{client.sandbox.url}/operations/v1/{operation}/cancel"
-    assert client.session.post(url, timeout=5).status_code == 200
+    assert client.session.post(url, timeout=60).status_code == 200
     assert client.operation(operation)["state"] == "FAILED"
 
 
@@ -263,7 +263,7 @@ def test_a_file_as_it_is_is_what_an_export_of_its_period_answers(exporter):
     client = exporter([Bundle("7", start, start + 86_400, body)])
     location = client.location(client.ordered(UNTIL - DAY, UNTIL))
     assert "/7/" in location
-    assert requests.get(location, timeout=5).content == body
+    assert requests.get(location, timeout=60).content == body
     other = client.ordered(UNTIL - DAY, UNTIL - DAY / 2)  # which is to be made of it
     client.operation(other)
     assert client.operation(other)["state"] == "FAILED"

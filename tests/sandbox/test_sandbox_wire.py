@@ -24,9 +24,9 @@ def test_downloads_may_be_redirected_to_a_host_that_must_not_see_the_key(open_cl
     location = answer.headers["Location"]
     assert location.startswith(client.sandbox.storage_url)
     assert client.sandbox.storage_url != client.sandbox.url
-    assert requests.get(location, timeout=5).content == b"[1]"
-    assert client.session.get(location, timeout=5).status_code == 400
-    assert requests.get(location[:-1], timeout=5).status_code == 403
+    assert requests.get(location, timeout=60).content == b"[1]"
+    assert client.session.get(location, timeout=60).status_code == 400
+    assert requests.get(location[:-1], timeout=60).status_code == 403
     at_storage = [request for request in client.sandbox.requests if request.origin == "storage"]
     assert ["authorization" in request.headers for request in at_storage] == [False, True, False]
 
@@ -34,10 +34,10 @@ def test_downloads_may_be_redirected_to_a_host_that_must_not_see_the_key(open_cl
 def test_an_expired_location_stays_so_and_a_fresh_one_works(open_client):
     client = open_client(hand_made(b"[1]"), redirect=True, faults=["storage:expired"])
     location = client.get(0).headers["Location"]
-    answers = [requests.get(location, timeout=5) for _ in range(2)]
+    answers = [requests.get(location, timeout=60) for _ in range(2)]
     assert [answer.status_code for answer in answers] == [403, 403]
     assert answers[0].text.startswith("<?xml")
-    assert requests.get(client.get(0).headers["Location"], timeout=5).content == b"[1]"
+    assert requests.get(client.get(0).headers["Location"], timeout=60).content == b"[1]"
 
 
 # --- ranges ---
@@ -52,7 +52,7 @@ def test_half_a_download_can_be_taken_up_again(open_client, from_storage):
         if not from_storage:
             return client.get(bundle.id, **headers)
         location = client.get(bundle.id).headers["Location"]
-        return requests.get(location, headers=headers, timeout=5)
+        return requests.get(location, headers=headers, timeout=60)
 
     whole = get()
     size, etag = len(whole.content), whole.headers["ETag"]
@@ -90,7 +90,7 @@ def cut_body(client: Client) -> bytes:
     """The body bytes that arrive before the download fails, which it must."""
     body = bytearray()
     url = f"{client.sandbox.url}/api/v1/export/get?id=0"
-    with client.session.get(url, stream=True, timeout=5) as answer:
+    with client.session.get(url, stream=True, timeout=60) as answer:
         try:
             for piece in answer.iter_content(1):  # a larger one would be lost with the failure
                 body += piece
@@ -104,7 +104,7 @@ def cut_body(client: Client) -> bytes:
 def test_any_status_for_the_first_requests(open_client, endpoint, status):
     client = open_client(hand_made(), faults=[f"{endpoint}:{status},times=2"])
     path = "/me" if endpoint == "me" else f"/api/v1/export/{endpoint}?id=0"
-    answers = [client.session.get(client.sandbox.url + path, timeout=5) for _ in range(3)]
+    answers = [client.session.get(client.sandbox.url + path, timeout=60) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [status, status, 200]
 
 
