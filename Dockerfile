@@ -1,4 +1,4 @@
-# The tap alone, as nobody. Config, state and catalog come in as files, rows go out by the pipe:
+# The tap alone, as nobody. Config, state and catalog are read from files, rows go out by the pipe:
 #   docker build -t tap-fullstory .
 #   docker run --rm -v "$PWD:/work:ro" tap-fullstory --config config.json --catalog catalog.json \
 #       --state state.json | target

@@ -1,4 +1,4 @@
-"""Print what somebody should look at, from JSON logs of the tap; exit with 1 if there is anything.
+"""Print what needs attention, from JSON logs of the tap; exit with 1 if there is anything.
 
     python alerts.py sync.log [MORE_LOGS ...]      oldest first, with "log_format": "json"
 
