@@ -415,6 +415,11 @@ def test_personal_data_stays_in_the_tap_as_written(shell, sandbox, tmp_path):
     assert "events.UserId" in found
     assert not [name for name in found if re.search("UserEmail|PageIp|user_", name)]
     assert "jane@example.com" not in private
+    (one_hash,) = (block for block in blocks("sh", "docs/privacy.md") if "THE_KEY" in block)
+    one_hash = one_hash.replace("THE_KEY", "jane@example.com")
+    assert shell(hashes, f"{{ {one_hash}\n}} > one_hash").wait(TIMEOUT) == 0
+    hashed = (tmp_path / "hashed.jsonl").read_text("utf-8")
+    assert f'"UserEmail":"{(tmp_path / "one_hash").read_text("utf-8")}"' in hashed
     assert re.search('"UserEmail":"[0-9a-f]{32}"', hashed)
     # The check of the files finds what is there without the settings.
     private_settings = json.loads((tmp_path / "batched.json").read_text("utf-8"))
