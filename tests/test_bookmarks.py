@@ -136,7 +136,7 @@ def test_what_is_a_state(raw, parsed):
         (events_state(bundle_end=JUNE, partial={**PARTIAL, "id": None}), "partial.id"),
     ],
 )
-def test_what_is_no_state(raw, words):
+def test_what_is_not_a_state(raw, words):
     with pytest.raises(UsageError) as refusal:
         bookmarks.parse_state(raw)
     assert words in str(refusal.value)
@@ -262,7 +262,7 @@ def test_the_state_after_each_bundle(sandbox):
     ],
     ids=["1.x", "today's", "another zone"],
 )
-def test_a_run_goes_on_from_the_state(sandbox, state):
+def test_a_run_resumes_from_the_state(sandbox, state):
     run = run_tap(sandbox.config(), state=state)
     assert hours(run) == day(2)
     assert run.states == [events_state(bundle_end="2020-09-17T00:00:00Z")]
@@ -283,7 +283,7 @@ def test_start_date_is_for_the_first_run_alone(sandbox):
     assert hours(run_tap(config, state=state)) == day(2)
 
 
-def test_a_bookmark_inside_a_bundle_leaves_out_what_lies_before_it(sandbox):
+def test_a_bookmark_inside_a_bundle_leaves_out_what_is_before_it(sandbox):
     run = run_tap(sandbox.config(), state=events_state(bundle_end="2020-09-15T11:30:00Z"))
     assert hours(run) == ["09-15T23", "09-15T12", *day(2)]
     (line,) = [line for line in run.logged("INFO") if "before the bookmark" in line]
@@ -298,7 +298,7 @@ def test_an_event_at_the_bookmark_itself_is_kept(sandbox):
     assert hours(run) == ["09-16T23", "09-16T11", "09-16T12"]
 
 
-def test_the_first_bundle_is_whole_wherever_start_date_lies(sandbox):
+def test_the_first_bundle_is_whole_wherever_start_date_is(sandbox):
     assert hours(run_tap(sandbox.config(start_date="2020-09-15T11:30:00Z"))) == day(1) + day(2)
 
 
@@ -314,7 +314,7 @@ def test_a_bookmark_in_the_future(sandbox):
 
 
 @pytest.mark.parametrize("selected", [True, False])
-def test_what_other_streams_hold_is_carried_along(sandbox, selected):
+def test_bookmarks_of_other_streams_are_carried_along(sandbox, selected):
     others = {"users": {"page": "é"}, "webhook_endpoints": {}}
     run = run_tap(
         sandbox.config(),
@@ -325,7 +325,7 @@ def test_what_other_streams_hold_is_carried_along(sandbox, selected):
     assert run.state == {"bookmarks": {**others, **moved}, "extra": [1]}
 
 
-def test_no_bundles_yet_is_no_failure():
+def test_no_bundles_yet_does_not_fail():
     with Sandbox([]) as sandbox:
         run = run_tap(sandbox.config())
     assert run.code == 0

@@ -167,7 +167,7 @@ def test_bundle_id_can_be_deselected_excluded_and_hashed():
     assert len({row["BundleId"] for row in hashed.records}) == 2
 
 
-def test_bundles_without_events_are_said_in_words():
+def test_bundles_without_events_are_reported():
     with Sandbox(BUNDLES, api_key=KEY) as sandbox:
         run = run_tap(sandbox.config(), catalog=select_streams("bundles"))
     assert run.code == 0

@@ -339,7 +339,7 @@ def test_many_choices_that_name_nothing_make_a_short_line(discovered):
         (2, {"replication-key": "created_at"}, {}, "The stream has none"),
     ],
 )
-def test_what_a_catalog_asks_for_and_does_not_get(discovered, stream, root, entry, words):
+def test_what_a_catalog_selects_and_does_not_get(discovered, stream, root, entry, words):
     one = discovered["streams"][stream]
     one["metadata"][0]["metadata"].update({"selected": True, **root})
     one.update(entry)
@@ -356,7 +356,7 @@ def test_a_key_property_cannot_be_deselected(discovered):
     assert "The catalog deselects users.id, which is part of the stream's key" in warning
 
 
-def test_a_fresh_catalog_asks_for_nothing_else(discovered):
+def test_a_fresh_catalog_requests_nothing_else(discovered):
     for one in discovered["streams"]:
         one["metadata"][0]["metadata"]["selected"] = True
     assert texts_of(catalog_warnings(discovered, config())) == []

@@ -144,7 +144,7 @@ def test_short_flags_and_a_byte_order_mark(sandbox, tmp_path):
     assert [json.loads(line)["type"] for line in second.stdout.splitlines()] == ["SCHEMA", "STATE"]
 
 
-def test_discover_without_config_asks_nobody(sandbox):
+def test_discovery_without_a_config_sends_no_request(sandbox):
     before = len(sandbox.requests)
     assert discover()["streams"][0]["tap_stream_id"] == "events"
     assert len(sandbox.requests) == before

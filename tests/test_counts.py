@@ -50,7 +50,7 @@ def test_the_most_frequent_are_listed() -> None:
     assert format_counts({"a\nb": 1}) == r"'a\nb' (1)"
 
 
-def test_more_names_than_are_counted_are_said() -> None:
+def test_more_names_than_are_counted_are_reported() -> None:
     counts = BoundedCounter()
     for number in range(MAX_NAMES + 1):
         counts.add(f"n{number}")

@@ -40,7 +40,7 @@ def choices(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("api", ["data_export", "segment_export"])
-def test_the_variables_of_the_newest_bundle_are_listed_and_selected_by_nobody(write, api):
+def test_the_variables_of_the_newest_bundle_are_listed_and_not_selected(write, api):
     bundles = generated_bundles(3, 60)
     seen = Counter(name for event in bundles[-1].body for name in event if is_custom(name))
     with Sandbox(bundles) as sandbox:
@@ -99,11 +99,11 @@ def test_the_type_is_told_by_the_suffix(suffix, types):
 
 
 @pytest.mark.parametrize("name", ["evt_a", "user_a_text", "page_", "evt_x_strss", "evt_s"])
-def test_a_suffix_that_tells_no_type(name):
+def test_a_suffix_without_a_type(name):
     assert property_schema(name) is None
 
 
-def test_no_more_is_looked_at_than_asked_for(write):
+def test_no_more_is_looked_at_than_configured(write):
     bundles = [
         day(0, [{"evt_old_str": "a"}]),
         day(1, [{"evt_a_str": "a"}] * 5 + [{"evt_b_str": "b"}]),
@@ -145,7 +145,7 @@ def test_what_ends_after_the_end_date_is_not_looked_at(write):
     assert "evt_b_str" not in properties["properties"]
 
 
-def test_no_bundle_at_all_is_said_and_no_failure(write):
+def test_no_bundle_at_all_is_reported_and_does_not_fail(write):
     with Sandbox([]) as sandbox:
         run = run_command(
             "--config", write(sandbox.config(discover_custom_vars=True)), "--discover"
@@ -267,7 +267,7 @@ def test_a_field_that_fullstory_adds_is_kept_and_warned_of_once():
     assert "EventNew (3)" in warning
 
 
-def test_nothing_is_said_where_all_is_listed():
+def test_nothing_is_reported_where_all_is_listed():
     with Sandbox([day(0, [dict.fromkeys(columns())])]) as sandbox:
         run = run_tap(sandbox.config())
     assert not [line for line in run.logged("INFO") if "does not list" in line]

@@ -26,7 +26,7 @@ from tap_fullstory.sandbox import Sandbox
         ("USER", "The API key has level Standard; it can read every stream except events"),
     ],
 )
-def test_discovery_tells_what_the_key_can_reach(offered, role, says):
+def test_discovery_reports_what_the_key_can_reach(offered, role, says):
     # With data_export, discovery lists bundles first, which a USER may not.
     with Sandbox(role=role, export_api="segment_export") as sandbox:
         run = run_command_with(sandbox, "--discover")
@@ -39,7 +39,7 @@ def test_discovery_tells_what_the_key_can_reach(offered, role, says):
 
 
 @pytest.mark.parametrize("fault", ["me:500", "me:404", "me:html", "me:reset"])
-def test_discovery_goes_on_without_knowing(sandbox, fault):
+def test_discovery_continues_without_knowing(sandbox, fault):
     sandbox.fault(f"{fault},times=always")
     run = run_command_with(sandbox, "--discover")
     assert run.code == 0

@@ -184,7 +184,7 @@ def test_a_schema_has_no_excluded_property_and_hashed_ones_are_text() -> None:
     assert properties["rules"]["items"]["properties"]["email"]  # the catalog given is as it was
 
 
-def test_no_alarm_for_what_fullstory_was_not_asked_for() -> None:
+def test_no_warning_for_what_was_not_requested() -> None:
     texts = "user_* user_x_str events.user_y CustomVars.user_? *.user_z us* *_str evt_x Email"
     made = rules(texts, stream="events", overflow="CustomVars")
     made.not_requested("user_")

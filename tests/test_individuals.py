@@ -36,7 +36,7 @@ def test_the_catalog_offers_them_and_says_what_they_are():
 
 
 @each_api
-def test_without_being_selected_they_are_not_asked_for(api):
+def test_without_being_selected_they_are_not_requested(api):
     with api.sandbox(days(1)) as sandbox:
         run = run_tap(api.config(sandbox), catalog=discover(api.config(sandbox)))
         assert [schema["stream"] for schema in run.schemas] == ["events"]
@@ -63,7 +63,7 @@ def test_each_person_is_a_row_and_figures_are_of_their_whole_life(api):
         assert any("CustomVars" in record for record in run.records)
 
 
-def test_a_run_orders_one_export_from_its_own_bookmark_to_the_delay():
+def test_a_run_requests_one_export_from_its_own_bookmark_to_the_delay():
     now = UNTIL + timedelta(hours=9, minutes=59, seconds=59, microseconds=999_999)
     with DATA_EXPORT.sandbox() as sandbox:
         catalog = select_streams("individuals")
@@ -85,7 +85,7 @@ def test_a_run_orders_one_export_from_its_own_bookmark_to_the_delay():
         assert again["timeRange"]["end"] == "2024-06-07T08:59:59Z"
 
 
-def test_with_nothing_new_nothing_is_ordered():
+def test_with_nothing_new_no_export_is_requested():
     with DATA_EXPORT.sandbox(days(1)) as sandbox:
         config = DATA_EXPORT.config(sandbox)
         first = run_tap(config, catalog=select_streams("individuals"))
@@ -103,7 +103,7 @@ def test_they_come_beside_the_events_with_a_bookmark_of_their_own(api):
         assert streams == {"events", "individuals"}
 
 
-def test_deselected_columns_are_not_asked_for_and_custom_variables_are_those_of_users():
+def test_deselected_columns_are_not_requested_and_custom_variables_are_those_of_users():
     with DATA_EXPORT.sandbox(days(1, 60)) as sandbox:
         catalog = select_streams("individuals", individuals=["Email", "LastIp"])
         run = run_tap(DATA_EXPORT.config(sandbox), catalog=catalog)
@@ -124,7 +124,7 @@ def test_an_event_digest_is_of_events_only():
 
 
 @pytest.mark.parametrize("value", ["yesterday", 7])
-def test_a_bookmark_that_cannot_be_read_is_said_so(value):
+def test_a_bookmark_that_cannot_be_read_is_reported(value):
     state = {"bookmarks": {"individuals": {"bundle_end": value}}}
     run = run_tap({"api_key": "na1.secret"}, state=state)
     assert run.code == 2

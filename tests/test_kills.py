@@ -161,7 +161,7 @@ def test_a_bundle_that_has_changed_since(in_the_second, listed, left):
     )
 
 
-def test_a_bundle_that_is_gone_with_nothing_after_it(in_the_second):
+def test_the_last_bundle_is_gone(in_the_second):
     with Sandbox([packed_bundle(0, FIRST)]) as sandbox:
         run = run_tap(sandbox.config(), state=in_the_second)
     assert run.code == 0

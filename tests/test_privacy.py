@@ -134,7 +134,7 @@ def test_excluded_and_hashed_values_are_nowhere(api, form, tmp_path):
         assert {"UserEmail", "Email", "LastIp"} & fields == set()
 
 
-def test_batch_files_hold_no_more_than_records(tmp_path):
+def test_batch_files_have_no_more_than_records(tmp_path):
     events = [{**EVENT, "EventType": ("custom", "click")[n % 2]} for n in range(50)]
     batches = {
         "encoding": {"format": "jsonl", "compression": "gzip"},
@@ -280,7 +280,7 @@ def test_a_filter_needs_the_type_that_is_excluded():
     assert "exclude_fields: it matches EventType, by which event_types" in run.critical
 
 
-def test_a_pattern_that_matches_nothing_is_told_and_its_field_comes():
+def test_a_pattern_that_matches_nothing_is_reported_and_its_field_written():
     with DATA_EXPORT.sandbox([bundle(EVENT)]) as sandbox:
         config = DATA_EXPORT.config(
             sandbox, exclude_fields="UserMail, useremail, users.email, user_ph*", hash_key=KEY,
@@ -333,7 +333,7 @@ def test_paths_of_the_rows_of_other_streams():
     assert not any("CustomVars" in record for record in records("individuals", run))
 
 
-def test_a_kind_of_variables_that_is_not_requested_is_no_alarm():
+def test_a_kind_of_variables_that_is_not_requested_is_not_warned_about():
     with SEGMENT_EXPORT.sandbox([bundle(EVENT)]) as sandbox:
         config = SEGMENT_EXPORT.config(
             sandbox, exclude_fields=["user_*", "user_x_str", "CustomVars.evt_*", "EMail"]

@@ -118,7 +118,7 @@ def test_57_users_come_over_pages_of_ten(sandbox, offered):
 
 
 @pytest.mark.parametrize("selected", [["schema"], ["type_conflicts"], []])
-def test_the_schema_of_users_is_asked_for_if_a_column_takes_it(sandbox, offered, selected):
+def test_the_schema_of_users_is_requested_if_a_column_takes_it(sandbox, offered, selected):
     columns = {name: name in selected for name in ("schema", "type_conflicts")}
     run = run_tap(sandbox.config(), catalog=selecting(offered, "users", users=columns))
     asks = {call.get("include_schema") for call in asked(sandbox, "/v2/users")}
@@ -178,7 +178,7 @@ def test_users_who_go_meanwhile_and_users_without_a_name(sandbox, offered):
     assert "example.com" not in run.log
 
 
-def test_sessions_of_nobody_are_no_users_who_have_gone(sandbox, offered):
+def test_sessions_without_a_user_do_not_count_as_users_who_are_gone(sandbox, offered):
     sandbox.fault("sessions:404,times=always")
     run = run_tap(sandbox.config(), catalog=selecting(offered, "sessions"))
     assert run.code == 1

@@ -241,7 +241,7 @@ def test_a_version_without_a_date_is_an_error(sandbox, offered):
 
 
 @pytest.mark.parametrize("spelling", ["nextPaginationToken", "next_pagination_token"])
-def test_a_token_that_comes_again_ends_the_stream_with_an_error(sandbox, offered, spelling):
+def test_a_repeated_token_ends_the_stream_with_an_error(sandbox, offered, spelling):
     pages = [
         {"segments": [{"id": str(number)}], spelling: token}
         for number, token in enumerate(["a", "b", "a"])

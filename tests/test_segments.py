@@ -102,7 +102,7 @@ def test_each_of_several_segments_has_rows_and_a_position_of_its_own():
         assert alone.state["bookmarks"]["events"]["segments"].keys() == set(BOTH)
 
 
-def test_a_run_that_is_stopped_in_a_segment_goes_on_there():
+def test_a_run_that_is_stopped_in_a_segment_resumes_there():
     with SEGMENT_EXPORT.sandbox(days(1, 3000), reorder=True) as sandbox:
         config = SEGMENT_EXPORT.config(
             sandbox, segment_id=BOTH, checkpoint_events=20, replay_url=True
@@ -273,7 +273,7 @@ def test_the_segment_that_is_furthest_behind_tells_how_far_the_state_reaches():
         ({"a": {"partial": {}}}, "bookmarks.events.segments.a.partial in the state"),
     ],
 )
-def test_positions_that_cannot_be_read_are_said_so(segments, says):
+def test_positions_that_cannot_be_read_are_reported(segments, says):
     given = {"bookmarks": {"events": {"segments": segments}}}
     if says is None:
         assert parse_state(given) == given

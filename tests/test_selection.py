@@ -51,7 +51,7 @@ def custom_vars(*names: str) -> dict[str, Any]:
     return {name: EVENT[name] for name in names}
 
 
-def test_the_printed_catalog_unedited_is_no_catalog_at_all(sandbox, catalog_file):
+def test_the_printed_catalog_unedited_selects_as_no_catalog_does(sandbox, catalog_file):
     with_it, without = run(sandbox, catalog_file), run(sandbox, None)
     assert with_it.records == without.records
     assert with_it.schemas == without.schemas
@@ -153,7 +153,7 @@ def test_a_type_of_the_users_own(sandbox, catalog_file):
     assert done.records[0]["EventType"] == "click"
 
 
-def test_nothing_selected_is_said(sandbox, catalog_file):
+def test_nothing_selected_is_reported(sandbox, catalog_file):
     done = run_tap(sandbox.config(), catalog=selecting(catalog_file, stream=False))
     assert done.code == 0
     assert [message["type"] for message in done.messages] == ["STATE"]

@@ -609,7 +609,7 @@ def test_a_config_that_is_not_an_object(raw):
 
 
 @pytest.mark.parametrize("given", [{}, {"api_key": ""}, {"api_key": None}])
-def test_the_environment_stands_in_for_a_missing_key(given):
+def test_a_missing_key_is_read_from_the_environment(given):
     environment = {"TAP_FULLSTORY_API_KEY": KEY}
     assert parse_config(given, NOW, environment).api_key == KEY
     with pytest.raises(UsageError, match="TAP_FULLSTORY_API_KEY"):
@@ -669,7 +669,7 @@ def test_known_keys_are_not_warned_about():
         ({"api_key": "na1.k", "api_url": "https://api.eu1.fullstory.com"}, "na1. belongs to"),
     ],
 )
-def test_what_is_not_meant_perhaps(given, words):
+def test_what_is_probably_a_mistake_is_warned_about(given, words):
     (warning,) = warnings(**given)
     assert words in warning
 

@@ -321,7 +321,7 @@ def test_records_tell_when_their_bundle_was_fetched():
 # --- what is left behind ---
 
 
-def test_no_bundle_lies_in_the_spool_folder_afterwards_or_under_a_name_meanwhile(tmp_path):
+def test_no_bundle_is_in_the_spool_folder_afterwards_or_under_a_name_meanwhile(tmp_path):
     big = day(1, b"[" + b",".join([b'{"EventType":"click"}'] * 30_000) + b"]")
     with Sandbox([day(0, EVENTS), big, day(2, EVENTS)]) as sandbox:
         config = sandbox.config(spool_dir=str(tmp_path))
@@ -369,7 +369,7 @@ def test_a_state_after_so_many_events_and_never_the_same_twice(prefetch):
     assert ends(run) == [midnight(0), midnight(0), midnight(1), midnight(2), midnight(3)]
 
 
-def test_a_run_goes_on_inside_a_bundle_from_any_of_its_states():
+def test_a_run_resumes_inside_a_bundle_from_any_of_its_states():
     bundles = [day(0, [{"PageId": n} for n in range(25)]), day(1, [{"PageId": 25}])]
     with Sandbox(bundles) as sandbox:
         first = synced(sandbox, checkpoint_events=10)
@@ -396,7 +396,9 @@ def test_a_bundle_that_has_changed_is_emitted_from_its_start_with_a_warning():
     [("0001-01-01T00:00:00Z", FIRST), ("1971-01-01T00:00:00Z", -60_000_000_000)],
     ids=["a bookmark in year 1", "a bundle of 1,900 years"],
 )
-def test_whether_a_bundle_was_emitted_is_asked_for_any_period(bundle_end: str, start: int) -> None:
+def test_a_position_of_another_bundle_is_ignored_with_a_warning_whatever_the_period(
+    bundle_end: str, start: int
+) -> None:
     partial = {"id": "another", "events": 1, "bytes": 9, "crc32": 0}
     state = {"bookmarks": {"events": {"bundle_end": bundle_end, "partial": partial}}}
     with Sandbox([Bundle("1", start, FIRST + DAY, EVENTS)]) as sandbox:
@@ -414,7 +416,7 @@ def test_paths_with_a_tilde(tmp_path):
     assert [path for path in Path(tmp_path).rglob("*") if path.is_file()] == []
 
 
-def test_workers_are_said_to_do_nothing() -> None:
+def test_workers_have_no_effect_and_a_warning() -> None:
     with Sandbox([]) as sandbox:
         assert not run_tap(sandbox.config(workers=1)).logged("WARNING")
         (warning,) = run_tap(sandbox.config(workers="2")).logged("WARNING")

@@ -22,13 +22,13 @@ UTC = timezone.utc
 
 
 @pytest.mark.parametrize("text", [*DATE_TIMES, *LOWER_CASE])
-def test_is_a_date_time(text: str) -> None:
+def test_text_that_is_a_date_time(text: str) -> None:
     assert is_date_time(text)
     assert oracle.is_date_time(text)
 
 
 @pytest.mark.parametrize("text", NO_DATE_TIMES)
-def test_is_no_date_time(text: str) -> None:
+def test_text_that_is_not_a_date_time(text: str) -> None:
     assert not is_date_time(text)
     assert not oracle.is_date_time(text)
     with pytest.raises(ValueError, match=r"."):

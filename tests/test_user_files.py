@@ -161,7 +161,7 @@ def test_levels_beyond_the_limit(levels):
         parse_json(nested(levels), "state", "f")
 
 
-def test_brackets_within_texts_are_no_levels():
+def test_brackets_within_strings_are_not_levels():
     assert parse_json(json.dumps(["[" * 1000]).encode(), "state", "f") == ["[" * 1000]
 
 

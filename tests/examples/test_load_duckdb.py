@@ -317,7 +317,7 @@ def test_schemas_hold_tables_and_a_state_of_their_own(database):
 # --- keys ---
 
 
-def test_event_digest_folds_what_comes_twice(database, sandbox, commands, tmp_path):
+def test_event_digest_merges_duplicates(database, sandbox, commands, tmp_path):
     config = sandbox.config(event_digest=True)
     digests = sorted(one["EventDigest"] for one in run_tap(config).records)
     for _ in range(2):
@@ -630,7 +630,7 @@ def test_an_older_state_of_another_stream_or_segment_is_refused(database):
     assert (database.values("history"), database.values("events")) == ([1, 1], [1])
 
 
-def test_an_older_state_is_taken_where_no_row_can_come_twice(database):
+def test_an_older_state_is_used_where_no_row_can_be_duplicated(database):
     keyed = schema(integers("n"), key=("n",))
     for end in (JUNE, "2026-06-01T00:00:00Z"):
         database.load(keyed, row(n=1), events_state(end))

@@ -66,7 +66,7 @@ def test_every_statement_prints_its_result(run):
     assert (done.returncode, done.stdout) == (0, "a\n1\nb\n2\n")
 
 
-def test_a_variable_that_is_no_column_is_looked_for_in_customvars(run):
+def test_a_variable_without_a_column_is_looked_for_in_customvars(run):
     done = run("query.py", "SELECT user_plan_str FROM events")
     assert done.returncode == 1
     hint = """CustomVars ->> '$."user_plan_str"'"""

@@ -76,7 +76,7 @@ def test_every_bundle_once_and_in_order(count, quirks):
     assert listing.asked == sorted(set(listing.asked))
 
 
-def test_the_next_page_is_asked_for_by_the_last_end():
+def test_the_next_page_is_requested_by_the_last_end():
     listing = Listing(numbered(45))
     ids(listing)
     assert listing.asked == [0, 200, 400]
@@ -142,7 +142,7 @@ class TestAListingThatDoesNotMove:
         with pytest.raises(SourceError, match="is stuck at 1970-01-01T00:01:40Z"):
             next(found)
 
-    def test_a_page_that_ignores_what_was_asked(self):
+    def test_a_page_that_ignores_its_parameters(self):
         class Stuck(Listing):
             def list_bundles(self, after: int) -> list[Bundle]:
                 return super().list_bundles(after if not self.asked else 0)
@@ -164,14 +164,14 @@ class TestAListingThatDoesNotMove:
         assert len(ids(Listing(bundles, repeats=repeats))) == 38
 
 
-def test_pages_are_asked_for_as_they_are_needed():
+def test_pages_are_requested_as_they_are_needed():
     listing = Listing(numbered(60))
     found = bundles_after(listing, at_second(0), None)
     assert [bundle.id for bundle in islice(found, 19)] == [str(number) for number in range(19)]
     assert listing.asked == [0]
 
 
-def test_nothing_is_asked_for_past_the_end_date():
+def test_nothing_is_requested_past_the_end_date():
     listing = Listing(numbered(60))
     assert len(ids(listing, until=100)) == 10
     assert listing.asked == [0]

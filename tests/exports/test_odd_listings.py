@@ -134,7 +134,7 @@ def overlaps(run: Run) -> list[str]:
     return [line for line in warnings(run) if "overlaps with a bundle before it" in line]
 
 
-def test_of_overlapping_bundles_every_event_comes_once_and_a_warning_says_so() -> None:
+def test_overlapping_bundles_are_written_whole_with_a_warning() -> None:
     with Sandbox([DAY_LONG, WITHIN]) as sandbox:
         run = run_tap(sandbox.config(start_date="2026-06-01T00:00:00Z"))
     assert all_of(run) == records_of(DAY_LONG, WITHIN)

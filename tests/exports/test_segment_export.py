@@ -90,7 +90,7 @@ def test_windows_leave_no_gap_and_do_not_overlap(bookmark, start_date, latest_en
     assert last is None or latest_end - last < step
 
 
-def test_a_start_at_the_end_of_time_is_no_window():
+def test_a_start_at_the_end_of_time_gives_no_window():
     assert spans(None, datetime.max.replace(tzinfo=timezone.utc), june("01T00:00"), DAY) == []
 
 
@@ -175,7 +175,7 @@ def test_the_key_is_sent_to_the_api_alone():
             assert ("authorization" in request.headers) == (request.origin == "api")
 
 
-def test_a_location_that_has_expired_is_asked_for_again():
+def test_a_location_that_has_expired_is_requested_again():
     with api.sandbox(days(1), faults=["storage:expired"]) as sandbox:
         run = run_tap(api.config(sandbox))
         assert counted(run.records) == counted(api.records(sandbox))
@@ -183,7 +183,7 @@ def test_a_location_that_has_expired_is_asked_for_again():
         assert endpoints_asked(sandbox) == expected
 
 
-def test_half_a_download_goes_on_at_another_location():
+def test_half_a_download_is_resumed_at_another_location():
     with api.sandbox(days(1, 200), faults=["storage:cut,after=3000"]) as sandbox:
         run = run_tap(api.config(sandbox))
         assert counted(run.records) == counted(api.records(sandbox))
@@ -260,7 +260,7 @@ def test_a_clock_that_is_right_or_behind_changes_nothing():
         assert not run.logged("WARNING")
 
 
-def test_a_failed_export_is_ordered_once_more():
+def test_a_failed_export_is_requested_once_more():
     with api.sandbox(days(1), faults=["operation:failed"]) as sandbox:
         run = run_tap(api.config(sandbox))
         assert counted(run.records) == counted(api.records(sandbox))
@@ -282,7 +282,7 @@ def test_an_export_that_fails_twice_ends_the_run_with_its_reason():
 
 
 @pytest.mark.parametrize("fault", ["results:400", "results:404", "results:410", "operation:404"])
-def test_an_export_that_is_gone_is_ordered_once_more(fault):
+def test_an_export_that_is_gone_is_requested_once_more(fault):
     with api.sandbox(days(1), faults=[fault]) as sandbox:
         run = run_tap(api.config(sandbox))
         assert counted(run.records) == counted(api.records(sandbox))
@@ -319,20 +319,20 @@ def test_a_refusal_ends_the_run_at_once(fault, says):
 @pytest.mark.parametrize(
     "fault", ["create:503,times=2", "create:429,retry-after=1", "create:reset,times=2"]
 )
-def test_an_order_is_made_again_where_it_may_help(fault):
+def test_an_export_request_is_repeated_where_it_may_help(fault):
     with api.sandbox(days(1), faults=[fault]) as sandbox:
         run = run_tap(api.config(sandbox))
         assert counted(run.records) == counted(api.records(sandbox))
 
 
-def test_an_order_is_not_repeated_without_end_when_answers_get_lost():
+def test_an_export_request_is_not_repeated_without_end_when_answers_get_lost():
     with api.sandbox(days(1), faults=["create:reset,times=always"]) as sandbox:
         run = run_tap(api.config(sandbox))
         assert (run.code, len(orders(sandbox))) == (1, 3)
         assert "may have started an export" in run.critical
 
 
-def test_an_order_that_never_went_out_is_made_again_as_often_as_any_request(http, waits):
+def test_an_export_request_that_never_went_out_is_repeated_as_often_as_any_request(http, waits):
     with pytest.raises(NetworkError, match="failed 8 times"):
         http.post_json("http://127.0.0.1:1/segments/v1/exports", {}, "create")
     assert len(waits) == 7

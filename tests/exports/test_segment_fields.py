@@ -38,7 +38,7 @@ def test_without_anything_deselected_every_field_comes_even_tomorrows():
     assert fields_of() is None
 
 
-def test_a_deselected_column_is_not_asked_for_and_custom_variables_are_by_their_kinds():
+def test_a_deselected_column_is_not_requested_and_custom_variables_are_by_their_kinds():
     fields = fields_of(PageUrl=False)
     assert fields is not None
     assert len(set(fields)) == len(fields)
@@ -48,7 +48,7 @@ def test_a_deselected_column_is_not_asked_for_and_custom_variables_are_by_their_
     assert "CustomVars" not in fields
 
 
-def test_what_the_config_excludes_is_not_asked_for():
+def test_what_the_config_excludes_is_not_requested():
     assert fields_of("user_phone_*") is None  # it would come with user_*, and is left out later
     fields = fields_of("PageUrl, user_*")
     assert fields is not None
@@ -58,7 +58,7 @@ def test_what_the_config_excludes_is_not_asked_for():
     assert "user_plan_str" not in (fields_of("user_plan_str", CustomVars=False) or ())
 
 
-def test_without_custom_vars_only_those_with_a_column_are_asked_for_by_name():
+def test_without_custom_vars_only_those_with_a_column_are_requested_by_name():
     fields = fields_of(CustomVars=False)
     assert fields is not None
     assert [name for name in fields if name.startswith(("user_", "evt_", "page_"))] == [
@@ -67,7 +67,7 @@ def test_without_custom_vars_only_those_with_a_column_are_asked_for_by_name():
     assert "PageUrl" in fields
 
 
-def test_the_name_that_only_bundles_have_is_not_asked_for():
+def test_the_name_that_only_bundles_have_is_not_requested():
     assert fields_of(PageAgent=False) is None
     fields = fields_of(PageUrl=False)
     assert fields is not None
@@ -95,7 +95,7 @@ def test_deselected_columns_are_left_out_by_fullstory_already():
 REFUSED_FIELDS = Fault("status", "create", status=400, body=b'{"message": "no such field"}')
 
 
-def test_refused_fields_are_asked_for_once_more_without_those_of_mobile_apps():
+def test_refused_fields_are_requested_once_more_without_those_of_mobile_apps():
     with api.sandbox(faults=[REFUSED_FIELDS]) as sandbox:
         catalog = selecting(discover(api.config(sandbox)), PageUrl=False)
         run = run_tap(api.config(sandbox), catalog=catalog)
@@ -119,7 +119,7 @@ def test_fields_that_are_refused_twice_end_the_run():
     assert "fault: status 400" in run.critical
 
 
-def test_a_refusal_of_an_order_without_fields_is_not_tried_again():
+def test_a_refused_request_without_fields_is_not_tried_again():
     with api.sandbox(faults=[REFUSED_FIELDS]) as sandbox:
         run = run_tap(api.config(sandbox))
         assert (run.code, len(orders(sandbox))) == (1, 1)

@@ -75,7 +75,7 @@ def test_an_export_that_is_being_made_is_left_to_the_next_run(ahead, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_window_goes_on_in_the_same_file(number):
+def test_a_window_continues_in_the_same_file(number):
     with api.sandbox(days(2, 600), reorder=True) as sandbox:
         sandbox.fault(pending(sandbox.bundles[1].id))
         config = api.config(sandbox, checkpoint_events=10)
@@ -199,7 +199,7 @@ def test_a_target_that_goes_away_leaves_no_export_behind():
         assert len(cancelled(sandbox)) == 1
 
 
-def test_a_cancellation_that_fails_is_no_failure():
+def test_a_cancellation_that_fails_does_not_fail_the_run():
     with api.sandbox(days(2, 600), faults=["cancel:500"]) as sandbox:
         sandbox.fault(pending(sandbox.bundles[1].id))
         config = api.config(sandbox, checkpoint_events=10)
@@ -280,7 +280,7 @@ def test_an_export_that_is_late_a_second_time_is_given_up(tmp_path):
     assert (client.ordered, client.cancelled) == (0, ["operation-0"])
 
 
-def test_nothing_is_ordered_once_the_run_is_over(tmp_path):
+def test_no_export_is_requested_once_the_run_is_over(tmp_path):
     client = Unfinished()
     source = client.source()
     (window,) = source.bundles({}, EVENTS)
@@ -335,7 +335,7 @@ def test_what_is_left_out_of_a_bundle_after_a_change_is_counted():
 
 
 @pytest.mark.parametrize("first", [DATA_EXPORT, SEGMENT_EXPORT], ids=str)
-def test_a_change_in_the_middle_of_a_bundle_loses_nothing_and_says_what_comes_twice(first):
+def test_a_change_in_the_middle_of_a_bundle_loses_nothing_and_reports_duplicates(first):
     second = DATA_EXPORT if first is SEGMENT_EXPORT else SEGMENT_EXPORT
     with first.sandbox(days(1, 600)) as sandbox:
         config = first.config(sandbox, checkpoint_events=100)
@@ -357,7 +357,7 @@ def test_a_change_in_the_middle_of_a_bundle_loses_nothing_and_says_what_comes_tw
     ],
     ids=json.dumps,
 )
-def test_an_export_in_the_state_that_cannot_be_read_is_said_so(export):
+def test_an_export_in_the_state_that_cannot_be_read_is_reported(export):
     state = {"bookmarks": {"events": {"bundle_end": "2024-06-05T00:00:00Z", "export": export}}}
     run = run_tap({"api_key": "na1.secret"}, state=state)
     assert run.code == 2

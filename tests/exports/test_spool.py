@@ -71,7 +71,7 @@ def test_a_fetched_bundle_is_whole_private_and_without_a_name(tmp_path: Path) ->
     assert fetched.file.closed
 
 
-def test_a_bundle_that_is_not_whole_is_fetched_once_more(
+def test_a_truncated_bundle_is_fetched_once_more(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     download, files = serving(gzipped(SMALL)[:-1], gzipped(SMALL))
@@ -101,7 +101,7 @@ def test_a_bundle_that_is_twice_not_whole_is_named(tmp_path: Path) -> None:
     assert [file.closed for file in files] == [True, True]
 
 
-def test_a_bundle_is_verified_while_it_comes(tmp_path: Path) -> None:
+def test_a_bundle_is_verified_while_it_is_downloaded(tmp_path: Path) -> None:
     def download(_: Bundle, file: BinaryIO) -> None:
         for byte in gzipped(SMALL):
             assert file.write(memoryview(bytes([byte]))) == 1
@@ -246,7 +246,7 @@ def test_bundles_come_in_order(count: int, ahead: int) -> None:
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 2, 3])
-def test_at_most_as_many_bundles_are_prefetched_as_asked_for(ahead: int) -> None:
+def test_at_most_as_many_bundles_are_prefetched_as_configured(ahead: int) -> None:
     folder = Folder()
     with no_thread_left():
         bundles_ahead = prefetch(listing(8), folder.fetch_one, ahead)

@@ -98,7 +98,7 @@ def test_any_bundle_in_any_form(bundle: bytes, parts: int, level: int, layers: i
     assert read(packed) == bundle
 
 
-def test_a_file_is_read_from_its_start_wherever_it_stands() -> None:
+def test_a_file_is_read_from_its_start_whatever_its_position() -> None:
     file = io.BytesIO(gzipped(SMALL))
     assert b"".join(unpack(file)) == SMALL
     assert b"".join(unpack(file)) == SMALL

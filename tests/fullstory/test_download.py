@@ -54,7 +54,7 @@ def test_only_a_range_of_the_same_file_is_appended(http, requests_mock, answer, 
     assert ends_it or "Range" not in requests_mock.last_request.headers
 
 
-def test_a_range_shorter_than_asked_for_is_continued(http, requests_mock):
+def test_a_range_shorter_than_requested_is_continued(http, requests_mock):
     cut = {"content": b"123", "headers": {"Content-Length": "5", "ETag": '"a"'}}
     part = {**rest("bytes 3-3/5", ETag='"a"'), "content": b"4"}
     last = {**rest("bytes 4-4/5", ETag='"a"'), "content": b"5"}
@@ -74,7 +74,7 @@ def test_a_range_shorter_than_asked_for_is_continued(http, requests_mock):
         ({}, None),
     ],
 )
-def test_a_range_is_asked_for_only_of_a_known_file(http, requests_mock, headers, range_asked):
+def test_a_range_is_requested_only_of_a_known_file(http, requests_mock, headers, range_asked):
     class BreaksOff(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             if data := super().read(size):

@@ -31,9 +31,7 @@ def test_a_netrc_file_is_not_read(http, requests_mock, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_storage_is_asked_without_the_key_and_named_without_its_query(
-    http, requests_mock, log, status
-):
+def test_storage_gets_no_key_and_is_named_without_its_query(http, requests_mock, log, status):
     requests_mock.get(GET, status_code=status, headers={"Location": SIGNED})
     requests_mock.get(STORAGE, content=b"[]")
     assert download(http) == b"[]"
@@ -138,7 +136,7 @@ def test_a_refusal_of_storage_is_not_blamed_on_the_key(http, requests_mock, stat
 
 
 @pytest.mark.parametrize("status", [400, 403])
-def test_an_expired_signed_url_is_asked_for_again(http, requests_mock, waits, status):
+def test_an_expired_signed_url_is_requested_again(http, requests_mock, waits, status):
     requests_mock.get(GET, status_code=302, headers={"Location": SIGNED})
     requests_mock.get(STORAGE, [{"status_code": status}, {"content": b"[]"}])
     assert download(http) == b"[]"

@@ -219,7 +219,7 @@ def test_no_alert_for_two_ordinary_days(tmp_path):
     assert alerts_in(tmp_path, before, log_of(generated_bundles(1, 240))) == (0, [])
 
 
-def test_an_alert_when_no_data_has_come_for_three_days(tmp_path):
+def test_an_alert_when_there_was_no_data_for_three_days(tmp_path):
     old = datetime.now(timezone.utc) - timedelta(days=5)
     code, alerts = alerts_in(tmp_path, log_of(generated_bundles(2, 24, until=old)))
     assert (code, len(alerts)) == (1, 1)

@@ -100,7 +100,7 @@ def test_select_lists_every_column(meltano: Meltano) -> None:
         assert f"events.{name}\n" in listed
 
 
-def test_a_second_run_goes_on_from_meltanos_state(
+def test_a_second_run_resumes_from_meltanos_state(
     meltano: Meltano, sandbox: Sandbox, project: Path
 ) -> None:
     def rows() -> list[str]:

@@ -64,7 +64,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
-def test_files_hold_what_record_messages_would(sandbox, batch_folder, compression):
+def test_files_have_what_record_messages_would(sandbox, batch_folder, compression):
     settings: Json = {"checkpoint_events": 40, "event_digest": True}
     as_records = run_tap(sandbox.config(**settings))
     made = batch_config(batch_folder, 40, compression)
@@ -107,7 +107,7 @@ def test_exports_go_to_files_and_other_streams_do_not(batch_folder):
 
 
 @each_format
-def test_a_run_goes_on_from_any_state(sandbox, batch_folder, form):
+def test_a_run_resumes_from_any_state(sandbox, batch_folder, form):
     config = sandbox.config(**batch_config(batch_folder, 40, form=form))
     first = run_tap(config)
     within = [state for state in first.states if state["bookmarks"]["events"].get("partial")]
@@ -218,7 +218,7 @@ PLACES_BY_FORM = [
     PLACES_BY_FORM,
     ids=lambda value: str(value).rpartition(":")[2],
 )
-def test_files_hold_what_the_state_covers_wherever_a_run_ends(
+def test_files_have_what_the_state_covers_wherever_a_run_ends(
     sandbox, batch_folder, tmp_path, form, place, call, when
 ):
     config = sandbox.config(**batch_config(batch_folder, 40, form=form))

@@ -50,7 +50,7 @@ GOOD = '{"PageId":1,"evt_a":"x"}'
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("chosen", SELECTIONS)
-def test_what_is_no_event_is_told_by_its_place(chosen: str, bad: bytes) -> None:
+def test_what_is_not_an_event_is_reported_by_its_place(chosen: str, bad: bytes) -> None:
     good = GOOD.encode()
     expected = [oracle.record(oracle.load(good), SELECTIONS[chosen])] * 2
     encode = encoder(SELECTIONS[chosen])
@@ -90,7 +90,7 @@ def test_a_chunk_that_is_not_valid_json_has_no_events(chosen: str, key: bytes) -
 
 
 @pytest.mark.parametrize("column", ["evt_a", "Nested", "Anything", "PageId", "evt_at_dates"])
-def test_the_last_depth_that_can_be_read_is_no_crash(column: str) -> None:
+def test_the_last_depth_that_can_be_read_does_not_crash(column: str) -> None:
     """Python's limit counts the callers, too: what one can still read, a second one cannot."""
     limit = sys.getrecursionlimit()
     for depth in range(limit - 40, limit + 1):

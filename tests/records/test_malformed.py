@@ -229,7 +229,7 @@ def test_an_event_without_end_is_not_read_to_the_end() -> None:
 
 @pytest.mark.usefixtures("either_encoder")
 @pytest.mark.parametrize("key", ["EventType", "evt_a"])
-def test_an_event_nested_deeper_than_the_limit_is_said_to_be(key: str) -> None:
+def test_an_event_nested_deeper_than_the_limit_is_reported(key: str) -> None:
     def event(levels: int) -> str:
         inner = levels - 1
         return f'{{"{key}":{"[" * inner}{"]" * inner}}}'

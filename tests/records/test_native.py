@@ -166,7 +166,7 @@ def test_values_nest_up_to_the_limit(bracket: str, place: str) -> None:
 # --- chunks: how many events are taken, and up to where ---
 
 
-def test_no_more_events_are_taken_than_asked_for() -> None:
+def test_no_more_events_are_taken_than_requested() -> None:
     events = [b'{"a":%d}' % n for n in range(5)]
     chunk = b" " + b" ,\n".join(events) + b" "
     encode = native_encoder()
@@ -196,7 +196,7 @@ def test_what_follows_the_last_event_taken_is_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize("max_events", [0, -1])
-def test_at_least_one_event_must_be_asked_for(max_events: int) -> None:
+def test_at_least_one_event_must_be_requested(max_events: int) -> None:
     with pytest.raises(ValueError, match="max_events"):
         native_encoder()(b"{}", max_events=max_events)
 

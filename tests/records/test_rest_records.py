@@ -92,7 +92,7 @@ def test_whatever_comes_nothing_is_lost_and_the_schema_holds(name, data):
 
 
 @given(name=st.sampled_from(NAMES), data=st.data())
-def test_free_form_objects_as_text_hold_the_same(name, data):
+def test_free_form_objects_as_text_are_the_same(name, data):
     """Whether the catalog was discovered with that format or before."""
     chosen = TEXT_SELECTIONS[name]
     known = [column for column in chosen.columns if column not in chosen.key_properties]
@@ -169,7 +169,7 @@ def test_numbers_are_compared_by_their_digits() -> None:
 
 
 @pytest.mark.parametrize("value", [None, "", "yesterday", 5, {}])
-def test_a_key_that_is_none_is_an_error(value):
+def test_an_invalid_key_is_an_error(value):
     with pytest.raises(SourceError, match="whose lastUpdated is missing or of another type"):
         shaped("geo_settings_history", {"recordGeoMode": "GEO_ALL"}, lastUpdated=value)
 

@@ -194,7 +194,7 @@ def test_by_default(default_run, number):
     assert as_json(default_run.records[number]) == as_json(TWICE[number].record)
 
 
-def test_what_was_changed_is_counted_in_each_bundle_and_not_quoted(default_run):
+def test_changed_values_are_counted_in_each_bundle_and_not_quoted(default_run):
     mismatches = [column for case in CASES for column in case.mismatches]
     repaired = sum(case.repaired for case in CASES)
     about_mismatches, about_surrogates = (

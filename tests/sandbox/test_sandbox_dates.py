@@ -183,7 +183,7 @@ def last_midnight(now: datetime) -> datetime:
     return now.astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def test_bundles_hold_the_same_on_every_day():
+def test_bundles_are_the_same_on_every_day():
     expected = bundles(ORDINARY)
     assert [len(events) for _, _, events in expected] == [24] * 6
     for day in DAYS:
@@ -191,21 +191,21 @@ def test_bundles_hold_the_same_on_every_day():
 
 
 @pytest.mark.parametrize("reorder", [False, True])
-def test_segment_exports_hold_the_same_on_every_day(reorder):
+def test_segment_exports_are_the_same_on_every_day(reorder):
     expected = segment_exports(ORDINARY, reorder)
     assert [bool(rows) for rows in expected] == [True, True, True, False] * 2
     for day in DAYS:
         assert segment_exports(day, reorder) == expected, day
 
 
-def test_the_last_30_days_hold_the_same_bundles_at_every_time_of_day():
+def test_the_last_30_days_have_the_same_bundles_at_every_time_of_day():
     expected = last_30_days(ORDINARY)
     assert len(expected) == 29 * 2
     for day in DAYS:
         assert last_30_days(day) == expected, day
 
 
-def test_rest_lists_hold_the_same_on_every_day():
+def test_rest_lists_are_the_same_on_every_day():
     expected = rest_lists(ORDINARY)
     assert all(any(pages) for pages in expected.values())
     for day in DAYS:

@@ -154,7 +154,7 @@ def test_a_bundle_may_be_rebuilt(open_client):
     assert len(client.list(start=0)) == 1
 
 
-def test_a_file_asked_for_by_many_at_once_is_made_once(open_client):
+def test_a_file_requested_by_many_at_once_is_made_once(open_client):
     made = []
 
     def slowly() -> Iterator[dict[str, int]]:

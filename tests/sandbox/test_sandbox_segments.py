@@ -99,7 +99,7 @@ def at(*times: datetime) -> Bundle:
     return Bundle("1", start, start + 86_400, events)
 
 
-def test_an_export_holds_the_events_of_its_window(exporter):
+def test_an_export_has_the_events_of_its_window(exporter):
     client = exporter()
     for bundle in client.sandbox.bundles:
         expected = [as_segment_export(event) for event in bundle.body]
@@ -183,7 +183,7 @@ def test_fields_restrict_the_rows(exporter, fields, kept):
     ],
     ids=str,
 )
-def test_an_order_that_means_nothing_is_refused(exporter, wrong):
+def test_an_export_request_without_a_meaning_is_refused(exporter, wrong):
     assert exporter().create(UNTIL - DAY, UNTIL, **wrong).status_code == 400
 
 

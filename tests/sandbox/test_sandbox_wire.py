@@ -44,7 +44,7 @@ def test_an_expired_location_stays_so_and_a_fresh_one_works(open_client):
 
 
 @pytest.mark.parametrize("from_storage", [False, True])
-def test_half_a_download_can_be_taken_up_again(open_client, from_storage):
+def test_half_a_download_can_be_resumed(open_client, from_storage):
     client = open_client(redirect=from_storage)
     bundle = client.sandbox.bundles[0]
 

@@ -158,7 +158,7 @@ def test_a_target_that_does_not_know_batch_stores_nothing(sandbox, commands, tmp
         assert database.query("select count(*) as n from events") == [{"n": 0}]
 
 
-def test_a_target_that_upserts_folds_what_comes_twice(sandbox, commands, tmp_path):
+def test_a_target_that_upserts_merges_duplicates(sandbox, commands, tmp_path):
     database = DuckDB(commands, tmp_path, add_metadata_columns=True)
     config = sandbox.config(event_digest=True)
     digests = sorted(record["EventDigest"] for record in run_tap(config).records)
