@@ -1,4 +1,6 @@
-"""Values from outside: whatever an event holds is in its record, or where docs/columns.md says.
+"""Values from outside: whatever an event has is in its record, or where docs/columns.md says.
+
+column_values.py has more of each kind, for both encoders.
 
 The events come in two bundles, the same ones in each: in the second one their keys are known to the
 tap already, which must make no difference.
@@ -54,31 +56,19 @@ CASES = [
     Case("nothing", "{}", {}),
     Case("whitespace and line breaks", ' {\n "PageId"\r\n:\t7 \n}', {"PageId": 7}),
     # Integers
-    fits("PageId", "0", 0),
     fits("PageId", "-0", 0),
     fits("PageId", "9007199254740993", 2**53 + 1),
-    fits("PageId", "-9223372036854775809", -(2**63) - 1),
     fits("PageId", "18446744073709551616", 2**64),
-    fits("PageId", "1" + 100 * "0" + "1", 10**101 + 1),
     fits("PageId", "1.0", 1),
-    fits("PageId", "-2.50e1", -25),
-    fits("PageId", "9007199254740993.0", 2**53 + 1),
     fits("PageId", "1e3", 1000),
-    fits("PageId", "0.0", 0),
     fits("PageId", "null", None),
     mismatch("PageId", "1.5"),
-    mismatch("PageId", "1e-1"),
     mismatch("PageId", '"7"'),
-    mismatch("PageId", '""'),
     mismatch("PageId", "true"),
-    mismatch("PageId", "[7]"),
-    mismatch("PageId", "{}"),
     # Numbers
     fits("EventCumulativeLayoutShift", "0.1", 0.1),
-    fits("EventCumulativeLayoutShift", "2", 2),
     fits("EventCumulativeLayoutShift", "1E-7", 1e-7),
     mismatch("EventCumulativeLayoutShift", '"0.1"'),
-    mismatch("EventCumulativeLayoutShift", "false"),
     # Texts
     fits("EventTargetText", '""', ""),
     fits("EventTargetText", '"Grüße, 東京 \U0001f600"', "Grüße, 東京 \U0001f600"),
@@ -88,24 +78,16 @@ CASES = [
     fits("EventTargetText", '"}, {\\"PageId\\": 1}]"', '}, {"PageId": 1}]'),
     fits("EventTargetText", '"\\\\ud83d"', "\\ud83d"),
     mismatch("EventTargetText", "7"),
-    mismatch("EventTargetText", '["a"]'),
     # Date-times
     fits("EventStart", '"2018-01-04T20:07:11.191Z"', "2018-01-04T20:07:11.191Z"),
     fits("EventStart", '"2020-09-22T10:00:00.123456789+05:30"',
          "2020-09-22T10:00:00.123456789+05:30"),
     fits("EventStart", '"2024-02-29t23:59:59z"', "2024-02-29T23:59:59Z"),
-    # RFC 3339 has both; no target stores them.
+    # RFC 3339 has it; no target stores it.
     mismatch("EventStart", '"2016-12-31T23:59:60Z"'),
-    mismatch("EventStart", '"0000-01-01T00:00:00Z"'),
     fits("EventStart", '""', None),
     fits("PageStart", '""', None),
-    mismatch("EventStart", '"2018-01-04"'),
     mismatch("EventStart", '"2018-01-04 20:07:11Z"'),
-    mismatch("EventStart", '"2018-01-04T20:07:11"'),
-    mismatch("EventStart", '"2023-02-29T00:00:00Z"'),
-    mismatch("EventStart", '"2018-01-04T24:00:00Z"'),
-    mismatch("EventStart", '" 2018-01-04T20:07:11Z"'),
-    mismatch("EventStart", '" "'),
     mismatch("EventStart", "1515096431191"),
     mismatch("SessionStart", '"soon"'),
     # Keys of all kinds
