@@ -23,7 +23,7 @@ from tap_fullstory.errors import (
 from tap_fullstory.logs.lines import configure_logs, log_members, members_of, new_run_id
 from tap_fullstory.logs.redact import redact_logs
 from tap_fullstory.signals import THREAD_NAME_PREFIX, Signals
-from tap_fullstory.version import __version__
+from tap_fullstory.version import SOURCE, __version__
 
 LOGGER = logging.getLogger(__name__)
 
@@ -119,6 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tap-fullstory",
         description="Singer tap for FullStory: writes SCHEMA, RECORD and STATE messages to stdout.",
+        epilog=f"What to do about a failure: {SOURCE}/docs/troubleshooting.md",
+        formatter_class=argparse.RawDescriptionHelpFormatter,  # it would break the address
     )
     parser.add_argument(
         "-c",

@@ -24,6 +24,7 @@ PYTHON_VERSION = "Programming Language :: Python :: 3."  # a classifier of the p
 # Examples are in the source archive, not in the wheel.
 LINKS = {
     "documentation": f"{SOURCE}/README.md",
+    "troubleshooting": f"{SOURCE}/docs/troubleshooting.md",
     "examples": f"{SOURCE.replace('/blob/', '/tree/')}/examples",
     "changelog": f"{SOURCE}/CHANGELOG.md",
     "issues": f"{REPOSITORY}/issues",

@@ -13,6 +13,7 @@ from faults import fast
 from running import Run, discover, run_command, run_tap, start_tap
 
 from tap_fullstory.sandbox import Bundle, Sandbox
+from tap_fullstory.version import __version__
 
 KEY = "na1.key-of-the-command-tests"
 FLAGS = ["--config", "--state", "--catalog", "--properties", "--discover", "--version", "--help"]
@@ -34,6 +35,11 @@ def test_help_names_every_flag():
     run = run_command("--help")
     assert run.code == 0
     assert [flag for flag in FLAGS if flag not in run.stdout.decode()] == []
+
+
+def test_help_leads_to_what_to_do_about_a_failure():
+    last = run_command("--help").stdout.decode().splitlines()[-1]
+    assert last.endswith(f"/blob/v{__version__}/docs/troubleshooting.md")
 
 
 # --- usage: exit 2 ---
