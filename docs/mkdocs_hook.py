@@ -13,7 +13,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = ("*.md", "docs/*.md", "docs/images/*", "bench/*.md", "examples/**/*.md")
+DOCUMENTS = ("*.md", "docs/*.md", "docs/*.css", "docs/images/*", "bench/*.md", "examples/**/*.md")
 LINK = re.compile(r"\]\(([^)#:]+)[^)]*\)")
 
 

@@ -37,9 +37,8 @@ SLOW_FILES = {
     "test_query_duckdb", "test_rest", "test_rest_answers", "test_rest_settings", "test_sandbox",
     "test_sandbox_dates", "test_sandbox_files", "test_sandbox_wire", "test_secrets",
     "test_segment_export", "test_segment_fields", "test_segment_resume", "test_segments",
-    "test_selection",
-    "test_several_streams", "test_signals", "test_snowflake", "test_sql", "test_sync",
-    "test_targets", "test_values",
+    "test_selection", "test_several_streams", "test_signals", "test_site", "test_snowflake",
+    "test_sql", "test_sync", "test_targets", "test_values",
 }  # fmt: skip
 
 
@@ -108,6 +107,10 @@ class Commands:
     @property
     def target_snowflake(self) -> Path:
         return _program("meltanolabs-target-snowflake", "target-snowflake")
+
+    @property
+    def mkdocs(self) -> Path:
+        return _program("mkdocs", "mkdocs")
 
     @property
     def target_stitch(self) -> Path:
