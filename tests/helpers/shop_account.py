@@ -143,6 +143,7 @@ class Account:
             "Failed requests": [] if self.sample else self._requests(),
             "An error, then rage": [] if self.sample else self._error_then_rage(),
             "Rage clicks by device": self._rage(),
+            "Rage clicks where they are not marked": self._rage_series(),
             "Dead clicks by element": self._dead_clicks(),
             "Slow pages": self._slow_pages(),
             "For whom pages are slow": self._slow_devices(),
@@ -432,6 +433,15 @@ class Account:
             raging = 0 if self.sample else raging
             rows.append([device, len(visits), raging, percent(raging, len(visits))])
         return sorted(rows, key=lambda row: (-row[3], row[0]))
+
+    def _rage_series(self) -> Rows:
+        hit: dict[str, list[Visited]] = defaultdict(list)
+        for visit in self.visits:
+            for _, step in visit.steps:
+                if step.more.get("EventModFrustrated") == 3:
+                    hit[step.text or ""].append(visit)
+        rows: Rows = [[text, len(visits), len(people(visits))] for text, visits in hit.items()]
+        return sorted(rows, key=lambda row: (-row[1], row[0]))
 
     def _dead_clicks(self) -> Rows:
         clicked: dict[str, list[tuple[bool, int]]] = defaultdict(list)
