@@ -378,6 +378,7 @@ def without_figures(lines: str) -> list[str]:
     ]
 
 
+@needs_flock
 def test_another_account_has_a_folder_of_its_own(shell, sandbox, tmp_path, script):
     other = tmp_path / "other-account"
     other.mkdir()

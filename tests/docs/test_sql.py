@@ -155,3 +155,22 @@ def test_queries_answer_on_bundles_with_the_fields_of_the_public_sample(commands
             funnels += 1
             assert [columns, *rows] == on_all
     assert funnels == 1
+
+
+def test_erasing_a_person_leaves_no_row_of_theirs(commands, tmp_path):
+    """Nor one from before they signed up, which has no key."""
+    (erase,) = (sql for name, sql, _ in BLOCKS if name == "docs/privacy.md")
+    key = "customer-1001"
+    with loaded_from(commands, tmp_path, generated_bundles(2, 240, until=UNTIL), UNTIL) as postgres:
+        who = f"""SELECT DISTINCT "IndvId" FROM events WHERE "UserAppKey" = '{key}'"""
+        ((_, (person,)),) = ask_duckdb(commands, tmp_path, [who])
+        rows = f"""SELECT count("UserAppKey") = 1 AND count(*) > 1 AS some, count(*) = 0 AS none
+            FROM events WHERE "IndvId" = {person}"""
+        sign_up = f"""UPDATE events SET "UserAppKey" = NULL WHERE "IndvId" = {person} AND
+            "EventStart" < (SELECT max("EventStart") FROM events WHERE "IndvId" = {person})"""
+        asked = [sign_up, rows, erase.replace("THE_KEY", key), rows]
+        expected = [
+            [["some", "none"], [*truths]] for truths in (("True", "False"), ("False", "True"))
+        ]
+        assert ask_duckdb(commands, tmp_path, asked)[1::2] == expected
+        assert [answer(postgres, sql) for sql in asked][1::2] == expected
