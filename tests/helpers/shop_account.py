@@ -27,6 +27,7 @@ BUNDLES, EVENTS = 42, 240
 UNTIL = datetime(2026, 6, 8, tzinfo=timezone.utc)
 DENVER = timezone(timedelta(hours=-6))  # in these weeks
 ERRORS = ("exception", "console_message")
+ASKED_FOR = "customer-1014@example.com"  # docs/sql.md
 
 Rows = list[list[Any]]
 
@@ -164,8 +165,62 @@ class Account:
             "page, page_loads, seconds, active_seconds": self._times_on_pages()[:4],
             "sessions, saw_a_product, added_it, went_to_checkout, ordered": [self._funnel()],
             "product, added": self._added()[:3],
+            "day, orders, revenue, express, latest_for": self._orders(),
+            "plan, sessions, rage_clicks": sorted(
+                ([row[0], row[1], row[3]] for row in self._trouble_by_plan()),
+                key=lambda row: (row[1], row[0]),
+            ),
+            "IndvId, UserId, PageDevice, events, last_seen": self._devices(ASKED_FOR),
+            "UserId, SessionId, began, pages, events, rage_clicks": self._latest(ASKED_FOR)[:4],
+            "first_rage_click, UserEmail, clicks, replay": self._replays()[:2],
             "EventType, events": self._event_types()[:3],
         }
+
+    def _of(self, email: str) -> list[Visited]:
+        return [v for v in self.visits if v.session.visitor.fields["UserEmail"] == email]
+
+    def _devices(self, email: str) -> Rows:
+        found: dict[int, list[Visited]] = defaultdict(list)
+        for visit in self._of(email):
+            found[visit.session.visitor.user_id].append(visit)
+        rows = []
+        for user_id, visits in found.items():
+            last = naive(max(time for visit in visits for time in visit.times))
+            events = sum(len(visit.steps) for visit in visits)
+            rows.append([visits[0].person, user_id, visits[0].device, events, last])
+        return sorted(rows, key=lambda row: row[4], reverse=True)
+
+    def _latest(self, email: str) -> Rows:
+        rows = [
+            [
+                visit.session.visitor.user_id, visit.session.id, naive(visit.began),
+                len(visit.pages), len(visit.steps),
+                visit.count(lambda step: step.more.get("EventModFrustrated") == 1),
+            ]
+            for visit in self._of(email)
+        ]  # fmt: skip
+        return sorted(rows, key=lambda row: row[2], reverse=True)
+
+    def _replays(self) -> Rows:
+        rows = []
+        for visit in self.visits:
+            clicks = [event for event in visit.events if event.get("EventModFrustrated")]
+            if clicks:
+                user = visit.session.visitor
+                session = f"{user.user_id}:{visit.session.id}"
+                link = f"https://app.fullstory.com/ui/YOUR_ORG_ID/session/{session}"
+                first = naive(time_of(min(event["EventStart"] for event in clicks)))
+                rows.append([first, user.fields["UserEmail"], len(clicks), link])
+        return sorted(rows, key=lambda row: row[0], reverse=True)
+
+    def _orders(self) -> Rows:
+        rows = []
+        for day, visits in sorted(self._by(lambda visit: visit.began.date()).items()):
+            ordered = [visit for visit in visits if visit.amount is not None]
+            express = sum(event.get("evt_express_bool", 0) for v in ordered for event in v.events)
+            revenue = sum(visit.amount or Decimal() for visit in ordered)
+            rows.append([day, len(ordered), revenue, express, "2030-01-01 12:00:00"])
+        return rows
 
     def _trouble(self) -> Rows:
         found: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
@@ -362,7 +417,7 @@ class Account:
         return sorted((row for row in rows if row[1]), key=lambda row: -row[3])
 
     def _history(self, email: str) -> Rows:
-        theirs = [v for v in self.visits if v.session.visitor.fields["UserEmail"] == email]
+        theirs = self._of(email)
         return [
             [
                 naive(visit.began), visit.device, len(visit.pages), len(visit.steps), visit.amount,
