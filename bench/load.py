@@ -94,7 +94,7 @@ def main() -> None:
             snowflake = stack.enter_context(snowflake_server.server(python))
         else:
             _say("target-snowflake is left out: `make test-snowflake` installs it")
-        pipelines = _pipelines(database, snowflake)
+        pipelines = [one for one in _pipelines(database, snowflake) if options.only in one.name]
         truth = _truth(bundle["config"])
         for number in range(1, options.rounds + 1):
             for pipeline in pipelines:
@@ -110,7 +110,8 @@ def main() -> None:
         f"{bundle['unpacked'] / bundle['events']:,.0f} bytes, medians of {options.rounds} rounds.\n"
     )
     print(_table(pipelines, bundle["events"]))
-    print(f"\n{_goals(pipelines)}")
+    if not options.only:
+        print(f"\n{_goals(pipelines)}")
 
 
 def _pipelines(database: Postgres | None, snowflake: Snowflake | None) -> list[Pipeline]:
@@ -142,6 +143,7 @@ def _pipelines(database: Postgres | None, snowflake: Snowflake | None) -> list[P
         for words, more, settings in (
             ("with its defaults", {}, {}),
             ("use_copy, no validate_records", SHIPPED, {}),
+            ("the same, event_digest", SHIPPED, {"event_digest": True}),
             ("the same, BATCH of 10,000", SHIPPED, FILES),
         ):
             config = {"sqlalchemy_url": database.url, "default_target_schema": "bench", **more}
@@ -321,6 +323,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--rounds", type=int, default=1, help="how often each is timed; default: %(default)s"
+    )
+    parser.add_argument(
+        "--only", default="", metavar="TEXT", help="pipelines with it in their name"
     )
     return parser
 

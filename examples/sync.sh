@@ -48,7 +48,14 @@ echo "$(date -u +%FT%TZ), process $$" > "$lock"
 if [ -s "$states" ] && [ "$(tail -n 1 "$states" | tail -c 2 | tr -d '\0' | tr '\n' .)" != '}.' ]; then
     say "The last line of $states is incomplete. Removing it."
     tr -d '\0' < "$states" | grep '^{.*}$' > "$states.new"
-    mv "$states.new" "$states" || exit 1
+    # A disk that is still full, or a kill, must not take the other lines as well.
+    case ${PIPESTATUS[*]} in
+        "0 0" | "0 1") mv "$states.new" "$states" || exit 1 ;;
+        *)
+            say "$states.new could not be written."
+            exit 1
+            ;;
+    esac
 fi
 
 arguments=(--config config.json)
@@ -57,9 +64,10 @@ if [ -s "$states" ]; then
     tail -n 1 "$states" > "$state.new" && mv "$state.new" "$state" || exit 1
     arguments+=(--state "$state")
 elif [ -e "$states" ]; then
+    if [ -s "$state" ]; then from=$state; else from=start_date; fi
     say "An earlier run ended before the target confirmed anything ($states is empty), and it" \
         "may have stored rows. Delete these, unless the target upserts, then $states, to start" \
-        "from start_date."
+        "from $from."
     exit 1
 elif [ -s "$state" ]; then
     arguments+=(--state "$state")  # from another place, such as a backfill

@@ -31,7 +31,7 @@ from typing import Any, NoReturn
 
 STOP_SECONDS = float(os.environ.get("FULLSTORY_STOP_SECONDS", "120"))
 KEYS = ("TAP_FULLSTORY_API_KEY", "TAP_FULLSTORY_HASH_KEY")  # for the tap alone
-STOPPED = (129, 130, 143)  # exit codes of a tap that a signal has ended at a checkpoint
+STOPPED = (129, 130, 143)  # exit codes of a tap that one signal has ended at a checkpoint
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 State = dict[str, Any]
@@ -175,10 +175,11 @@ class Pipeline:
                 new.replace(self._states)
             write_json(self._state, json.loads(lines[-1]))
         elif self._states.exists() and not self._upserts:
+            has_state = self._state.exists() and self._state.stat().st_size
             sys.exit(
                 f"An earlier run ended before the target confirmed anything ({self._states} is "
                 "empty), and it may have stored rows. Delete these, unless the target upserts, "
-                "then that file, to load from start_date."
+                f"then that file, to load from {self._state if has_state else 'start_date'}."
             )
         elif not self._state.exists():
             return []
@@ -189,12 +190,16 @@ class Pipeline:
             )
         return ["--state", str(self._state)]
 
+    def _has_written_a_state(self, tap_code: int) -> bool:
+        """Whether the tap ended as it does when it fails, or at one signal; not at a second."""
+        return tap_code in (1, 2) or (self._stopping.is_set() and tap_code in STOPPED)
+
     def _keep_state(self, tap_code: int, target_code: int, outlived: bool) -> None:
         if (state := last_state(self._folder)) is not None:
             write_json(self._state, state)
-        elif outlived and target_code == 0 and tap_code in (1, 2, *STOPPED):
-            # A tap that fails or is stopped writes a state after its last record; the target read
-            # everything, and printed none. So there were no records.
+        elif outlived and target_code == 0 and self._has_written_a_state(tap_code):
+            # After its last record, if there was any; but the target read everything, and printed
+            # none. So there were no records.
             _say("The tap ended before its first record, so nothing was stored.")
             self._states.unlink()
 

@@ -744,6 +744,29 @@ def test_the_script_drops_the_zeros_that_a_power_loss_leaves(shell, sandbox, tmp
 
 
 @needs_flock
+def test_the_script_keeps_whole_lines_where_it_cannot_write(shell, sandbox, tmp_path, script):
+    """As on a disk that is still full. Its words name the state that a later run starts from."""
+    assert shell("./sync.sh").wait(TIMEOUT) == 0
+    with (tmp_path / "states.jsonl").open("a", encoding="utf-8") as states:
+        states.write('{"bookmarks": {"ev')
+    content = (tmp_path / "states.jsonl").read_bytes()
+    (tmp_path / "programs").mkdir()
+    failing = tmp_path / "programs/grep"
+    failing.write_text("#!/bin/sh\nexit 2\n")
+    failing.chmod(0o755)
+    assert shell("PATH=programs:$PATH ./sync.sh").wait(TIMEOUT) == 1
+    assert "states.jsonl.new could not be written" in log(tmp_path)
+    assert (tmp_path / "states.jsonl").read_bytes() == content
+    (tmp_path / "states.jsonl").write_bytes(b"")
+    assert shell("./sync.sh").wait(TIMEOUT) == 1
+    assert "then states.jsonl, to start from state.json." in log(tmp_path)
+    (tmp_path / "states.jsonl").write_bytes(content)
+    sandbox.publish()
+    assert shell("./sync.sh").wait(TIMEOUT) == 0
+    assert len(rows(tmp_path)) == len(set(rows(tmp_path))) == 144
+
+
+@needs_flock
 def test_the_script_refuses_an_empty_state(shell, sandbox, tmp_path, script):
     (tmp_path / "state.json").touch()
     assert shell("./sync.sh").wait(TIMEOUT) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import runpy
@@ -218,3 +219,73 @@ def test_the_shards_bring_every_event_once_and_hand_their_bookmark_over(
         )
         subprocess.run(["bash", "-o", "pipefail", "-c", line], check=True, capture_output=True)
         assert postgres.query(count) == [{"n": (DAYS + 1) * EVENTS}]
+
+
+SLOW_TARGET = """\
+import json, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+out, state = (folder / "rows.jsonl").open("ab", 0), None
+for line in sys.stdin.buffer:
+    message = json.loads(line)
+    if message["type"] == "RECORD":
+        out.write(line)
+        if not (folder / "go").exists():
+            time.sleep(0.002)
+    elif message["type"] == "STATE":
+        state = message["value"]
+if state is not None:
+    print(json.dumps(state), flush=True)
+"""
+TIMED_OUT = """\
+import sys
+from datetime import timedelta
+from pathlib import Path
+sys.path.insert(0, {examples!r})
+import fullstory_pipeline as pipeline
+try:
+    from airflow.sdk import dag, task
+except ImportError:
+    from airflow.decorators import dag, task
+
+@dag(schedule=None)
+def timed_out():
+    @task(execution_timeout=timedelta(seconds=3))
+    def load():
+        pipeline.run(Path({folder!r}), {tap!r}, {target!r})
+    load()
+
+timed_out()
+"""
+
+
+@real
+@each_airflow
+def test_task_that_airflow_times_out_leaves_no_orphan_and_no_row_to_repeat(
+    commands, tmp_path, installed
+):
+    """The target stores rows one by one, and prints a state only at its end."""
+    count = 6000  # a quarter of a minute for the target
+    dags = tmp_path / "dags"
+    dags.mkdir()
+    environment = environment_of(installed, tmp_path, AIRFLOW__CORE__DAGS_FOLDER=str(dags))
+    with Sandbox(generated_bundles(1, count)) as sandbox:
+        (tmp_path / "config.json").write_text(json.dumps(sandbox.config()))
+        (tmp_path / "target.py").write_text(SLOW_TARGET)
+        tap = [str(commands.tap), "--config", str(tmp_path / "config.json")]
+        target = [sys.executable, str(tmp_path / "target.py"), str(tmp_path)]
+        (dags / "timed_out.py").write_text(
+            TIMED_OUT.format(
+                examples=str(EXAMPLE.parent), folder=str(tmp_path), tap=tap, target=target
+            )
+        )
+        airflow(environment, "db", "migrate")
+        printed = airflow(environment, "dags", "test", "timed_out", code=1)
+        assert "AirflowTaskTimeout" in printed
+        rows = (tmp_path / "rows.jsonl").read_text("utf-8").splitlines()
+        assert 0 < len(rows) < count
+        with (tmp_path / "sync.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody has it any more
+        (tmp_path / "go").touch()
+        airflow(environment, "dags", "test", "timed_out")
+    rows = (tmp_path / "rows.jsonl").read_text("utf-8").splitlines()
+    assert len(rows) == len(set(rows)) == count

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -161,6 +162,18 @@ def postgres() -> Iterator[Postgres]:
         yield running
 
 
+def test_runs_that_are_stopped_lose_and_double_nothing_with_a_digest() -> None:
+    """By every signal and by `timeout`, at random moments: as `make bench-stops` does it."""
+    if programs() is None:
+        pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
+    done = subprocess.run(
+        [sys.executable, "bench/stops.py", "--only=Meltano, target-postgres, `event", "--stops=10"],
+        cwd=ROOT, capture_output=True, timeout=2 * TIMEOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    assert re.search(r"10 stops in \d+ loads .*: 0 rows lost, 0 doubled", done.stdout.decode())
+
+
 def on_the_page(language: str) -> list[str]:
     page = (ROOT / "docs/meltano.md").read_text("utf-8")
     return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
@@ -180,7 +193,7 @@ def test_the_page_works_as_written(tmp_path: Path, postgres: Postgres) -> None:
         f"    executable: {target}",
     )
     (tmp_path / "meltano.yml").write_text(project, encoding="utf-8")
-    with Sandbox(generated_bundles(3, 24), unpublished=1) as sandbox:
+    with Sandbox(generated_bundles(3, 72), unpublished=1) as sandbox:
         config = sandbox.config()
         first, last = (timestamp(one.start) for one in (sandbox.bundles[0], sandbox.bundles[2]))
         environment = {
@@ -216,7 +229,7 @@ def test_the_page_works_as_written(tmp_path: Path, postgres: Postgres) -> None:
         run("cat > .env")
         run("meltano select", "events '*'")
         run("meltano install")
-        assert rows("events") == 48
+        assert rows("events") == 144
         emails = rows("""events where "UserEmail" is not null""")
         addresses = rows("""events where "PageIp" is not null""")
         assert emails
@@ -224,7 +237,7 @@ def test_the_page_works_as_written(tmp_path: Path, postgres: Postgres) -> None:
         run("user_plan_str")
         sandbox.publish()
         run("privacy_settings_history '*'", "meltano run")
-        assert rows("events") == 72
+        assert rows("events") == 216
         assert rows("""events where "UserEmail" is not null""") == emails
         assert rows("""events where "PageIp" is not null""") == addresses
         assert rows("events where user_plan_str is not null")
@@ -233,10 +246,10 @@ def test_the_page_works_as_written(tmp_path: Path, postgres: Postgres) -> None:
         run("meltano state list")
         run("bookmarks.events")
         run("del(")  # runs the tap too: the newest day is loaded again
-        assert rows("events") == 96
+        assert rows("events") == 288
         assert rows("privacy_settings_history") == versions
         run("--state-id-suffix=backfill")
-        assert rows("events") == 96 + 48
+        assert rows("events") == 288 + 144
         run("meltano job add")
     assert commands == []
 
