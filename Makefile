@@ -59,8 +59,8 @@ fuzz: $(ENVS)/dev/.stamp ## Feed damaged configs, states, catalogs, responses an
 test-meltano: $(ENVS)/dev/.stamp $(ENVS)/meltano/.stamp ## Run the tests with a real Meltano, a minute or two
 	@TEST_MELTANO=1 $(BIN)/python -m pytest tests/meltano/test_meltano.py $(ARGS)
 
-test-backfill: $(TEST_ENVS) $(ENVS)/airflow/.stamp $(ENVS)/airflow-2/.stamp ## Run the backfill example with real Airflows, some minutes
-	@TEST_BACKFILL=1 $(BIN)/python -m pytest tests/examples/test_backfill.py $(ARGS)
+test-backfill: $(TEST_ENVS) $(ENVS)/airflow/.stamp $(ENVS)/airflow-2/.stamp ## Run the examples for Airflow with real ones, some minutes
+	@TEST_BACKFILL=1 $(BIN)/python -m pytest tests/examples/test_backfill.py tests/examples/test_airflow_sync.py $(ARGS)
 
 test-dbt: $(TEST_ENVS) $(ENVS)/dbt/.stamp ## Run examples/dbt with a real dbt, on DuckDB and on PostgreSQL, a minute
 	@TEST_DBT=1 $(BIN)/python -m pytest tests/examples/test_dbt.py $(ARGS)

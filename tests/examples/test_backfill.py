@@ -4,70 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
-import runpy
 import subprocess
-import sys
-from pathlib import Path
 from typing import Any
-from unittest.mock import MagicMock
 
 import pytest
-from environments import ENVIRONMENTS, ROOT
+from airflows import airflow, each_airflow, environment_of, functions_of, real
 from postgres import programs, server
 from running import discover, selecting
 
 from tap_fullstory.sandbox import Sandbox, generated_bundles
 
-EXAMPLE = ROOT / "examples/airflow/fullstory_backfill.py"
-TIMEOUT = 300  # seconds for one command
 DAYS, EVENTS = 9, 24
 
 
-real = pytest.mark.skipif(
-    "TEST_BACKFILL" not in os.environ, reason="`make test-backfill` runs this: it takes minutes"
-)
-each_airflow = pytest.mark.parametrize("installed", ["airflow-2", "airflow"])
-
-
-def environment_of(installed: str, folder: Path, **more: str) -> dict[str, str]:
-    """Return the environment of an Airflow with its home in the folder."""
-    programs = ENVIRONMENTS / installed / "bin"
-    if not (programs / "airflow").exists():
-        pytest.skip(f"no {installed} for this Python: see requirements/{installed}.txt")
-    environment = {
-        **os.environ,
-        "AIRFLOW_HOME": str(folder),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLE.parent),
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "no_proxy": "127.0.0.1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        **more,
-    }
-    environment.pop("PYTHONPATH", None)
-    return environment
-
-
-def airflow(environment: dict[str, str], *arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
-        ["airflow", *arguments],
-        env=environment,
-        cwd=environment["AIRFLOW_HOME"],
-        capture_output=True,
-        timeout=TIMEOUT,
-    )
-    printed = (done.stdout + done.stderr).decode()
-    assert done.returncode == code, printed[-8000:]
-    return printed
-
-
 def example(monkeypatch) -> dict[str, Any]:
-    """Return the functions of the example: Airflow only starts them, so they need none of it."""
-    for name in ("airflow", "airflow.sdk"):
-        monkeypatch.setitem(sys.modules, name, MagicMock())
-    monkeypatch.syspath_prepend(EXAMPLE.parent)
-    return runpy.run_path(str(EXAMPLE))
+    return functions_of("fullstory_backfill", monkeypatch)
 
 
 def test_a_shard_is_loaded_by_the_catalog_of_the_folder(commands, sandbox, tmp_path, monkeypatch):
