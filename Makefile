@@ -42,7 +42,7 @@ coverage: $(TEST_ENVS) ## Run all tests, and list the lines of the package that 
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
-bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/tap-fullstory-1.0.4/.stamp ## Measure the tap beside gzip and others; ARGS=--help lists the options
+bench: $(ENVS)/dev/.stamp $(ENVS)/tap/.stamp $(ENVS)/target-duckdb/.stamp $(ENVS)/tap-fullstory-1.0.4/.stamp $(ENVS)/bench-columns/.stamp ## Measure the tap beside gzip and others; ARGS=--help lists the options
 	@$(BIN)/python bench/bench.py $(ARGS)
 
 bench-load: $(TEST_ENVS) ## Measure how fast events become rows, through each tested target; ARGS="--events 200000"

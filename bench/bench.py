@@ -1,5 +1,7 @@
 """How fast the tap is, beside gzip, jq, the tap that people had before, and a target.
 
+It also measures what files of columns cost, beside tools that make such files.
+
 `make bench` runs this; `make bench ARGS=--help` lists its options. It starts programs as a shell
 would, in turns, and prints tables. Whatever is timed runs once before, and has to write as many
 records as there are events.
@@ -18,6 +20,7 @@ from pathlib import Path
 from statistics import median
 
 import chart
+import columns
 import worst
 from cases import (
     OUT,
@@ -57,15 +60,19 @@ def main() -> None:
     load_before = os.getloadavg()[0]
     try:
         with _served(options) as bundles:
+            of_columns, seconds = "", {}
+            if not options.no_columns:
+                bundle = bundles[options.columns_events, "lines"]
+                of_columns, seconds = columns.run(bundle, min(options.rounds, SLOW_ROUNDS))
+            if options.only_columns:
+                _report_columns(options, of_columns, seconds, load_before)
+                return
             results = _measured(options, bundles)
     except Failed as failure:
         sys.exit(f"The bench failed: {failure}")
     lines = bundles[options.events, "lines"]
     load = f"load {load_before:.1f} before and {os.getloadavg()[0]:.1f} after"
-    machine = (
-        f"{os.cpu_count()} cores ({_processor()}), {platform.system()}, Python "
-        f"{platform.python_version()}"
-    )
+    machine = _machine()
     print(
         f"Machine: {machine}; {load}.\n"
         f"Bundle: {lines['events']:,} events of {lines['unpacked'] / lines['events']:,.0f} bytes, "
@@ -81,14 +88,32 @@ def main() -> None:
     )
     if results.growth:
         print(f"{growth_table(results)}\n")
+    if of_columns:
+        print(f"{of_columns}\n")
     print(
         f"Start-up to the first byte of --version: {_median_ms(results.starts)}; "
         f"`python -c pass`: {_median_ms(results.python_starts)}.\n\n{goals_table(results)}"
     )
-    figures = chart.figures(results, machine)
+    figures = chart.figures(results, seconds, machine)
     FIGURES.write_text(json.dumps(figures), "utf-8")
     if options.chart:
         chart.write(figures)
+
+
+def _report_columns(
+    options: argparse.Namespace, text: str, seconds: dict[str, float], load_before: float
+) -> None:
+    load = f"load {load_before:.1f} before and {os.getloadavg()[0]:.1f} after"
+    print(f"Machine: {_machine()}; {load}. Medians of {options.rounds} rounds.\n\n{text}")
+    if options.chart:
+        chart.write({"machine": _machine(), "columns_cpu_seconds": seconds})
+
+
+def _machine() -> str:
+    return (
+        f"{os.cpu_count()} cores ({_processor()}), {platform.system()}, Python "
+        f"{platform.python_version()}"
+    )
 
 
 def _measured(options: argparse.Namespace, bundles: dict[tuple[int, str], Bundle]) -> Results:
@@ -150,8 +175,10 @@ def _share_before_target(tap: str, bundle: Bundle, rounds: int) -> list[float]:
 def _served(options: argparse.Namespace) -> Iterator[dict[tuple[int, str], Bundle]]:
     """The bundles by events and layout, each served by a sandbox of its own in another process."""
     wanted = [(options.events, layout) for layout in LAYOUTS]
-    sizes = {options.small, options.target_events, *_growth_sizes(options)}
-    wanted += [(size, "lines") for size in sorted(sizes - {options.events})]
+    sizes = {options.small, options.target_events, options.columns_events, *_growth_sizes(options)}
+    if options.only_columns:
+        wanted, sizes = [], {options.columns_events}
+    wanted += [(size, "lines") for size in sorted(sizes) if (size, "lines") not in wanted]
     arguments = [f"{events}:{layout}:{options.seed}" for events, layout in wanted]
     with served(*arguments) as told:
         yield dict(zip(wanted, told, strict=True))
@@ -175,9 +202,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--growth", type=int, nargs="+", default=[20_000, 50_000, 400_000, 2_000_000],
         metavar="EVENTS", help="sizes that show how time and memory grow; default: %(default)s")
     add("--no-growth", action="store_true", help="without these")
+    add("--columns-events", type=int, default=200_000, metavar="EVENTS",
+        help="for files of columns; default: %(default)s")
+    add("--no-columns", action="store_true", help="without files of columns")
+    add("--only-columns", action="store_true", help="only files of columns")
     add("--worst", type=int, nargs="?", const=50, metavar="MEGABYTES",
         help="measure the worst bundles beside a normal one instead; default: %(const)s")
-    add("--chart", action="store_true", help="draw the figures into the README's picture")
+    add("--chart", action="store_true", help="draw the figures into the pictures of the documents")
     add("--seed", type=int, default=0, help="of the events; default: %(default)s")
     add("--tap", default=str(ROOT / ".venvs/tap/bin/tap-fullstory"), metavar="COMMAND",
         help="the tap that is measured; default: the one that make installs")

@@ -102,9 +102,9 @@ def main_table(results: Results) -> str:
     rows = [
         [
             f"{case.name} ({case.bundle['layout']}, {case.events:,})",
-            _spread(case.walls),
+            spread(case.walls),
             _times(results, case, "walls"),
-            _spread(case.cpus),
+            spread(case.cpus),
             _times(results, case, "cpus"),
             f"{case.events_a_second:,.0f}",
             f"{case.megabytes_a_second:.0f}",
@@ -114,7 +114,7 @@ def main_table(results: Results) -> str:
         for case in results.cases
     ]
     heads = "events/s", "MB/s", "all, MB", "largest, MB"
-    return _table(["", "wall, s", "x gzip", "CPU, s", "x gzip", *heads], rows)
+    return table(["", "wall, s", "x gzip", "CPU, s", "x gzip", *heads], rows)
 
 
 def growth_table(results: Results) -> str:
@@ -124,7 +124,7 @@ def growth_table(results: Results) -> str:
             f"{case.events:,}",
             f"{case.bundle['unpacked'] / MEGABYTE:,.0f}",
             *(f"{seconds:.2f}" for seconds in results.first_records[case.events]),
-            _spread(case.walls),
+            spread(case.walls),
             _times(results, case, "walls"),
             f"{case.events_a_second:,.0f}",
             _megabytes(case.watched.together if case.watched else 0),
@@ -134,12 +134,12 @@ def growth_table(results: Results) -> str:
         if case.name == TAP
     ]
     heads = ["events", "MB", "first record, s", "at 25 MB/s, s", "wall, s", "x gzip", "events/s"]
-    return _table([*heads, "all, MB", "largest, MB"], rows)
+    return table([*heads, "all, MB", "largest, MB"], rows)
 
 
 def goals_table(results: Results) -> str:
     """Each goal beside what was measured."""
-    return _table(
+    return table(
         ["measure", "goal", "stretch", "measured", "met"], [goal.row(results) for goal in GOALS]
     )
 
@@ -160,10 +160,10 @@ def _held(case: Case) -> int:
 
 
 def _times(results: Results, case: Case, what: str) -> str:
-    return "1" if case.name == BASELINE else _spread(results.ratios(case, what))
+    return "1" if case.name == BASELINE else spread(results.ratios(case, what))
 
 
-def _spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """The median, with the least and the most."""
     return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
@@ -172,7 +172,7 @@ def _megabytes(size: int) -> str:
     return f"{size / MEGABYTE:.0f}" if size else ""
 
 
-def _table(heads: list[str], rows: list[list[str]]) -> str:
+def table(heads: list[str], rows: list[list[str]]) -> str:
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
