@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import json
 import subprocess
+import sys
 from typing import Any
 
 import pytest
-from airflows import airflow, each_airflow, environment_of, functions_of, real
+from airflows import EXAMPLES, airflow, each_airflow, environment_of, functions_of, real
 from postgres import programs, server
 from running import discover, selecting
 
@@ -225,9 +226,7 @@ def test_task_that_airflow_times_out_leaves_no_orphan_and_no_row_to_repeat(
         tap = [str(commands.tap), "--config", str(tmp_path / "config.json")]
         target = [sys.executable, str(tmp_path / "target.py"), str(tmp_path)]
         (dags / "timed_out.py").write_text(
-            TIMED_OUT.format(
-                examples=str(EXAMPLE.parent), folder=str(tmp_path), tap=tap, target=target
-            )
+            TIMED_OUT.format(examples=str(EXAMPLES), folder=str(tmp_path), tap=tap, target=target)
         )
         airflow(environment, "db", "migrate")
         printed = airflow(environment, "dags", "test", "timed_out", code=1)
