@@ -86,7 +86,7 @@ def test_a_window_continues_in_the_same_file(number):
         assert partial["id"] == "2024-06-05T00:00:00Z/2024-06-06T00:00:00Z"
         assert 0 < partial["events"] == len(first.records) < 600
 
-        # What nobody would fetch is cancelled, where there is time for it.
+        # What no run would fetch is cancelled, where there is time for it.
         (other,) = operations(sandbox) - {export["id"]}
         assert cancelled(sandbox) == ([other] if number == signal.SIGTERM else [])
 

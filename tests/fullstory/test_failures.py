@@ -17,7 +17,7 @@ from tap_fullstory.errors import NetworkError, SourceError
 from tap_fullstory.fullstory.session import HttpSession
 from tap_fullstory.sandbox import Sandbox
 
-# A host that nobody has: the tap must not get further than the proxy (RFC 6761, 6.4).
+# A reserved name: the tap must not get further than the proxy (RFC 6761, 6.4).
 HOST = "https://export.invalid"
 CONFIG = {"api_key": "na1.some-key", "start_date": "2026-06-01T00:00:00Z", "data_export_url": HOST}
 NO_BUNDLES = response({"exports": []})
@@ -58,7 +58,7 @@ def tries(run: Run) -> int:
     return run.log.count("; try ")
 
 
-# --- nobody there ---
+# --- no server ---
 
 
 def test_refused_connection_is_retried_then_named(http, environ) -> None:

@@ -44,7 +44,7 @@ _DECODER = json.JSONDecoder(
 
 
 def load(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises ValueError if it is none, or no UTF-8."""
+    """The value of a JSON text. Raises ValueError if it is not valid JSON, or not UTF-8."""
     return _DECODER.decode(text if isinstance(text, str) else text.decode())
 
 
@@ -59,7 +59,7 @@ class Element:
 
 @dataclass(frozen=True)
 class Contents:
-    """The events of a bundle before the first thing that is none; `whole` if there is no such
+    """The events of a bundle before the first thing that is not one; `whole` if there is no such
     thing, and the array ends where the bundle does.
     """
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-# Of 127.0.0.1, with its private key: nobody trusts it but who names it as CA bundle.
+# Of 127.0.0.1, with its private key: trusted only where it is named as the CA bundle.
 CERTIFICATE = Path(__file__).with_name("loopback.pem")
 # A TLS record: a fatal alert, internal_error (RFC 8446, 6.2).
 TLS_ALERT = bytes([21, 3, 3, 0, 2, 2, 80])

@@ -79,7 +79,7 @@ BROKEN = [
 @pytest.mark.parametrize("key", [b'"a"', b'"PageId"', b'"EventTargetText"', b'"Nested"'])
 @pytest.mark.parametrize("chosen", ["all columns", "few columns", "CustomVars deselected"])
 def test_a_chunk_that_is_not_valid_json_has_no_events(chosen: str, key: bytes) -> None:
-    """In keys that nobody knows, in columns, and in those that are deselected."""
+    """In undeclared keys, in columns, and in those that are deselected."""
     encode = encoder(SELECTIONS[chosen])
     for broken in BROKEN:
         chunk = broken.replace(b'"a"', key)

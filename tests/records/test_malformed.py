@@ -1,4 +1,4 @@
-"""Bundles with something in them that is no event: all before it comes out, once."""
+"""Bundles with something in them that is not an event: all before it is written, once."""
 
 from __future__ import annotations
 
