@@ -21,12 +21,14 @@ from msgspec import Raw
 from tap_fullstory.columns import JSON_TEXT, as_integer, marked_fields
 from tap_fullstory.errors import UsageError
 from tap_fullstory.records.json_text import (
-    JsonText,
-    closed,
+    SLICE_BYTES,
+    decode_items,
     decode_members,
     decode_string,
     encode,
-    iter_items,
+    string_end,
+    text_slices,
+    value_end,
 )
 from tap_fullstory.settings import Config
 from tap_fullstory.streams import CUSTOM_VARS, Stream
@@ -35,6 +37,7 @@ HASH_DIGITS = 32  # hexadecimal, of 64
 # The same people and addresses come again and again; 3 MB at most.
 MAX_REMEMBERED_HASHES, MAX_REMEMBERED_VALUE_BYTES = 10_000, 128
 MAX_REMEMBERED_NAMES, MAX_REMEMBERED_NAME = 10_000, 200  # characters
+MAX_DECODED_BYTES = 64 * 1024  # of a value that becomes Python objects
 MAX_PATH = 4096  # characters: of the names around a member, the last ones
 
 MELTANO_SELECT = "select"  # where patterns come from that Meltano has
@@ -42,7 +45,13 @@ MELTANO_SELECT = "select"  # where patterns come from that Meltano has
 MARKED = {"@personal": "yes", "@ids": "an id"}
 _WILDCARD = re.compile(r"[*?\[]")
 _NULL = b"null"
-_NUMBER = tuple(b"%c" % byte for byte in b"-0123456789")
+_OPENING_BRACE, _CLOSING_BRACE, _OPENING_BRACKET, _CLOSING_BRACKET, _QUOTE = b'{}[]"'
+_CLOSING = {_OPENING_BRACE: _CLOSING_BRACE, _OPENING_BRACKET: _CLOSING_BRACKET}
+_BETWEEN_MEMBERS = re.compile(rb"[ \t\n\r,]*")
+_COLON = re.compile(rb"[ \t\n\r]*:[ \t\n\r]*")
+_IN_ARRAY = re.compile(rb'[{\[\]"]')
+# Whitespace; brackets, commas and colons with the integers between them; a number or literal.
+_TOKEN = re.compile(rb'[ \t\n\r]+|([{}\[\],:0-9]*[{}\[\],:])|([^{}\[\],:" \t\n\r]+)')
 _HASHED = "The value's hash (HMAC-SHA256 under hash_key, 32 hexadecimal digits)."
 
 
@@ -104,6 +113,7 @@ class FieldRules:
         self._overflow = overflow
         self._documented = frozenset(documented)
         self._fates: dict[tuple[str, str], Fate] = {}
+        self._members: dict[tuple[str, bytes], tuple[str, Fate, bytes]] = {}
         self._key = hmac.new(hash_key.encode(), digestmod="sha256")
         self._remembered = lru_cache(MAX_REMEMBERED_HASHES)(self._hash)
         self.used: set[Pattern] = set()
@@ -159,8 +169,18 @@ class FieldRules:
         for name, raw in members.items():
             fate = self.fate(name)
             if fate is not Fate.EXCLUDED:
-                kept[name] = Raw(self._applied(bytes(raw), fate, name))
+                kept[name] = Raw(self.value(bytes(raw), fate, name))
         return kept
+
+    def value(self, value: bytes, fate: Fate, name: str) -> bytes:
+        """Return the value of a field at the top of a record, whose fate is KEPT or HASHED, without
+        what is excluded inside it, and with what is to be hashed there hashed.
+        """
+        if fate is Fate.HASHED:
+            return self.hash(value)
+        if value[0] not in _CLOSING or b"{" not in value:
+            return value
+        return bytes(self._applied(value, name))
 
     def schema(self, properties: Mapping[str, Any]) -> dict[str, Any]:
         """Return the properties of a stream's schema as `apply` makes the members."""
@@ -181,29 +201,73 @@ class FieldRules:
         if value == _NULL:
             return value
         mac = self._key.copy()
-        mac.update(decode_string(value).encode() if value[:1] == b'"' else _canonical(value))
+        if value[:1] == b'"':
+            pieces: Iterable[bytes] = (text.encode() for text in _decoded(value))
+        else:
+            pieces = _canonical(value)
+        for piece in pieces:
+            mac.update(piece)
         return b'"%b"' % mac.hexdigest()[:HASH_DIGITS].encode()
 
-    def _applied(self, value: bytes, fate: Fate, path: str) -> JsonText:
-        # Recursion depth is bounded by json_text.MAX_DEPTH.
-        if fate is Fate.HASHED:
-            return self.hash(value)
-        if value[:1] not in (b"{", b"[") or b"{" not in value:
-            return value
-        parts = bytearray(value[:1])
-        if value[:1] == b"[":
-            for item in iter_items(value):
-                parts += self._applied(item, Fate.KEPT, path)
-                parts += b","
-            return closed(parts, b"]")
-        for name, raw in decode_members(value).items():
-            inner = f"{path}.{name}"[-MAX_PATH:]
-            fate = self._fate(inner, name)
-            if fate is not Fate.EXCLUDED:
-                parts += encode(name) + b":"
-                parts += self._applied(bytes(raw), fate, inner)
-                parts += b","
-        return closed(parts, b"}")
+    def _applied(self, value: bytes, path: str) -> bytearray:
+        # Read once from its start to its end, without recursion: a copy of what is inside each
+        # level would take many times its size.
+        out, text = bytearray(), memoryview(value)
+        levels: list[tuple[int, str]] = []  # the closing bracket of each, and its path
+        at = 0
+        while True:
+            if value[at] in _CLOSING:
+                levels.append((_CLOSING[value[at]], path))
+                out.append(value[at])
+                at += 1
+            closing, path = levels[-1]
+            if closing == _CLOSING_BRACE:
+                at = _BETWEEN_MEMBERS.match(value, at).end()  # type: ignore[union-attr]
+                if value[at] == _QUOTE:
+                    at, path = self._apply_to_member(value, at, path, out)
+                    continue
+            else:
+                end = _IN_ARRAY.search(value, at).start()  # type: ignore[union-attr]
+                end = string_end(value, end) if value[end] == _QUOTE else end
+                out += text[at:end]
+                at = end
+            if value[at] == closing:
+                out.append(closing)
+                at += 1
+                levels.pop()
+                if not levels:
+                    return out
+
+    def _apply_to_member(
+        self, value: bytes, start: int, path: str, out: bytearray
+    ) -> tuple[int, str]:
+        """Write the member that begins at `start`, in an object with this path, to `out`.
+
+        Return the offset after it, and its path. Of an object or array that is kept only the name
+        is written, and the offset is where it begins.
+        """
+        end = string_end(value, start)
+        key = value[start:end]
+        start = _COLON.match(value, end).end()  # type: ignore[union-attr]
+        inner, fate, member = self._members.get((path, key)) or self._member(path, key)
+        opens = fate is Fate.KEPT and value[start] in _CLOSING
+        end = start if opens else value_end(value, start)
+        if fate is not Fate.EXCLUDED:
+            if out[-1] != _OPENING_BRACE:
+                out += b","
+            out += member
+            is_hashed = fate is Fate.HASHED
+            out += self.hash(value[start:end]) if is_hashed else memoryview(value)[start:end]
+        return end, inner
+
+    def _member(self, path: str, key: bytes) -> tuple[str, Fate, bytes]:
+        """Return the path of a member of an object, its fate, and its name with the colon."""
+        name = decode_string(key)
+        inner = f"{path}.{name}"[-MAX_PATH:]
+        found = inner, self._fate(inner, name), encode(name) + b":"
+        if len(self._members) < MAX_REMEMBERED_NAMES and len(inner) <= MAX_REMEMBERED_NAME:
+            self._members[path, key] = found
+        return found
 
     def _properties(self, properties: Mapping[str, Any], parent: str) -> dict[str, Any]:
         kept = {}
@@ -252,29 +316,62 @@ class FieldRules:
         return [name, *paths, *(f"{stream}.{one}" for stream in self.streams for one in paths)]
 
 
-def _canonical(value: bytes) -> JsonText:
-    """Return JSON in the one spelling that all JSON of the same meaning has: an integer as its
-    digits, text with as few escapes as possible, and no whitespace between tokens.
+def _canonical(value: bytes) -> Iterator[bytes]:
+    """Yield the pieces of JSON in the one spelling that all JSON of the same meaning has.
+
+    An integer is its digits, text has as few escapes as possible, there is no whitespace between
+    tokens, and of duplicate keys only the last counts. One of more than MAX_DECODED_BYTES keeps its
+    duplicate keys: it is read from its start to its end, since decoding it would take many times
+    its size.
     """
+    if len(value) <= MAX_DECODED_BYTES:
+        yield _decoded_canonical(value)
+        return
+    at = 0
+    while at < len(value):
+        if value[at] == _QUOTE:
+            end = string_end(value, at)
+            yield b'"'
+            for text in _decoded(value[at:end]):
+                yield encode(text)[1:-1]
+            yield b'"'
+            at = end
+            continue
+        token: re.Match[bytes] = _TOKEN.match(value, at)  # type: ignore[assignment]
+        at = token.end()
+        if token[1]:
+            yield token[1]
+        elif token[2]:
+            yield _canonical_scalar(token[2])
+
+
+def _decoded_canonical(value: bytes) -> bytes:
     # Recursion depth is bounded by json_text.MAX_DEPTH.
-    first, parts = value[:1], bytearray(value[:1])
-    if first == b'"':
+    if value[0] == _QUOTE:
         return encode(decode_string(value))
-    if first == b"[":
-        for item in iter_items(value):
-            parts += _canonical(item)
-            parts += b","
-        return closed(parts, b"]")
-    if first == b"{":
+    if value[0] == _OPENING_BRACKET:
+        return b"[%b]" % b",".join([_decoded_canonical(bytes(raw)) for raw in decode_items(value)])
+    if value[0] == _OPENING_BRACE:
+        parts: list[bytes] = []
         for name, raw in decode_members(value).items():
-            parts += encode(name) + b":"
-            parts += _canonical(bytes(raw))
-            parts += b","
-        return closed(parts, b"}")
-    if first in _NUMBER:
-        integer = as_integer(value)
-        return b"0" if integer == b"-0" else integer or value
-    return value
+            parts += (b",", encode(name), b":", _decoded_canonical(bytes(raw)))
+        return b"{%b}" % b"".join(parts[1:])
+    return _canonical_scalar(value)
+
+
+def _canonical_scalar(value: bytes) -> bytes:
+    """Return a number, true, false or null."""
+    integer = as_integer(value)
+    return b"0" if integer == b"-0" else integer or value
+
+
+def _decoded(string: bytes) -> Iterator[str]:
+    """Yield the text of a JSON string in pieces: in Python, text may take four times its bytes."""
+    if len(string) <= SLICE_BYTES:
+        yield decode_string(string)
+        return
+    for piece in text_slices(string[1:-1]):
+        yield decode_string(b'"%b"' % piece)
 
 
 def _hashed_schema(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -317,6 +317,7 @@ class ExportSync:
                     stats.add(batch.stats)
                     counter.increment(batch.written)
                     self._written += batch.written
+                    del item, batch  # the next event may be large, and so may their lines
             finally:
                 gc.enable()
                 report_bundle(stats, bundle)

@@ -67,8 +67,8 @@ enum {
     MAX_KEY_BYTES = 1000,        /* of a key that is registered */
     MAX_DATE_TIME_BYTES = 200,   /* as in columns.py */
     SEED_BYTES = 16,
-    SLICE_BYTES = 1 << 20, /* between two looks at signals; some milliseconds at most */
-    MAX_IDLE_BYTES = 1 << 20, /* of a buffer, between two chunks */
+    SLICE_BYTES = 1 << 20, /* between two checks for signals; some milliseconds at most */
+    MAX_IDLE_BYTES = 1 << 20, /* of a buffer, that are allocated and not needed */
 };
 
 /* What becomes of a key's values: those of HASHED keys, declared or not, are replaced by what
@@ -134,6 +134,7 @@ typedef struct {
     int leaves_out;        /* those of `event_types` instead, and writes all others */
     int line_breaks; /* whether the current event has any between its tokens */
     int busy;        /* inside `encode`, which `fallback` must not enter again */
+    PyObject *chunk; /* borrowed from the arguments of `encode` */
     Text slice_end;  /* where to let signals be handled next */
 } Scanner;
 
@@ -195,6 +196,20 @@ release(Buffer *buffer)
 {
     PyMem_Free(buffer->bytes);
     memset(buffer, 0, sizeof *buffer);
+}
+
+/* Give back most of what a large event has made a buffer grow by. */
+static void
+shrink(Buffer *buffer)
+{
+    size_t needed = buffer->length + 1;
+    if (buffer->capacity < needed + MAX_IDLE_BYTES)
+        return;
+    char *bytes = PyMem_Realloc(buffer->bytes, needed);
+    if (bytes == NULL)
+        return; /* it stays as large as it is */
+    buffer->bytes = bytes;
+    buffer->capacity = needed;
 }
 
 static int
@@ -333,17 +348,22 @@ undeclared_role(Scanner *self, Text name, size_t length)
 
 /* --- JSON --- */
 
+/* The end of whitespace; `end` with an exception set if a handler of a signal raises, which is not
+   valid wherever something has to follow. */
 static inline Text
 skip_whitespace(Scanner *self, Text at, Text end)
 {
     assert(at <= end);
-    for (; at < end; at++) {
-        if (*at == '\n' || *at == '\r')
-            self->line_breaks = 1;
-        else if (*at != ' ' && *at != '\t')
-            break;
+    for (Text stop = slice_end(at, end);; stop = slice_end(at, end)) {
+        for (; at < stop; at++) {
+            if (*at == '\n' || *at == '\r')
+                self->line_breaks = 1;
+            else if (*at != ' ' && *at != '\t')
+                return at;
+        }
+        if (at == end || !go_on(self, at, end))
+            return end;
     }
-    return at;
 }
 
 static inline int
@@ -444,9 +464,10 @@ string_end(Scanner *self, Text at, Text end)
 {
     assert(at <= end);
     for (;;) {
+        Text stop = slice_end(at, end);
         /* Eight bytes at once, while none of them is a quote, a backslash, a control character or
            beyond ASCII. */
-        while (end - at >= 8) {
+        while (stop - at >= 8) {
             uint64_t word;
             memcpy(&word, at, 8);
             uint64_t special = has_byte(word, '"') | has_byte(word, '\\')
@@ -455,14 +476,16 @@ string_end(Scanner *self, Text at, Text end)
                 break;
             at += 8;
         }
-        while (at < end && *at != '"' && *at != '\\' && *at >= 0x20 && *at < 0x80)
+        while (at < stop && *at != '"' && *at != '\\' && *at >= 0x20 && *at < 0x80)
             at++;
         if (at == end || *at < 0x20)
             return NULL;
-        if (*at == '"')
+        if (at < stop && *at == '"')
             return at + 1;
         if (!go_on(self, at, end))
             return NULL;
+        if (at == stop)
+            continue;
         at = *at == '\\' ? escape_end(at, end) : character_end(at, end);
         if (at == NULL)
             return NULL;
@@ -788,6 +811,8 @@ append_as_text(Buffer *out, const Buffer *custom)
     *to++ = '"';
     *to++ = '{';
     for (size_t i = 0; i < custom->length; i++) {
+        if (i % SLICE_BYTES == 0 && PyErr_CheckSignals() < 0)
+            return 0;
         char c = custom->bytes[i];
         if (c == '"' || c == '\\')
             *to++ = '\\';
@@ -837,7 +862,13 @@ static Outcome
 append_from_fallback(Scanner *self, PyObject *fallback, Text start, Text end)
 {
     assert(start < end);
-    PyObject *record = PyObject_CallFunction(fallback, "y#", start, (Py_ssize_t)(end - start));
+    /* An event that is alone in its chunk may be large: no copy of it, and no buffer that it filled. */
+    self->custom.length = 0;
+    shrink(&self->custom);
+    shrink(&self->out);
+    PyObject *record = end - start == PyBytes_Size(self->chunk)
+        ? PyObject_CallFunctionObjArgs(fallback, self->chunk, NULL)
+        : PyObject_CallFunction(fallback, "y#", start, (Py_ssize_t)(end - start));
     if (record == NULL)
         return RAISED;
     char *bytes;
@@ -852,14 +883,19 @@ append_from_fallback(Scanner *self, PyObject *fallback, Text start, Text end)
     return outcome;
 }
 
-static void
-remove_line_breaks(Buffer *out, size_t from)
+/* Remove the line breaks of a record: valid JSON has them between its tokens only. */
+static int
+remove_line_breaks(Buffer *out, size_t record)
 {
-    char *to = out->bytes + from;
-    for (size_t i = from; i < out->length; i++)
+    char *to = out->bytes + record;
+    for (size_t i = record; i < out->length; i++) {
+        if ((i - record) % SLICE_BYTES == 0 && PyErr_CheckSignals() < 0)
+            return 0;
         if (out->bytes[i] != '\n' && out->bytes[i] != '\r')
             *to++ = out->bytes[i];
+    }
     out->length = (size_t)(to - out->bytes);
+    return 1;
 }
 
 /* Read the key whose first character is at `*at`, and go to after its closing quote. `before` is the
@@ -957,16 +993,123 @@ may_have_members(Text value, Text value_end)
         && memchr(value, '{', (size_t)(value_end - value)) != NULL;
 }
 
+/* One member of an event, as it has been read: what comes before `name` and after `value_end` are a
+   comma or a bracket, and whitespace. */
+typedef struct {
+    Key *key; /* NULL: one that only `fallback` can tell */
+    Text name, name_end, value, value_end;
+    Fit fit;
+} Member;
+
+/* What has been decided of an event by the members that were read. Once one of the first two is set,
+   nothing more is written, and what was written is removed at the event's end; but the event is read
+   to its end, since it has to be valid whatever becomes of it. */
+typedef struct {
+    int needs_fallback; /* which then decides whether the event is wanted, too */
+    int is_unwanted;    /* by the last of its types */
+    int has_type;
+} Decision;
+
+/* Members to write that are beside each other in the event, from the first one's name to the last
+   one's end. Between these are only such members, so all of it is copied at once, commas included. */
+typedef struct {
+    Text from, to; /* NULL: none */
+} Span;
+
+/* Read a member from its opening quote at `*at`, and go to the end of its value. `before` is the key
+   before it in the event. */
+static inline Outcome
+read_member(Scanner *self, Text *at, Text end, Key *before, Member *member)
+{
+    if (*at == end || **at != '"' || !go_on(self, *at, end))
+        return NOT_VALID;
+    member->name = *at;
+    member->name_end = *at + 1;
+    Outcome outcome = read_key(self, &member->name_end, end, before, &member->key);
+    if (outcome != WRITTEN)
+        return outcome;
+    *at = skip_whitespace(self, member->name_end, end);
+    if (*at == end || **at != ':')
+        return NOT_VALID;
+    *at = skip_whitespace(self, *at + 1, end);
+    member->value = *at;
+    member->fit = check_member(self, at, end, member->key);
+    member->value_end = *at;
+    return member->fit == INVALID ? NOT_VALID : WRITTEN;
+}
+
+/* Decide what a member means for its event; 0 with an exception set if that fails. A key's
+   `last_event` is the event's number once it has been seen in the event, so a key that has it already
+   is there twice; events are numbered from 1, and a new key has 0. */
+static inline int
+decide(Scanner *self, const Member *member, Decision *decision)
+{
+    Key *key = member->key;
+    if (key == NULL || key->last_event == self->event || member->fit == FALLBACK)
+        decision->needs_fallback = 1;
+    if (key == NULL)
+        return 1;
+    key->last_event = self->event;
+    if (self->role_of != NULL && (key->role == KEPT || key->role == UNDECLARED))
+        decision->needs_fallback |= may_have_members(member->value, member->value_end);
+    if (key->is_event_type) {
+        size_t length = (size_t)(member->value_end - member->value);
+        int wanted = is_wanted(self, member->value, member->value_end);
+        if (wanted < 0)
+            return 0;
+        decision->needs_fallback |= memchr(member->value, '\\', length) != NULL;
+        decision->is_unwanted = !wanted;
+        decision->has_type = 1;
+    }
+    return 1;
+}
+
+/* Write the members of a span, after the comma that separates them from those before. */
+static inline int
+append_pending(Buffer *out, Span *span, size_t record)
+{
+    Span pending = *span;
+    *span = (Span){NULL, NULL};
+    return append_members(out, pending.from, pending.to, record);
+}
+
+/* Write a member, or note it in `span`, to be written with those that follow. It has a key, and fits
+   its column as it is, or as null. */
+static inline int
+write_member(Scanner *self, const Member *member, Span *span, size_t record)
+{
+    Buffer *out = &self->out;
+    Key *key = member->key;
+    assert(key != NULL && (member->fit == FITS || member->fit == NULLED));
+    if (key->role == KEPT || key->role == HASHED) {
+        if (span->from == NULL)
+            span->from = member->name;
+        span->to = member->value_end;
+        if (key->role == KEPT && member->fit == FITS)
+            return 1;
+        span->to = member->value; /* up to its colon; something else comes in the value's place */
+        if (!append_pending(out, span, record))
+            return 0;
+        return member->fit == NULLED ? append(out, "null", 4)
+                                     : append_hash(self, out, member->value, member->value_end);
+    }
+    if (!append_pending(out, span, record))
+        return 0;
+    return key->role == DROPPED
+        || append_undeclared(self, key, member->name, member->name_end, member->value,
+                             member->value_end);
+}
+
 /* Write the record of the event whose `{` is at `*start`, and go to the event's end. What `out` has of
-   an event that is LEFT_OUT is of no use. */
+   an event that is LEFT_OUT is of no use: the caller removes it. */
 static Outcome
 append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
 {
     Buffer *out = &self->out;
     size_t record = out->length;
-    Text span = NULL, span_end = NULL; /* members to keep, and what separates them */
-    Key *key = NULL;
-    int needs_fallback = 0, has_type = 0, is_unwanted = 0;
+    Decision decision = {0, 0, 0};
+    Span span = {NULL, NULL};
+    Member member = {NULL, NULL, NULL, NULL, NULL, FITS};
 
     assert(*start < end && **start == '{');
     self->event++;
@@ -978,65 +1121,14 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
     Text at = skip_whitespace(self, *start + 1, end);
     int more = at == end || *at != '}';
     while (more) {
-        if (at == end || *at != '"' || !go_on(self, at, end))
-            return NOT_VALID;
-        Text name = at, name_end = at + 1;
-        Outcome outcome = read_key(self, &name_end, end, key, &key);
+        Outcome outcome = read_member(self, &at, end, member.key, &member);
         if (outcome != WRITTEN)
             return outcome;
-        if (key == NULL || key->last_event == self->event)
-            needs_fallback = 1;
-        else
-            key->last_event = self->event;
-
-        at = skip_whitespace(self, name_end, end);
-        if (at == end || *at != ':')
-            return NOT_VALID;
-        at = skip_whitespace(self, at + 1, end);
-        Text value = at;
-        Fit fit = check_member(self, &at, end, key);
-        if (fit == INVALID)
-            return NOT_VALID;
-        needs_fallback |= fit == FALLBACK;
-        if (self->role_of != NULL && key != NULL && (key->role == KEPT || key->role == UNDECLARED))
-            needs_fallback |= may_have_members(value, at);
-
-        if (key != NULL && key->is_event_type) {
-            needs_fallback |= memchr(value, '\\', (size_t)(at - value)) != NULL;
-            int wanted = is_wanted(self, value, at);
-            if (wanted < 0)
-                return RAISED;
-            has_type = 1;
-            is_unwanted = !wanted;
-        }
-
-        if (needs_fallback || is_unwanted) /* what `out` has of this event will be removed */
-            ;
-        else if (key->role == KEPT || key->role == HASHED) {
-            if (span == NULL)
-                span = name;
-            span_end = at;
-            if (fit == NULLED) {
-                if (!append_members(out, span, value, record) || !append(out, "null", 4))
-                    return RAISED;
-                span = NULL;
-            }
-            else if (key->role == HASHED) {
-                if (!append_members(out, span, value, record)
-                    || !append_hash(self, out, value, at))
-                    return RAISED;
-                span = NULL;
-            }
-        }
-        else {
-            if (!append_members(out, span, span_end, record))
-                return RAISED;
-            span = NULL;
-            if (key->role != DROPPED
-                && !append_undeclared(self, key, name, name_end, value, at))
-                return RAISED;
-        }
-
+        if (!decide(self, &member, &decision))
+            return RAISED;
+        if (!decision.needs_fallback && !decision.is_unwanted
+            && !write_member(self, &member, &span, record))
+            return RAISED;
         at = skip_whitespace(self, at, end);
         if (at == end || (*at != ',' && *at != '}'))
             return NOT_VALID;
@@ -1045,25 +1137,21 @@ append_record(Scanner *self, Text *start, Text end, PyObject *fallback)
             at = skip_whitespace(self, at + 1, end);
     }
     at++;
-    if (needs_fallback) {
+    Text event = *start;
+    *start = at;
+    if (decision.needs_fallback) {
         out->length = record;
-        Outcome outcome = append_from_fallback(self, fallback, *start, at);
-        if (outcome == LEFT_OUT)
-            *start = at;
+        Outcome outcome = append_from_fallback(self, fallback, event, at);
         if (outcome != WRITTEN)
             return outcome;
     }
-    else if (is_unwanted || (!has_type && self->event_types != NULL && !self->leaves_out)) {
-        *start = at;
+    else if (decision.is_unwanted
+             || (!decision.has_type && self->event_types != NULL && !self->leaves_out))
         return LEFT_OUT;
-    }
-    else if (!append_members(out, span, span_end, record) || !append_custom_vars(self, record)
+    else if (!append_pending(out, &span, record) || !append_custom_vars(self, record)
              || !append(out, "}", 1) || !count_undeclared(self))
         return RAISED;
-    if (self->line_breaks)
-        remove_line_breaks(out, record);
-    *start = at;
-    return WRITTEN;
+    return self->line_breaks && !remove_line_breaks(out, record) ? RAISED : WRITTEN;
 }
 
 /* Write the lines of at most `max_events` events, `*left_out` of which have none. `*at` goes to the
@@ -1092,7 +1180,7 @@ append_lines(Scanner *self, Text *at, Text end, const Envelope *around, PyObject
             return WRITTEN;
         next = skip_whitespace(self, next, end);
         if (next == end)
-            return WRITTEN;
+            return PyErr_Occurred() ? RAISED : WRITTEN;
         if (*next != ',')
             return NOT_VALID;
     }
@@ -1210,13 +1298,13 @@ static PyObject *
 encode(PyObject *object, PyObject *args)
 {
     Scanner *self = (Scanner *)object;
-    const char *chunk;
+    char *bytes;
     Envelope around;
     Py_ssize_t length, max_events, events = 0, left_out = 0;
-    PyObject *fallback;
-    if (!PyArg_ParseTuple(args, "y#y#y#On", &chunk, &length, &around.prefix,
-                          &around.prefix_length, &around.suffix, &around.suffix_length, &fallback,
-                          &max_events))
+    PyObject *chunk, *fallback;
+    if (!PyArg_ParseTuple(args, "Sy#y#On", &chunk, &around.prefix, &around.prefix_length,
+                          &around.suffix, &around.suffix_length, &fallback, &max_events)
+        || PyBytes_AsStringAndSize(chunk, &bytes, &length) < 0)
         return NULL;
     if (max_events < 1) {
         PyErr_SetString(PyExc_ValueError, "max_events must be at least 1");
@@ -1228,19 +1316,23 @@ encode(PyObject *object, PyObject *args)
     }
     self->busy = 1;
     self->out.length = 0;
-    Text at = (Text)chunk;
+    self->chunk = chunk;
+    Text at = (Text)bytes;
     self->slice_end = slice_end(at, at + length);
     Outcome outcome
         = append_lines(self, &at, at + length, &around, fallback, max_events, &events, &left_out);
     if (outcome == NOT_VALID && PyErr_Occurred())
         outcome = RAISED;
+    self->chunk = NULL;
+    self->custom.length = 0;
+    shrink(&self->custom); /* before the lines are copied */
     PyObject *result = NULL;
     if (outcome == NOT_VALID)
         result = Py_NewRef(Py_None);
     else if (outcome == WRITTEN) {
         PyObject *counts = counts_of_chunk(self);
         if (counts != NULL)
-            result = Py_BuildValue("nny#Nn", events, (Py_ssize_t)(at - (Text)chunk),
+            result = Py_BuildValue("nny#Nn", events, (Py_ssize_t)(at - (Text)bytes),
                                    self->out.bytes, (Py_ssize_t)self->out.length, counts, left_out);
     }
     for (size_t i = 0; i < self->counted.length; i += sizeof(Key *))
@@ -1248,8 +1340,6 @@ encode(PyObject *object, PyObject *args)
     self->counted.length = 0;
     if (self->out.capacity > MAX_IDLE_BYTES)
         release(&self->out);
-    if (self->custom.capacity > MAX_IDLE_BYTES)
-        release(&self->custom);
     self->busy = 0;
     return result;
 }

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -25,18 +27,21 @@ from tap_fullstory.records.digest import digest_member
 from tap_fullstory.records.json_text import (
     DECODE_ERRORS,
     MAX_DEPTH,
+    SLICE_BYTES,
+    WHITESPACE,
     JsonText,
     decode_event,
     decode_items,
+    decode_raw,
     decode_string,
     encode,
     nesting_depth_exceeds,
-    quoted,
+    quoted_pieces,
     repair_surrogates,
     replace_nul,
     require_depth,
 )
-from tap_fullstory.records.native import Encoded, NativeEncoder, is_available
+from tap_fullstory.records.native import NativeEncoder, is_available
 from tap_fullstory.selection import Selection
 from tap_fullstory.streams import CUSTOM_VARS
 from tap_fullstory.times import parse_rfc3339
@@ -189,32 +194,51 @@ class RecordEncoder:
         since: datetime | None,
         max_events: int,
     ) -> Iterator[Batch]:
-        start = 0
+        start: int | None = 0
         if self._native is not None and since is None and not self._digest:
-            while start < len(chunk):
-                # Copying the rest for each of many small batches would take longer than encoding.
-                piece = chunk[start : start + max_events * EVENT_BYTES]
-                found = self._encode_native(self._native, piece, envelope, max_events)
-                if found is None and start + len(piece) < len(chunk):
-                    found = self._encode_native(self._native, chunk[start:], envelope, max_events)
-                if found is None:
-                    break
-                events, consumed, lines, undeclared, self._stats.left_out = found
-                self._count_undeclared(undeclared)
-                end = start + consumed
-                yield Batch(events, end, lines, None, self._stats)
-                separator = _SEPARATOR.match(chunk, end)
-                if separator is None:
-                    return  # the chunk's end, or a comma is missing
-                start = separator.end()
-        if start < len(chunk):
+            take = partial(self._encode_natively, self._native, chunk, envelope, max_events)
+            start = yield from take(chunk, 0)
+            if start is not None:
+                repaired, repairs = repair_surrogates(chunk)
+                if repairs:
+                    start = yield from take(repaired, start)
+                del repaired
+        if start is not None and start < len(chunk):
             yield from self._encode_one_by_one(chunk, original, start, envelope, since, max_events)
 
-    def _encode_native(
-        self, native: NativeEncoder, chunk: bytes, envelope: RecordEnvelope, max_events: int
-    ) -> Encoded | None:
-        self._stats = EncodingStats()
-        return native.encode(chunk, envelope.prefix, envelope.suffix, max_events)
+    def _encode_natively(
+        self,
+        native: NativeEncoder,
+        chunk: bytes,
+        envelope: RecordEnvelope,
+        max_events: int,
+        text: bytes,
+        start: int,
+    ) -> Generator[Batch, None, int | None]:
+        """Yield the lines of `text`, which is `chunk`, perhaps repaired, from `start` on. Return
+        from where on that is not valid for the native encoder; None if nothing is left.
+        """
+        while start < len(text):
+            # Copying the rest for each of many small batches would take longer than encoding.
+            piece = text[start : start + max_events * EVENT_BYTES]
+            self._stats = EncodingStats()
+            found = native.encode(piece, envelope.prefix, envelope.suffix, max_events)
+            if found is None and start + len(piece) < len(text):
+                self._stats = EncodingStats()
+                found = native.encode(text[start:], envelope.prefix, envelope.suffix, max_events)
+            if found is None:
+                return start
+            events, consumed, lines, undeclared, self._stats.left_out = found
+            self._count_undeclared(undeclared)
+            end = start + consumed
+            if text is not chunk:
+                self._stats.repaired += repair_surrogates(chunk[start:end])[1]
+            yield Batch(events, end, lines, None, self._stats)
+            separator = _SEPARATOR.match(text, end)
+            if separator is None:
+                return None  # the chunk's end, or a comma is missing
+            start = separator.end()
+        return None
 
     def _encode_one_by_one(
         self,
@@ -260,10 +284,15 @@ class RecordEncoder:
             records.append(record)
         yield Batch(events, end, envelope.lines(records), None, self._stats)
 
-    def _split(self, chunk: bytes) -> list[Raw] | None:
+    def _split(self, chunk: bytes) -> Sequence[bytes | Raw] | None:
         """Return the elements of a chunk; None if it is not valid JSON, or nested too deeply."""
         if nesting_depth_exceeds(chunk, MAX_DEPTH):
             return None
+        if len(chunk) > SLICE_BYTES and chunk.startswith(b"{"):
+            # Most probably one large event, of which there should be no copy.
+            with suppress(*DECODE_ERRORS):
+                decode_raw(chunk)
+                return [chunk]
         try:
             return decode_items(b"[%b]" % chunk)
         except DECODE_ERRORS:
@@ -300,19 +329,23 @@ class RecordEncoder:
         except DECODE_ERRORS:
             return None
 
-    def _encode_members(self, members: Mapping[str, Raw]) -> bytes:
-        """Return the record of one event, the meaning of the catalog spelled out; empty if it is
-        left out.
+    def _encode_members(self, members: dict[str, Raw]) -> bytes:
+        """Return the record of one event, which applies the catalog rule by rule; empty if it is
+        left out. Its members are gone then: an event may be as large as max_event_mb allows, and of
+        such a one there should be few copies.
         """
         if self._event_filter and not self._event_filter.keeps(members.get(EVENT_TYPE)):
             return b""
         kept: list[JsonText] = []
         custom: list[JsonText] = []
         columns = self._columns
-        if self._rules:
-            members = self._rules.apply(members)
         for name, raw in members.items():
             value = bytes(raw)
+            if self._rules:
+                fate = self._rules.fate(name)
+                if fate is Fate.EXCLUDED:
+                    continue
+                value = self._rules.value(value, fate, name)
             declared = columns.get(name)
             if declared is not None:
                 key, passed_on, passes, column = declared
@@ -330,10 +363,11 @@ class RecordEncoder:
                     custom += (b",", self._undeclared_key(name), value)
                 else:
                     self._stats.dropped.add(name)
-        value = b""
+        members.clear()
+        value, raw = b"", Raw()
         if custom:
             kept += (b",", _CUSTOM_VARS_KEY, *self._custom_vars(custom))
-        # Joined once: an event may be as large as max_event_mb allows.
+            custom.clear()
         return b"".join((b"{", *kept[1:], b"}"))
 
     def _coerce(
@@ -376,9 +410,9 @@ class RecordEncoder:
                 self._undeclared_keys[name] = key
         return key
 
-    def _custom_vars(self, members: list[JsonText]) -> tuple[JsonText, ...]:
+    def _custom_vars(self, members: list[JsonText]) -> Iterable[JsonText]:
         value = (b"{", *members[1:], b"}")
-        return (quoted(b"".join(value)),) if self._text_custom_vars else value
+        return quoted_pieces(value) if self._text_custom_vars else value
 
     def _count_undeclared(self, undeclared: Mapping[str, int]) -> None:
         if undeclared:
@@ -389,8 +423,10 @@ class RecordEncoder:
 
 def _add_member(record: bytes, member: bytes) -> bytes:
     """Return `record`, a JSON object without whitespace around it, with one more member."""
-    members = record[:-1].rstrip()
-    return members + (b"," if len(members) > 1 else b"") + member + b"}"
+    end = len(record) - 1
+    while record[end - 1] in WHITESPACE:
+        end -= 1
+    return b"".join((memoryview(record)[:end], b"," if end > 1 else b"", member, b"}"))
 
 
 def _never(_: bytes) -> bool:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from io import BytesIO
 from itertools import accumulate, chain
 
 import msgspec
 from msgspec import Raw
 
-# An object or array may lie within 499 others. FullStory's own go three levels deep. Decoders
+# An object or array may be inside 499 others. FullStory's own go three levels deep. Decoders
 # recurse, and what they do where Python's stack ends differs between its versions: so text is
 # checked before they get it.
 MAX_DEPTH = 500
@@ -26,18 +27,22 @@ SLICE_BYTES = 1024 * 1024
 JsonText = bytes | bytearray
 ITEMS_SLICE_BYTES = 64 * 1024  # of an array
 # An event has some hundred keys at most. With millions, each an object of Python's, it would take a
-# multiple of its size in memory, and seconds to let go of.
+# multiple of its size in memory, and seconds to free.
 MAX_KEYS = 100_000
 
 decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 decode_items = msgspec.json.Decoder(list[Raw]).decode
+decode_raw = msgspec.json.Decoder(Raw).decode
 decode_string = msgspec.json.Decoder(str).decode
 encode = msgspec.json.Encoder().encode
 
-# A surrogate pair, or one half, where escaped backslashes are blotted out.
+_QUOTE, _BACKSLASH = b'"\\'
+_SCALAR = re.compile(rb"[^,\]} \t\n\r]+")
+# A surrogate pair, or a lone surrogate, where escaped backslashes are masked.
 _SURROGATES = re.compile(
     rb"\\u[Dd](?:[89ABab][0-9A-Fa-f]{2}(\\u[Dd][C-Fc-f][0-9A-Fa-f]{2})|[89A-Fa-f][0-9A-Fa-f]{2})"
 )
+_PAIR = re.compile(rb"\\u[Dd][89ABab][0-9A-Fa-f]{2}\\u[Dd][C-Fc-f][0-9A-Fa-f]{2}")
 _PAIR_BYTES = 12
 _NUL_ESCAPE = rb"\u0000"
 _NUL = re.compile(re.escape(_NUL_ESCAPE))
@@ -77,7 +82,7 @@ def require_depth(text: bytes) -> None:
 def nesting_depth_exceeds(text: bytes, limit: int) -> bool:
     """Return whether `text` opens more than `limit` objects and arrays within each other.
 
-    Looks at text that is not valid JSON at least as far as a decoder does.
+    Reads text that is not valid JSON at least as far as a decoder does.
     """
     if text.count(b"{") + text.count(b"[") <= limit:
         return False
@@ -92,8 +97,8 @@ def nesting_depth_exceeds(text: bytes, limit: int) -> bool:
 class NestingScanner:
     """Follows the brackets outside strings through JSON text, which may grow between calls.
 
-    Every byte is looked at once, a piece at a time by the methods of bytes; only the piece in which
-    an object ends is walked through bracket by bracket.
+    Every byte is read once, a piece at a time by the methods of bytes; only the piece in which an
+    object ends is read bracket by bracket.
     """
 
     def __init__(self, start: int = 0, limit: int = MAX_DEPTH) -> None:
@@ -215,8 +220,9 @@ def iter_items(array: bytes) -> Iterator[bytes]:
 
 
 def closed(parts: bytearray, bracket: bytes) -> JsonText:
-    """Return the object or array that begins as `parts`, in which a comma follows each member:
-    `parts` themselves, since a copy of a large one would double the memory that it takes.
+    """Return the object or array that begins as `parts`, in which a comma follows each member.
+
+    It is `parts`, changed: a copy of a large one would double the memory that it takes.
     """
     if len(parts) > 1:
         parts[-1:] = bracket
@@ -255,12 +261,70 @@ def decode_event(text: bytes) -> dict[str, Raw]:
     return members
 
 
+def string_end(text: bytes, start: int) -> int:
+    """Return the offset after the JSON string that begins at `start`."""
+    end = start
+    while True:
+        end = text.index(b'"', end + 1)
+        backslashes = 0
+        while text[end - 1 - backslashes] == _BACKSLASH:
+            backslashes += 1
+        if backslashes % 2 == 0:
+            return end + 1
+
+
+def value_end(text: bytes, start: int) -> int:
+    """Return the offset after the valid JSON value that begins at `start`."""
+    first = text[start]
+    if first == _QUOTE:
+        return string_end(text, start)
+    if first in b"{[":
+        return NestingScanner(start).object_end(text)  # type: ignore[return-value]
+    return _SCALAR.match(text, start).end()  # type: ignore[union-attr]
+
+
+def text_slices(text: bytes, slice_bytes: int = SLICE_BYTES) -> Iterator[bytes]:
+    """Yield JSON, or what is inside a JSON string, in slices of about `slice_bytes`, none of which
+    ends inside a character or an escape; a surrogate pair is one.
+    """
+    start = 0
+    while start < len(text):
+        end = _cut(text, start, start + slice_bytes)
+        yield text[start:end]
+        start = end
+
+
+def _cut(text: bytes, start: int, end: int) -> int:
+    """Return a place at `end` or some bytes before it that is between two characters."""
+    if end >= len(text):
+        return len(text)
+    for _ in range(3):
+        if text[end] & 0xC0 == 0x80:  # the second to fourth byte of a character in UTF-8
+            end -= 1
+    first = text.find(b"\\", end - _PAIR_BYTES + 1, end)
+    if first < 0:
+        return end
+    end = first if _begins_escape(text, start, first) else first + 1
+    half = end - _PAIR_BYTES // 2
+    if _PAIR.match(text, half) and _begins_escape(text, start, half):
+        return half
+    return end
+
+
+def _begins_escape(text: bytes, start: int, at: int) -> bool:
+    """Return whether the backslash at `at` begins an escape, rather than being escaped itself."""
+    before = text[start : at + 1]
+    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 1
+
+
 def repair_surrogates(json_text: bytes) -> tuple[bytes, int]:
-    """Return JSON with every half surrogate pair, written as an escape, turned into U+FFFD, and how
-    many there were.
+    """Return JSON with every lone surrogate, written as an escape, turned into U+FFFD, and how many
+    there were.
 
     FullStory cuts long texts, and cuts pairs with them. The length stays as it was.
     """
+    if rb"\ud" not in json_text and rb"\uD" not in json_text:
+        return json_text, 0
     return _replace_escapes(json_text, _SURROGATES)
 
 
@@ -273,23 +337,19 @@ def replace_nul(json_text: bytes) -> tuple[bytes, int]:
 
 
 def _replace_escapes(json_text: bytes, pattern: re.Pattern[bytes]) -> tuple[bytes, int]:
-    # Blotted out, so that every backslash that is left begins an escape, however many there are.
-    escapes = json_text.replace(rb"\\", b"\0\0")
-    repaired: bytearray | None = None
+    repaired: BytesIO | None = None
     repairs = start = 0
-    while start < len(escapes):
-        end = start + SLICE_BYTES
-        for match in pattern.finditer(escapes, start, end + _PAIR_BYTES):
-            if match.start() >= end:
-                break
-            start = match.end()
+    for piece in text_slices(json_text):
+        # Masked, so that every backslash that is left begins an escape, however many there are.
+        for match in pattern.finditer(piece.replace(rb"\\", b"\0\0")):
             if not match.lastindex:  # a whole pair stays
                 if repaired is None:
-                    repaired = bytearray(json_text)
-                repaired[match.start() : start] = _REPLACEMENT
+                    repaired = BytesIO(json_text)  # copies when it is first written to
+                repaired.seek(start + match.start())
+                repaired.write(_REPLACEMENT)
                 repairs += 1
-        start = max(start, end)
-    return (json_text if repaired is None else bytes(repaired)), repairs
+        start += len(piece)
+    return (json_text if repaired is None else repaired.getvalue()), repairs
 
 
 def without_line_breaks(json_text: bytes) -> bytes:
@@ -299,8 +359,18 @@ def without_line_breaks(json_text: bytes) -> bytes:
 
 def quoted(json_text: bytes) -> bytes:
     """Return the JSON string of JSON, on one line; no other characters of it need escapes."""
-    text = without_line_breaks(json_text).replace(b"\\", rb"\\").replace(b'"', rb"\"")
-    return b'"%b"' % text.replace(b"\t", rb"\t")
+    return b"".join(quoted_pieces([json_text]))
+
+
+def quoted_pieces(parts: Iterable[JsonText]) -> Iterator[bytes]:
+    """Yield the pieces of the JSON string of JSON that comes in parts."""
+    yield b'"'
+    for part in parts:
+        for start in range(0, len(part), SLICE_BYTES):
+            text = bytes(part[start : start + SLICE_BYTES]).translate(None, b"\r\n")
+            text = text.replace(b"\\", rb"\\").replace(b'"', rb"\"")
+            yield text.replace(b"\t", rb"\t")
+    yield b'"'
 
 
 def needs_no_escape(text: str) -> bool:

@@ -117,7 +117,7 @@ class EventReader(Generic[P]):
         """The end of the file, once all of it has been read."""
 
     def skip_to(self, position: Position) -> None:
-        """Go on from `position` instead of the start, without parsing what lies before it.
+        """Continue from `position` instead of the start, without parsing what is before it.
 
         Raises ChecksumMismatch if the bytes before it are others than they were.
         """
@@ -152,8 +152,8 @@ class EventReader(Generic[P]):
             raise self._malformed
 
     def _take_chunk(self, end: int, following: int) -> Generator[tuple[P, Position], None, bool]:
-        """Yield the events up to `end` in the buffer, and go on to `following`; or as far as they
-        are valid JSON. Return whether that is all of them.
+        """Yield the events up to `end` in the buffer, and continue at `following`; or as far as
+        they are valid JSON. Return whether that is all of them.
         """
         first = self._start
         chunk = self._buffer[first:end]
@@ -357,9 +357,11 @@ class EventReader(Generic[P]):
         return next(self._blocks, b"")
 
     def _read(self) -> bool:
-        """Read on, to at least twice of what is there; return False at the end."""
+        """Read on, to at least twice of what is there, but not far beyond the largest event; return
+        False at the end.
+        """
         blocks = [self._buffer[self._start :]]
-        missing = max(self._unread(), 1)
+        missing = max(min(self._unread(), self._max_event_bytes - self._unread()), 1)
         while missing > 0 and (block := self._next_block()):
             blocks.append(block)
             missing -= len(block)
