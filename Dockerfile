@@ -3,6 +3,9 @@
 #   docker run --rm -v "$PWD:/work:ro" tap-fullstory --config config.json --catalog catalog.json \
 #       --state state.json | target
 # Bundles are spooled in /tmp: give it room, or mount a volume and name it as spool_dir.
+# The base images are pinned by tag, to a patch version of Python; .github/dependabot.yml proposes newer ones.
+# To pin the bytes as well, append the digest that `docker buildx imagetools inspect` prints, as in
+# python:3.13.9-bookworm@sha256:...: the bot then keeps that current, too.
 FROM python:3.13.9-bookworm AS build
 COPY . /src
 RUN pip wheel --no-cache-dir --wheel-dir /wheels --require-hashes --requirement /src/constraints.txt \

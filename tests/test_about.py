@@ -12,7 +12,7 @@ from running import discover, run_command
 
 from tap_fullstory.about import DESCRIPTION
 from tap_fullstory.checks import LITTLE_ROOM_BYTES, check_folders
-from tap_fullstory.sandbox import Sandbox
+from tap_fullstory.sandbox import Sandbox, generated_bundles
 from tap_fullstory.settings import GROUPS, SETTINGS, SHOWN_SETTINGS, parse_config
 from tap_fullstory.version import __version__
 
@@ -141,6 +141,12 @@ def test_test_says_what_there_is_to_sync_with_three_requests(tmp_path):
     assert "can read these datasets: All Data." in run.log
     assert f"lists {len(sandbox.bundles)} bundles that end after" in run.log
     assert f"The first is {bundle.id} (" in run.log
+
+
+def test_test_speaks_of_one_bundle_in_the_singular(tmp_path):
+    with Sandbox(generated_bundles(1, 1)) as sandbox:
+        run = run_test(tmp_path, sandbox.config())
+    assert "lists 1 bundle that ends after" in run.log
 
 
 def test_test_heeds_end_date(tmp_path):

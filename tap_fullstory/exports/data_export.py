@@ -317,9 +317,10 @@ def report_access(config: Config, client: Client) -> None:
         period += f" and not after {format_rfc3339(until)}"
     if found:
         more = "or more " if len(page) >= PAGE_BUNDLES and len(found) == len(page) else ""
+        end = "ends" if len(found) == 1 and not more else "end"
         LOGGER.info(
-            "It lists %s %sthat end %s. The first is %s (%s).",
-            counted(len(found), "bundle"), more, period, found[0].id, found[0].period,
+            "It lists %s %sthat %s %s. The first is %s (%s).",
+            counted(len(found), "bundle"), more, end, period, found[0].id, found[0].period,
         )  # fmt: skip
     else:
         LOGGER.warning(
