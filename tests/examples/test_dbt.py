@@ -7,7 +7,7 @@ import os
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -53,9 +53,9 @@ pytestmark = pytest.mark.skipif(
 loaded = documented_databases.loaded
 
 
-def build(folder: Path, target: str, **more: str) -> None:
+def build(folder: Path, target: str, *options: str, **more: str) -> None:
     """Make all models, and run dbt's own tests of them."""
-    done = dbt("build", folder, target, **more)
+    done = dbt(" ".join(["build", *options]), folder, target, **more)
     assert done.returncode == 0, done.stdout
     assert " WARN=0 ERROR=0 SKIP=0 " in done.stdout, done.stdout
 
@@ -100,11 +100,12 @@ class Databases:
                 timeout=TIMEOUT,
             )  # fmt: skip
 
-    def build(self) -> None:
+    def build(self, *options: str) -> None:
         """Make the models in both."""
-        build(self._folder, "duckdb", FULLSTORY_DUCKDB=str(self._folder / "fullstory.duckdb"))
+        database = str(self._folder / "fullstory.duckdb")
+        build(self._folder, "duckdb", *options, FULLSTORY_DUCKDB=database)
         address = {"PGHOST": "127.0.0.1", "PGPORT": str(self.postgres.port)}
-        build(self._folder, "postgres", PGUSER="postgres", **address)
+        build(self._folder, "postgres", *options, PGUSER="postgres", **address)
 
     def change(self, sql: str) -> None:
         self.in_duckdb(sql)
@@ -278,6 +279,47 @@ def test_columns_of_the_models_have_their_descriptions_as_comments(databases: Da
     assert sorted(in_duckdb) == sorted(list(row.values()) for row in in_postgres)
     assert {table for table, _, _ in in_duckdb} == set(MODELS)
     assert [row for row in in_duckdb if not row[2]] == []
+
+
+def test_variables_have_the_type_of_their_suffix_and_days_a_time_zone(databases: Databases):
+    bundles = generated_bundles(2, 240, until=UNTIL)
+    events = [event for bundle in bundles for event in bundle.events]
+    with Sandbox(generated_bundles(2, 240, until=UNTIL)) as sandbox:
+        databases.load(run_tap(sandbox.config()).stdout)
+    known = {event["IndvId"]: event for event in events if "user_orders_int" in event}
+    odd = min(known)  # whose application sends another type than the name says
+    sql = (
+        """update {}.events set "CustomVars" = '{{"user_orders_int": "many"}}' """
+        """where "IndvId" = {}"""
+    )
+    databases.in_duckdb(sql.format("main", odd))
+    databases.postgres.execute(sql.format("fullstory", odd))
+    variables = {
+        "orders": "user_orders_int", "value": "user_lifetime_value_real",
+        "news": "user_newsletter_bool", "joined": "user_signed_up_date",
+    }  # fmt: skip
+    settings = {"fullstory_variables": variables, "fullstory_time_zone": "America/New_York"}
+    options = json.dumps(settings, separators=(",", ":"))
+    databases.build("--vars", options)
+
+    found = databases.answer(
+        'select indv_id, orders, value, news, joined from models.people where "orders" is not null '
+        "order by indv_id"
+    )
+    assert as_text(found) == as_text(
+        [
+            [person, *(event[name].removesuffix("Z") if name.endswith("date") else event[name]
+                       for name in variables.values())]
+            for person, event in sorted(known.items()) if person != odd
+        ]
+    )  # fmt: skip
+    days = Counter(
+        (datetime.fromisoformat(event["EventStart"].replace("Z", "+00:00")) - timedelta(hours=4))
+        .date().isoformat()
+        for event in events
+    )  # fmt: skip
+    assert len(days) == 3
+    assert dict(databases.answer("select day, events from models.daily")) == days
 
 
 def test_the_models_do_without_columns_that_are_kept_out(tmp_path: Path, loaded: Postgres):

@@ -1,4 +1,4 @@
-{# What went wrong, each incident counted once. A series of rage clicks is one, and so is the error after them. #}
+{# What went wrong, each incident counted once: a series of rage clicks, and an error after clicks on one thing in one page load. #}
 {% macro incidents() -%}
     count(*) filter (where "EventModFrustrated" = 1) as rage_clicks,
     count(*) filter (where "EventModDead" > 0) as dead_clicks,

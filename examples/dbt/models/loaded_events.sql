@@ -39,15 +39,10 @@ select
         nullif("PagePlatform", ''),
         case when "PageUrl" <> '' then 'Web' when "PageBrowser" = 'Mobile App' then 'Native Mobile' end
     ) as platform,
-    -- Whether an error followed the click, and none an earlier click on the same element just before it: however
-    -- often somebody clicks there again, that is one error.
-    "EventModError" > 0 and coalesce(
-        "EventStart" - lag("EventStart") over (
-            partition by
-                "UserId", "SessionId", "PageId", day, "EventModError" > 0,
-                coalesce("EventTargetSelector", "EventTargetSelectorTok")
-            order by "EventStart"
-        ) > interval '2 seconds',
-        true
-    ) as is_error_after_click
+    -- Whether an error followed the click. Of several such clicks on one thing, in one page load, the first.
+    "EventModError" > 0 and row_number() over (
+        partition by
+            "UserId", "SessionId", "PageId", day, coalesce("EventTargetText", ''), "EventModError" > 0
+        order by "EventStart"
+    ) = 1 as is_error_after_click
 from loaded
