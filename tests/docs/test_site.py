@@ -17,9 +17,9 @@ from environments import ROOT
 
 TIMEOUT = 240  # seconds
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PAGES = ("docs/columns/", "docs/settings/", "docs/streams/", "docs/troubleshooting/", "")
+WIDEST = "docs/columns/"
 SCREENS = ((1920, 1080), (1366, 768), (768, 1024), (375, 667))  # px
-DESKTOP = 1366  # px: from here on, no table has to be scrolled
+DESKTOP, TELEPHONE = SCREENS[1], SCREENS[3]
 # Each page in a frame of the screen's size; what it measures becomes the text of this one.
 MEASURE = """\
 <!doctype html><meta charset="utf-8"><title>measure</title><body><script>
@@ -68,7 +68,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def measured(commands: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What a browser measures of each page on each screen."""
+    """What a browser measures of each page: of the one with the widest tables on all screens."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip("no Chromium is installed: on Debian, apt-get install chromium")
@@ -77,7 +77,13 @@ def measured(commands: Any, tmp_path_factory: pytest.TempPathFactory) -> list[An
         [commands.mkdocs, "build", "--strict", "--quiet", "--site-dir", folder / "site"],
         cwd=ROOT, check=True, timeout=TIMEOUT, capture_output=True,
     )  # fmt: skip
-    asked = [(page, *screen) for page in PAGES for screen in SCREENS]
+    found = sorted((folder / "site").glob("**/index.html"))
+    pages = [page.parent.relative_to(folder / "site").as_posix() + "/" for page in found]
+    asked = [
+        (page.removeprefix("./"), *screen)
+        for page in pages
+        for screen in (SCREENS if page == WIDEST else (DESKTOP, TELEPHONE))
+    ]
     measure = MEASURE.replace("ASKED", json.dumps(asked))
     (folder / "site/measure.html").write_text(measure, "utf-8")
     with ThreadingHTTPServer(
@@ -87,7 +93,7 @@ def measured(commands: Any, tmp_path_factory: pytest.TempPathFactory) -> list[An
         done = subprocess.run(
             [browser, "--headless", "--disable-gpu", "--window-size=2000,1200",
              *(["--no-sandbox"] if os.geteuid() == 0 else []),
-             f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=60000", "--dump-dom",
+             f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=300000", "--dump-dom",
              f"http://127.0.0.1:{server.server_port}/measure.html"],
             env={**os.environ, "HOME": str(folder), "no_proxy": "127.0.0.1"}, check=True,
             timeout=TIMEOUT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -98,21 +104,21 @@ def measured(commands: Any, tmp_path_factory: pytest.TempPathFactory) -> list[An
 
 
 def test_no_table_is_wider_than_its_page(measured):
-    assert len(measured) == len(PAGES) * len(SCREENS)
-    of_columns = [page for page in measured if page["page"] == "docs/columns/"]
-    assert {len(page["tables"]) for page in of_columns} == {13}
+    assert len(measured) > 60
+    of_columns = [page for page in measured if page["page"] == WIDEST]
+    assert [len(page["tables"]) for page in of_columns] == [13] * len(SCREENS)
     for page in measured:
         at = page["page"], page["width"]
         assert page["scrollWidth"] <= page["width"], at
         for table in page["tables"]:
             assert table["boxRight"] <= page["width"], at
-            if page["width"] >= DESKTOP:
+            if page["width"] >= DESKTOP[0]:
                 assert table["hidden"] == 0, at
 
 
 def test_the_search_stays_in_view(measured):
     for page in measured:
-        assert page["scrolled"] > 0 or page["page"] == "", page["page"]
+        assert page["scrolled"] > 0 or page["page"] != WIDEST
         seen = [
             search
             for search in page["searches"]
