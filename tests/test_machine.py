@@ -108,9 +108,23 @@ COLUMNS = {"custom_columns": ["evt_x_ints", "evt_x_reals", "evt_x_strs", "evt_x_
 NUMBERS, OBJECTS = b"[" + b"1," * 2**20 + b"1]", b"[" + b'{"a":1},' * 2**18 + b"1]"
 
 
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "rules": RULES,
+    "columns": COLUMNS,
+    "text": {"custom_vars_format": "string"},
+    "digest": {"event_digest": True},
+}
+
+
+def deep(size: int) -> bytes:
+    """An event of 400 levels, each with text of its own."""
+    text = b"x" * (size // 400)
+    return b'{"evt_x":' + b'{"b":"%b","c":' % text * 400 + b"1" + b"}" * 401
+
+
 @linux
-@pytest.mark.parametrize("settings", [{}, RULES, COLUMNS, {"custom_vars_format": "string"}],
-                         ids=["plain", "rules", "columns", "text"])  # fmt: skip
+@pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize(
     "event",
     [
@@ -120,18 +134,38 @@ NUMBERS, OBJECTS = b"[" + b"1," * 2**20 + b"1]", b"[" + b'{"a":1},' * 2**18 + b"
         b'{"evt_x_ints":["a",' + NUMBERS[1:] + b"}",
         b'{"evt_x":' + OBJECTS + b"}",
         b'{"evt_x":{"b":[' + OBJECTS + b"]}}",
+        deep(2**21),
     ],
-    ids=["text", "decimals", "hashed", "mismatch", "objects", "nested"],
+    ids=["text", "decimals", "hashed", "mismatch", "objects", "nested", "deep"],
 )
 def test_memory_for_one_large_event_is_bounded(settings, event):
     """By 60 MB and five times max_event_mb, which is 3 here: the events have 2 MB."""
-    made = bundle(1, array([event]))
-    with Sandbox([made], api_key=KEY) as sandbox:
-        config = sandbox.config(max_event_mb=3, **settings)
+    assert memory_of([event], 3, settings) < 60 + 5 * 3
+
+
+@linux
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("shape", ["text", "lone surrogate", "strings", "deep"])
+def test_memory_for_two_of_the_largest_events_is_bounded(settings, shape):
+    """Of 16 MB each: there a copy too many is more than what a run takes besides."""
+    size = 16 * 2**20 - 10_000
+    event = {
+        "text": lambda: b'{"evt_x_str":"' + b"x" * size + b'"}',
+        "lone surrogate": lambda: b'{"evt_x_str":"' + b"x" * size + rb"\ud83d" + b'"}',
+        "strings": lambda: b'{"evt_x":[' + b'"a",' * (size // 4) + b'""]}',
+        "deep": lambda: deep(size),
+    }[shape]()
+    assert memory_of([event, event], 16, settings) < 60 + 5 * 16
+
+
+def memory_of(written: list[bytes], max_event_mb: int, settings: str) -> float:
+    with Sandbox([bundle(1, array(written))], api_key=KEY) as sandbox:
+        config = sandbox.config(max_event_mb=max_event_mb, **SETTINGS[settings])
         run = run_tap(config, env=loud())
     assert run.code == 0, run.log
-    assert len(run.records) == 1
-    assert memory(run) < 60 + 5 * 3
+    assert len(run.records) == len(written)
+    return memory(run)
 
 
 def test_what_fails_ahead_waits_for_its_turn():

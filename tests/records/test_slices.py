@@ -12,11 +12,22 @@ from types import FrameType
 import msgspec
 import pytest
 from encoders import ENVELOPE, encoded_by_reference, encoder, selection
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tap_fullstory.errors import Interrupted
+from tap_fullstory.fields import FieldRules
 from tap_fullstory.records import json_text, native
+from tap_fullstory.records.digest import event_digest
 from tap_fullstory.records.encoder import RecordEncoder
-from tap_fullstory.records.json_text import MAX_KEYS, SLICE_BYTES, decode_event, repair_surrogates
+from tap_fullstory.records.json_text import (
+    MAX_KEYS,
+    SLICE_BYTES,
+    decode_event,
+    decode_string,
+    repair_surrogates,
+    text_slices,
+)
 from tap_fullstory.records.reader import EventReader, Malformed
 
 MEGABYTES = 4
@@ -194,3 +205,36 @@ def test_surrogates_where_slices_meet(shift):
         if rb"\\" in surrogates:
             repaired = rb"\ufffd" + rb"\\ude00"
         assert repair_surrogates(before + surrogates + pair) == (before + repaired + pair, count)
+
+
+TEXTS = st.lists(
+    st.sampled_from(
+        [r"\\", r"\"", r"\n", r"\ud83d\ude00", r"\ud83d", r"\ude00", "é", "😀", "ud83d", "x" * 13]
+    ),
+    max_size=60,
+).map("".join)
+
+
+@given(TEXTS)
+def test_slices_of_text_end_between_characters_and_escapes(text):
+    slices = list(text_slices(text.encode(), 40))
+    assert b"".join(slices) == text.encode()
+    assert all(len(piece) <= 40 for piece in slices)
+    repaired = [repair_surrogates(piece) for piece in slices]
+    together = repair_surrogates(text.encode())
+    assert (b"".join(piece for piece, _ in repaired), sum(n for _, n in repaired)) == together
+    for piece, _ in repaired:
+        decode_string(b'"%b"' % piece)
+
+
+# Without those that have a lone surrogate, or a key twice.
+@pytest.mark.parametrize("name", ["brackets", "digits", "text", "escapes", "a long key"])
+def test_a_large_event_has_the_digest_and_hash_that_it_would_have_if_it_were_small(
+    name, monkeypatch
+):
+    event = large(name, 3 * SLICE_BYTES)
+    rules = FieldRules(["events"], (), "k" * 16)
+    found = event_digest(event), rules.hash(event)
+    monkeypatch.setattr("tap_fullstory.records.digest.SLICE_BYTES", len(event))
+    monkeypatch.setattr("tap_fullstory.fields.MAX_DECODED_BYTES", len(event))
+    assert found == (event_digest(event), rules.hash(event))
