@@ -257,7 +257,7 @@ def test_the_page_works_as_written(tmp_path: Path, postgres: Postgres) -> None:
 def test_a_definition_that_is_added_selects_every_stream(sandbox: Sandbox, tmp_path: Path) -> None:
     """Meltano leaves out its `select`, so the page has a command that selects events alone."""
     definition = (ROOT / "plugins/extractors/tap-fullstory--singer-io.yml").read_text("utf-8")
-    definition = definition.replace("pip_url: tap-fullstory", f"pip_url: {ROOT}")
+    definition = definition.replace("pip_url: tap-fullstory", f"pip_url: '{ROOT}[arrow]'")
     (tmp_path / "tap.yml").write_text(definition, encoding="utf-8")
     start = "default_environment: dev\nenvironments: [{name: dev}]\n"
     (tmp_path / "meltano.yml").write_text(start, encoding="utf-8")
@@ -282,6 +282,17 @@ def test_a_definition_that_is_added_selects_every_stream(sandbox: Sandbox, tmp_p
     )  # fmt: skip
     assert '"BATCH"' in printed
     assert '"RECORD"' not in printed
+    # As Meltano's page on Arrow has it: in meltano.yml, by the dotted name.
+    run("config", "set", "tap-fullstory", "batch_config.encoding.format", "arrow")
+    assert "arrow" in (tmp_path / "meltano.yml").read_text("utf-8")
+    printed = run("invoke", "tap-fullstory", TMPDIR=str(tmp_path))
+    batches = [json.loads(line) for line in printed.splitlines() if '"BATCH"' in line]
+    assert [batch["encoding"] for batch in batches] == [{"format": "arrow"}] * len(batches) != []
+    for batch in batches:
+        (url,) = batch["manifest"]
+        path = Path(url.removeprefix("file://"))
+        assert path.parent == tmp_path / "singer-sdk"
+        assert path.read_bytes()[:6] == b"ARROW1"
 
 
 def test_an_environment_replaces_the_list_of_select(meltano: Meltano, project: Path) -> None:
