@@ -155,7 +155,7 @@ def members(count: int, value: bytes = b"1") -> bytes:
 
 def texts() -> Iterator[bytes]:
     yield members(60_000, b'{"a,":[1,",{"],"b":"\\""}')
-    yield members(3, b'"%b"' % (rb"x,\"," * SLICE_BYTES))
+    yield members(3, b'"%b"' % (rb"x,\"," * (SLICE_BYTES // 2)))
     yield members(3, b"[%b]" % b",".join([b'{"x":1}'] * 200_000))
     yield b"{%b}" % (b" " * 3 * SLICE_BYTES)
 
