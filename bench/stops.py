@@ -153,6 +153,7 @@ class Load:
             first = self._until_fetched(leader, 1, started + PATIENCE)
             code = leader.wait(PATIENCE)
             self._settle()
+            assert "Nothing to do" not in self._log(), f"{self.way.name} leaves a lock"
             if code == 0:
                 if len(self._requested()) == BUNDLES:
                     self.seconds = (first - started, time.monotonic() - first)
@@ -245,7 +246,8 @@ class Load:
     def _settle(self) -> None:
         """Wait for what outlives the process that was started, as an operator's next run does."""
         end = time.monotonic() + PATIENCE
-        while running():
+        # A process that is just being replaced by its program has no environment for a moment.
+        while running() or time.sleep(0.05) or running():
             assert time.monotonic() < end, (
                 f"{self.kind.name} leaves {running()} after {self.way.name}"
             )

@@ -66,7 +66,11 @@ def test_bundles_that_miss_rows_or_have_them_twice_are_found_and_loaded_again(
 
     place = f"""from {events} where "BundleId" = '{DAY}'"""
     run(f'delete {place} and "EventStart" = (select min("EventStart") {place})')
-    run(f"""insert into {events} select * from {events} where "BundleId" = '{ANOTHER}'""")
+    again = f"""insert into {events} select * from again"""
+    if name == "postgres":  # where rows with the same key replace each other
+        again = f"""update again set "EventDigest" = md5("EventDigest"); {again}"""
+    bundle = f"""select * from {events} where "BundleId" = '{ANOTHER}'"""
+    run(f"create temp table again as {bundle}; {again}")
     missing, twice = rows(database, DAMAGED)
     assert [missing[0], *missing[3:]] == [DAY, "240", str(int(missing[4]))]
     assert 0 < int(missing[4]) < 240
