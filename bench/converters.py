@@ -38,8 +38,8 @@ def with_polars(bundle: str, folder: Path) -> None:
 def with_duckdb(bundle: str, folder: Path) -> None:
     import duckdb
 
-    # Of less than all rows, its guess of the types breaks at a later one.
-    read = f"read_json('{bundle}', format = 'array', sample_size = -1)"
+    # Its guess of the types is from the first 20,480 rows, and breaks if a later one differs.
+    read = f"read_json('{bundle}', format = 'array')"
     to = f"'{folder}/events.parquet' (FORMAT parquet, COMPRESSION zstd)"
     duckdb.execute(f"COPY (FROM {read}) TO {to}")
 
@@ -47,13 +47,12 @@ def with_duckdb(bundle: str, folder: Path) -> None:
 def with_chdb(bundle: str, folder: Path) -> None:
     import chdb
 
-    settings = (
-        "input_format_max_rows_to_read_for_schema_inference = 1000000000, "
-        "input_format_max_bytes_to_read_for_schema_inference = 100000000000, "
-        "output_format_parquet_compression_method = 'zstd'"
+    # Its guess of the types is from the first 25,000 rows: from all, it takes 2.5 times as long.
+    chdb.query(
+        f"SELECT * FROM file('{bundle}', 'JSONEachRow') "
+        f"INTO OUTFILE '{folder}/events.parquet' FORMAT Parquet "
+        "SETTINGS output_format_parquet_compression_method = 'zstd'"
     )
-    to = f"INTO OUTFILE '{folder}/events.parquet' FORMAT Parquet"
-    chdb.query(f"SELECT * FROM file('{bundle}', 'JSONEachRow') {to} SETTINGS {settings}")
 
 
 def with_dlt(bundle: str, folder: Path) -> None:

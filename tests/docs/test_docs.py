@@ -346,6 +346,13 @@ def test_the_chart_has_the_published_figures():
         assert f">{cells[6]}</text>" in chart
 
 
+def test_the_chart_of_files_of_columns_has_the_published_figures():
+    chart = (ROOT / "docs/images/columns-cpu.svg").read_text("utf-8")
+    table = FIGURES.partition("| to files of columns")[2].partition("\n\n")[0]
+    medians = [row.split("|")[2].split()[0] for row in table.splitlines()[2:]]
+    assert re.findall(r">(\d+\.\d\d)</text>", chart) == medians != []
+
+
 def test_the_shortest_sync_works_as_written(shell, sandbox, tmp_path):
     (shortest,) = (block for block in blocks("sh", "docs/quickstart.md") if "--config" in block)
     assert shell(shortest).wait(TIMEOUT) == 0

@@ -63,6 +63,3 @@ def test_airflow_runs_it_again_and_again(commands, sandbox, tmp_path, installed)
     assert rows(folder) == expected_records(sandbox, 3)
     schedule = airflow(environment, "dags", "list", "--output", "json")
     assert "fullstory_sync" in schedule
-    (folder / "config.json").write_text("{}")
-    airflow(environment, *run, code=1)
-    assert rows(folder) == expected_records(sandbox, 3)
