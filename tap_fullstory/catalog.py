@@ -19,7 +19,7 @@ from tap_fullstory.columns import (
     personal_data,
 )
 from tap_fullstory.errors import UsageError
-from tap_fullstory.fields import Fate, FieldRules, Pattern, field_patterns, formatted
+from tap_fullstory.fields import Fate, FieldRules, Pattern, field_patterns, with_format
 from tap_fullstory.meltano import NO_MELTANO, MeltanoRules
 from tap_fullstory.settings import Config
 from tap_fullstory.streams import CUSTOM_VARS, EVENTS, STREAMS, Stream
@@ -148,7 +148,7 @@ def schema_of(
     for column in schema["properties"].values():
         for key in FOR_DOCUMENTS:
             column.pop(key, None)
-    properties = schema["properties"] = formatted(schema["properties"], stream, config)
+    properties = schema["properties"] = with_format(schema["properties"], stream, config)
     if config is not None and CUSTOM_VARS in properties:
         properties[CUSTOM_VARS]["type"] = ["null", config.custom_vars_format]
     if CUSTOM_VARS in properties:

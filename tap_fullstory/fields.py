@@ -441,7 +441,7 @@ NO_RULES = FieldRules((), (), "")
 _OF_OBJECTS = ("type", "properties", "additionalProperties")
 
 
-def formatted(
+def with_format(
     properties: Mapping[str, Mapping[str, Any]], stream: Stream, config: Config | None
 ) -> dict[str, Any]:
     """Return the schemas of a stream's properties, by name, as custom_vars_format asks for them.

@@ -19,7 +19,7 @@ from tap_fullstory.added_columns import added_columns, chosen_columns
 from tap_fullstory.catalog import EVENT_DIGEST, keys_of, rules_of, schema_of
 from tap_fullstory.columns import ValueType, column_kind, is_custom, value_type
 from tap_fullstory.errors import CodedWarning, UsageError
-from tap_fullstory.fields import NO_RULES, Fate, FieldRules, Pattern, formatted
+from tap_fullstory.fields import NO_RULES, Fate, FieldRules, Pattern, with_format
 from tap_fullstory.meltano import NO_MELTANO, MeltanoRules
 from tap_fullstory.setting_types import EventFilter
 from tap_fullstory.settings import Config
@@ -265,7 +265,7 @@ def _selection(stream: Stream, entry: _Entry, config: Config, meltano: MeltanoRu
     fixed = [*keys, *(name for name in variables if name in config.custom_columns)]
     listed = {**variables, **(entry.properties or {}), **{name: own[name] for name in fixed}}
     excluded = {name for name in (*own, *listed) if rules.fate(name) is Fate.EXCLUDED}
-    listed = formatted(rules.schema(listed), stream, config)
+    listed = with_format(rules.schema(listed), stream, config)
     columns: dict[str, ValueType] = {}
     dropped = {name for name in entry.deselected if name not in listed}
     properties: dict[str, Any] = {}

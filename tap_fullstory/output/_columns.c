@@ -1026,7 +1026,7 @@ builder_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
         return PyErr_NoMemory();
     }
     for (Py_ssize_t i = 0; i < count; i++) {
-        self->count = i + 1; /* what `builder_dealloc` looks at */
+        self->count = i + 1; /* columns that `builder_dealloc` has to free */
         if (!read_column(&self->columns[i], PyTuple_GetItem(columns, i))) {
             Py_DECREF(self);
             return NULL;

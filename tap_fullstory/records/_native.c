@@ -15,12 +15,13 @@
    number. One that advances returns a pointer up to `end`, or NULL. Nothing recurses, and values
    nest at most MAX_DEPTH levels. Builds without NDEBUG assert all this where the bytes are read.
 
-   What bounds the time that a signal waits: the text is read in slices of SLICE_BYTES, between which
-   handlers of signals run, which may raise.
+   What bounds the time that a signal waits: every loop over text is divided into slices of
+   SLICE_BYTES, between which handlers of signals run, which may raise.
 
    What bounds memory: keys are kept for the scanner's life, at most MAX_REGISTERED_KEYS besides
    those of the catalog, of at most MAX_KEY_BYTES each; that is 12 MB at worst, and it bounds the
-   counts that a chunk can return. All else is proportional to the chunk and its lines. */
+   counts that a chunk can return. All else is proportional to the chunk and its lines; buffers that a
+   large event has filled are given back before it is copied, to `fallback` or as lines. */
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030A0000
@@ -1290,7 +1291,7 @@ PyDoc_STRVAR(encode_doc,
 "`suffix`.\n\n"
 "Return how many events were taken, at most `max_events`; the offset in `chunk` after the last of\n"
 "them; the lines; how often each undeclared key occurs; and how many events are left out. Return\n"
-"None if the chunk is not valid: what comes after `max_events` events is not looked at. `fallback`\n"
+"None if the chunk is not valid: what comes after `max_events` events is not read. `fallback`\n"
 "makes the record of an event that the scanner does not handle; None if it is not valid, and nothing\n"
 "if it is left out. Raises what `fallback` raises.");
 

@@ -1,4 +1,4 @@
-"""Chunks of events to RECORD lines: the reference encoder, which says what is right.
+"""Encode chunks of events as RECORD lines: the reference encoder, which defines what is right.
 
 Most events never get here: where it was compiled, the native encoder writes their lines, and hands
 over what it does not handle.
@@ -53,7 +53,7 @@ class EncodingStats:
 
     `type_mismatches` went to CustomVars and left null behind; `dropped` went nowhere, since
     CustomVars is deselected; `undeclared` are the keys which the catalog does not list; `repaired`
-    counts half surrogate pairs and `nuls` the U+0000 that were replaced; `before_bookmark` and
+    counts lone surrogates and `nuls` the U+0000 that were replaced; `before_bookmark` and
     `left_out` are events that are not written: those before a bookmark, and those that the config
     leaves out, of which `types_left_out` counts the EventType until a first event is written.
     """
@@ -149,7 +149,7 @@ class RecordEncoder:
         }
         self._undeclared_keys: dict[str, bytes] = {}
         self._none_written = True
-        self._stats = EncodingStats()  # of the batch in hand
+        self._stats = EncodingStats()  # of the current batch
         self._native: NativeEncoder | None = None
         if is_available():
             self._native = NativeEncoder(
@@ -330,9 +330,11 @@ class RecordEncoder:
             return None
 
     def _encode_members(self, members: dict[str, Raw]) -> bytes:
-        """Return the record of one event, which applies the catalog rule by rule; empty if it is
-        left out. Its members are gone then: an event may be as large as max_event_mb allows, and of
-        such a one there should be few copies.
+        """Return the record of one event, made from its members one by one; empty if it is left
+        out.
+
+        `members` is empty afterwards: an event may be as large as max_event_mb allows, and of such
+        a one there should be few copies.
         """
         if self._event_filter and not self._event_filter.keeps(members.get(EVENT_TYPE)):
             return b""
@@ -438,7 +440,7 @@ def _after_separator(chunk: bytes, end: int) -> int:
 
 
 def _starts_before(members: Mapping[str, Raw], since: datetime) -> bool:
-    """Return whether the event lies before `since`; False if it does not say when it was."""
+    """Return whether the event was before `since`; False if its time is not known."""
     try:
         return parse_rfc3339(decode_string(members["EventStart"])) < since
     except (KeyError, ValueError, MsgspecError):

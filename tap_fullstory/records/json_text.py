@@ -236,7 +236,7 @@ def decode_event(text: bytes) -> dict[str, Raw]:
 
     A large one is decoded in pieces, since a signal cannot interrupt a call of msgspec. Raises one
     of DECODE_ERRORS if `text` is not an object, has more than MAX_KEYS keys, or is not UTF-8:
-    msgspec does not look at that in values that it leaves raw.
+    msgspec does not check that in values that it leaves raw.
     """
     if not text.isascii():
         decoder = codecs.getincrementaldecoder("utf-8")()
