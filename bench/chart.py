@@ -32,7 +32,7 @@ COLUMN_BARS = {
     BASELINE: ("gzip -dc, which only unpacks", GREY),
     columns.TAP_ARROW: ("tap-fullstory, Arrow", PURPLE),
     columns.TAP_PARQUET: ("tap-fullstory, Parquet", PURPLE),
-    **{name: (f"{name}, Parquet", GREY) for name in columns.TOOLS},
+    **{name: (name, GREY) for name in columns.TOOLS},
 }
 WIDTH, LABEL, BAR, GAP = 860, 250, 26, 14  # px
 
@@ -85,7 +85,7 @@ def write(found: dict[str, Any]) -> None:
         drawn = draw("Events a second", about, found["machine"], BARS, speeds, "{:,.0f}")
         _write("events-per-second.svg", drawn)
     if seconds := found.get("columns_cpu_seconds"):
-        title = "Seconds of CPU time, from a bundle to files of columns"
+        title = "Seconds of CPU time, from a bundle to Parquet files, or to Arrow"
         drawn = draw(title, title, found["machine"], COLUMN_BARS, seconds, "{:.2f}")
         _write("columns-cpu.svg", drawn)
 
