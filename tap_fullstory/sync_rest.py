@@ -341,8 +341,8 @@ class RestSync:
             )  # fmt: skip
         if self._truncated:
             LOGGER.info(
-                "%s: %d users have at least %d sessions; FullStory lists no more than these",
-                self._name, self._truncated, self._stream.limit,
+                "%s: users with %d sessions or more: %d. FullStory lists no more than %d",
+                self._name, self._stream.limit, self._truncated, self._stream.limit,
             )  # fmt: skip
 
 

@@ -178,6 +178,15 @@ def test_users_who_go_meanwhile_and_users_without_a_name(sandbox, offered):
     assert "example.com" not in run.log
 
 
+def test_users_with_more_sessions_than_are_listed_are_counted(sandbox, offered):
+    most = [{"id": f"1:{number}"} for number in range(100)]
+    for fault in answering("sessions", {"results": most}, {"results": most[1:]}):
+        sandbox.fault(fault)
+    run = run_tap(sandbox.config(), catalog=selecting(offered, "sessions"))
+    said = "sessions: users with 100 sessions or more: 1. FullStory lists no more than 100"
+    assert said in run.logged("INFO")
+
+
 def test_sessions_without_a_user_do_not_count_as_users_who_are_gone(sandbox, offered):
     sandbox.fault("sessions:404,times=always")
     run = run_tap(sandbox.config(), catalog=selecting(offered, "sessions"))
