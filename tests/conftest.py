@@ -28,6 +28,7 @@ settings.load_profile("repeatable")
 
 # Most of their tests start the tap, or a target, or build something. `make check` leaves them out.
 SLOW_FILES = {
+    "test_airflow_sync",
     "test_backfill", "test_batch", "test_column_files", "test_command", "test_completeness",
     "test_contract", "test_custom_variables", "test_dbt", "test_discover", "test_dist",
     "test_failures", "test_faults_file", "test_faults_wire", "test_fuzz", "test_individuals",
