@@ -81,13 +81,14 @@ EVERY_WAY = SOFTLY + HARD
 
 @dataclass(frozen=True)
 class Kind:
-    """A pipeline of the documents, and in which ways stopping it may double rows, and why."""
+    """A pipeline of the documents, and in which ways stopping it may double rows: the tap alone at
+    most `checkpoint_events` of them, a target those that it has stored without printing a state.
+    """
 
     name: str
     make: Callable[[Kind, Stage], Load]
     ways: tuple[Way, ...] = EVERY_WAY
     doubles: tuple[Way, ...] = ()
-    why: str = ""
 
 
 @dataclass
@@ -466,7 +467,6 @@ def into(
     return type(base.__name__, (base,), {"target": target, "digest": digest})
 
 
-STORED = "rows that the target has stored without printing a state"
 FILES, POSTGRES = {"target": "target-jsonl"}, {"target": "target-postgres"}
 DIGEST = {**POSTGRES, "digest": True}
 # SIGKILL cuts the tap's last line, at which targets fail.
@@ -477,21 +477,18 @@ KINDS = (
         IntoFiles,
         ways=(TO_TAP, KILL_TAP, TIMEOUT, TIMEOUT_KILL),
         doubles=(KILL_TAP, TIMEOUT_KILL),
-        why=f"at most `checkpoint_events` rows a stop, here {CHECKPOINT}",
     ),
     Kind(
         "`load.py events.duckdb -- tap-fullstory`",
         IntoDuckDB,
         ways=(TO_TAP, TO_LEADER, TO_GROUP, TIMEOUT, KILL_TAP, KILL_LEADER, KILL_ALL, TIMEOUT_KILL),
     ),
-    Kind("sync.sh, target-jsonl", into(ByScript, **FILES), doubles=OF_TARGET, why=STORED),
-    Kind("sync.sh, target-postgres", into(ByScript, **POSTGRES), doubles=OF_TARGET, why=STORED),
+    Kind("sync.sh, target-jsonl", into(ByScript, **FILES), doubles=OF_TARGET),
+    Kind("sync.sh, target-postgres", into(ByScript, **POSTGRES), doubles=OF_TARGET),
     Kind("sync.sh, target-postgres, `event_digest`", into(ByScript, **DIGEST)),
-    Kind(
-        "Airflow's task, target-postgres", into(ByTask, **POSTGRES), doubles=OF_TARGET, why=STORED
-    ),
+    Kind("Airflow's task, target-postgres", into(ByTask, **POSTGRES), doubles=OF_TARGET),
     Kind("Airflow's task, target-postgres, `event_digest`", into(ByTask, **DIGEST)),
-    Kind("Meltano, target-postgres", into(ByMeltano, **POSTGRES), doubles=EVERY_WAY, why=STORED),
+    Kind("Meltano, target-postgres", into(ByMeltano, **POSTGRES), doubles=EVERY_WAY),
     Kind("Meltano, target-postgres, `event_digest`", into(ByMeltano, **DIGEST)),
 )
 
@@ -505,7 +502,7 @@ def whole_lines(path: Path) -> list[str]:
 def main() -> None:
     options = _parser().parse_args()
     kinds = [kind for kind in KINDS if options.only in kind.name]
-    pairs = [(kind, way) for kind in kinds for way in kind.ways]
+    pairs = [(kind, way) for kind in kinds for way in kind.ways if options.way in way.name]
     random = Random(options.seed)
     total: dict[str, Json] = (
         json.loads(options.add_to.read_text()) if options.add_to and options.add_to.exists() else {}
@@ -550,24 +547,29 @@ def main() -> None:
         raise Failed("rows are missing, or more rows are there twice than the design allows")
 
 
+GROUPS = {
+    "a signal, or `timeout`": (TO_TAP, TO_LEADER, TO_GROUP, TIMEOUT),
+    "a signal to the target": (TO_TARGET,),
+    "SIGKILL, or `timeout -k 0.2`": HARD,
+}
+
+
 def _table(total: dict[str, Json]) -> Iterator[str]:
-    yield "| pipeline | stopped by | stops | rows lost | rows doubled | of these allowed |"
-    yield "|---|---|---:|---:|---:|---|"
+    yield "| pipeline | stopped by | stops | rows lost | rows doubled | beyond what is allowed |"
+    yield "|---|---|---:|---:|---:|---:|"
     sums = Tally()
     for kind in KINDS:
-        for way in kind.ways:
-            if one := total.get(kind.name, {}).get(way.name):
-                allowed = kind.why if way in kind.doubles and one["doubled"] else ""
-                if one["beyond"]:
-                    allowed = f"{one['doubled'] - one['beyond']}"
-                yield (
-                    f"| {kind.name} | {way.name} | {one['stops']} | {one['lost']} | "
-                    f"{one['doubled']:,} | {allowed} |"
-                )
-                sums.add(Tally(**one))
+        for name, ways in GROUPS.items():
+            tally = Tally()
+            for way in ways:
+                tally.add(Tally(**total.get(kind.name, {}).get(way.name, {})))
+            if tally.stops:
+                counts = (tally.stops, tally.lost, tally.doubled, tally.beyond)
+                yield f"| {kind.name} | {name} | {' | '.join(map(str, counts))} |"
+                sums.add(tally)
     yield (
         f"\n{sums.stops} stops in {sums.loads} loads of {BUNDLES * EVENTS_EACH} events: "
-        f"{sums.lost} rows lost, {sums.doubled:,} doubled, {sums.beyond} of them beyond what the "
+        f"{sums.lost} rows lost, {sums.doubled} doubled, {sums.beyond} of them beyond what the "
         "design allows."
     )
 
@@ -576,6 +578,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="stops.py", description=__doc__)
     add = parser.add_argument
     add("--stops", type=int, default=200, help="how many in all; default: %(default)s")
+    add("--way", default="", metavar="TEXT", help="ways to stop with this text in their name")
     add("--seed", type=int, default=1, help="of the moments; default: %(default)s")
     add("--only", default="", metavar="TEXT", help="pipelines with this text in their name")
     add(
