@@ -180,7 +180,7 @@ class FieldRules:
             return self.hash(value)
         if value[0] not in _CLOSING or b"{" not in value:
             return value
-        return bytes(self._applied(value, name))
+        return b"".join(self._applied(value, name))
 
     def schema(self, properties: Mapping[str, Any]) -> dict[str, Any]:
         """Return the properties of a stream's schema as `apply` makes the members."""
@@ -209,13 +209,16 @@ class FieldRules:
             mac.update(piece)
         return b'"%b"' % mac.hexdigest()[:HASH_DIGITS].encode()
 
-    def _applied(self, value: bytes, path: str) -> bytearray:
+    def _applied(self, value: bytes, path: str) -> Iterator[bytes]:
         # Read once from its start to its end, without recursion: a copy of what is inside each
         # level would take many times its size.
         out, text = bytearray(), memoryview(value)
         levels: list[tuple[int, str]] = []  # the closing bracket of each, and its path
         at = 0
         while True:
+            if len(out) > SLICE_BYTES:  # growing it on and on would leave holes in memory
+                yield bytes(out[:-1])
+                del out[:-1]
             if value[at] in _CLOSING:
                 levels.append((_CLOSING[value[at]], path))
                 out.append(value[at])
@@ -236,7 +239,8 @@ class FieldRules:
                 at += 1
                 levels.pop()
                 if not levels:
-                    return out
+                    yield bytes(out)
+                    return
 
     def _apply_to_member(
         self, value: bytes, start: int, path: str, out: bytearray
