@@ -245,11 +245,12 @@ def test_the_page_works_as_written(tmp_path: Path, postgres: Postgres) -> None:
         assert versions
         run("meltano state list")
         run("bookmarks.events")
-        run("del(")  # runs the tap too: the newest day is loaded again
-        assert rows("events") == 288
+        run("del(")  # runs the tap too: the newest day is loaded again, and replaces itself
+        assert rows("events") == 216
         assert rows("privacy_settings_history") == versions
         run("--state-id-suffix=backfill")
-        assert rows("events") == 288 + 144
+        # The digests of days that were loaded before exclude_fields was set have no key.
+        assert rows("events") == 216 + 144
         run("meltano job add")
     assert commands == []
 
