@@ -444,15 +444,9 @@ class ByMeltano(IntoTarget):
         (self.folder / "meltano.yml").write_text(json.dumps(project))
 
     def command(self) -> list[str]:
-        # After SIGKILL, Meltano takes the run before for one that still works, for five minutes.
-        force = ["--force"] if self.way in HARD else []
-        return [
-            str(ENVS / "meltano/bin/meltano"),
-            "run",
-            *force,
-            "tap-fullstory",
-            "target-postgres",
-        ]
+        # For five minutes, Meltano takes one that SIGKILL or SIGHUP ended for one that still works.
+        program = str(ENVS / "meltano/bin/meltano")
+        return [program, "run", "--force", "tap-fullstory", "target-postgres"]
 
     def environment(self) -> dict[str, str]:
         return {"NO_COLOR": "1", "MELTANO_SEND_ANONYMOUS_USAGE_STATS": "false"}
