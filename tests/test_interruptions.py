@@ -50,7 +50,7 @@ PLACES = [
     ("singer.metrics:Counter.increment", 3, "before"),
     ("singer.metrics:Counter.increment", 4, "after"),
     ("singer.metrics:Counter._pop", 1, "before"),
-    (f"{P}.signals:Signals.check", 6, "before"),
+    (f"{P}.signals:Signals.raise_if_arrived", 6, "before"),
     # the end of a bundle
     (f"{P}.sync_export:report_bundle", 2, "before"),
     (f"{P}.counts:BoundedCounter.add_all", 1, "after"),

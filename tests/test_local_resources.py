@@ -43,7 +43,7 @@ KINDS = [
 
 @pytest.mark.parametrize(("kind", "words"), KINDS)
 @pytest.mark.parametrize(
-    "place", ["tap_fullstory.catalog:select", "tap_fullstory.sync_export:record_envelope"]
+    "place", ["tap_fullstory.command:select", "tap_fullstory.sync_export:record_envelope"]
 )
 def test_it_is_named_wherever_it_arises(sandbox, tmp_path, kind, words, place):
     run = run_tap(sandbox.config(), env=raising_at(tmp_path, place, kind))

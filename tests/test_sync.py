@@ -299,7 +299,7 @@ def test_an_account_that_has_never_listed_a_bundle(days, warns):
 
 def test_what_the_dates_of_the_config_mean_beside_a_state():
     state = {"bookmarks": {"events": {"bundle_end": midnight(3)}}}
-    said = f"events: continuing after {midnight(3)}, where the state ends; start_date only counts"
+    said = f"events: continuing after {midnight(3)}, where the state ends; start_date is used only"
     earlier = f"The state covers events up to {midnight(3)}, which is after end_date"
     with Sandbox([day(number) for number in range(5)]) as sandbox:
         for end, warns in ((midnight(2), True), (midnight(3), False), (midnight(4), False)):

@@ -121,7 +121,7 @@ def test_the_first_bundle_loses_nothing_if_it_starts_at_its_end(start: int) -> N
         second = run_tap(config, state=first.state)
     assert all_of(first, second) == records_of(odd, after)
     assert "Bundle 1 (" in warnings(first)[0]
-    assert "does not end after its start" in warnings(first)[0]
+    assert "does not end after it starts" in warnings(first)[0]
 
 
 # --- overlaps ---
@@ -131,7 +131,7 @@ WITHIN = listed("B", FIRST_DAY + 6 * HOUR, FIRST_DAY + 12 * HOUR, 600, first=600
 
 
 def overlaps(run: Run) -> list[str]:
-    return [line for line in warnings(run) if "overlaps with a bundle before it" in line]
+    return [line for line in warnings(run) if "overlaps the bundle before it" in line]
 
 
 def test_overlapping_bundles_are_written_whole_with_a_warning() -> None:
