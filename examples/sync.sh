@@ -123,21 +123,25 @@ tap=$!
 exec 4<&-
 if [ "$early" ]; then kill -s "$early" "$tap"; fi
 
-# A trapped signal ends the wait, not the tap, and its number is then what the wait returns.
+# A trapped signal ends the wait, not the tap, and its number is then what the wait returns. If it comes at
+# the moment when the tap ends, bash 5.2 can miss that end, and waits for any child, so for the target,
+# which waits for the end of the pipe. So the pipe is closed as soon as the tap is gone.
 ended() {
     local again
     wait "$1"
     code=$?
     if kill -0 "$1" 2> /dev/null; then return 1; fi
+    if [ "$1" = "$tap" ]; then
+        # The script still holds the pipe open, so a target that has read everything cannot have ended yet.
+        kill -0 $target 2> /dev/null && target_saw_the_end=yes
+        exec 5>&-
+    fi
     wait "$1" 2> /dev/null
     again=$?
     if ((again != 127)); then code=$again; fi
 }
 until ended $tap; do :; done
 tap_code=$code
-# The script still holds the pipe open, so a target that has read everything cannot have ended yet.
-kill -0 $target 2> /dev/null && target_saw_the_end=yes
-exec 5>&-
 until ended $target; do :; done
 target_code=$code
 stopped=$((signals == 1 && (tap_code == 129 || tap_code == 130 || tap_code == 143)))
