@@ -35,7 +35,7 @@ from cases import (
     of_the_tap,
     tap_command,
 )
-from measure import RECORD, Failed, cost, seconds_until, served
+from measure import RECORD, Failed, cost, say, seconds_until, served
 from tables import goals_table, growth_table, main_table, noise
 
 LAYOUTS = ("lines", "oneline", "indented")
@@ -123,11 +123,11 @@ def _measured(options: argparse.Namespace, bundles: dict[tuple[int, str], Bundle
     cases = [*of_the_tap(tap, lines, oneline, indented), *of_others(small)]
     growth = of_growth(tap, [bundles[size, "lines"] for size in _growth_sizes(options)])
     for case in (case for case in cases + growth if case.is_tap):
-        _say(f"looking at {case.name}, {case.bundle['layout']}, {case.events:,} events")
+        say(f"looking at {case.name}, {case.bundle['layout']}, {case.events:,} events")
         check(case)
     _time(cases, options.rounds)
     _time(growth, min(options.rounds, SLOW_ROUNDS))
-    _say("start-up, first records, and the share of a pipeline into DuckDB")
+    say("start-up, first records, and the share of a pipeline into DuckDB")
     starts, python_starts = [], []
     for _ in range(STARTS):
         starts.append(seconds_until((b"tap-fullstory",), [tap, "--version"]))
@@ -145,7 +145,7 @@ def _measured(options: argparse.Namespace, bundles: dict[tuple[int, str], Bundle
 def _time(cases: Sequence[Case], rounds: int) -> None:
     """In turns, so that a busy minute of the machine hits all of them."""
     for number in range(1, rounds + 1):
-        _say(f"round {number} of {rounds}, {len(cases)} runs")
+        say(f"round {number} of {rounds}, {len(cases)} runs")
         for case in cases:
             case.costs.append(cost(*case.commands, ["cat"]))
 
@@ -235,10 +235,6 @@ def _median_ms(seconds: list[float]) -> str:
     return (
         f"{1000 * median(seconds):.0f} ms ({1000 * min(seconds):.0f} to {1000 * max(seconds):.0f})"
     )
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

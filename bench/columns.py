@@ -19,7 +19,7 @@ from statistics import median
 from typing import Any
 
 from cases import BASELINE, OUT, ROOT, Bundle, tap_command
-from measure import ENVIRONMENT, Command, Cost, Failed, cost
+from measure import ENVIRONMENT, Command, Cost, Failed, cost, say
 from tables import spread, table
 
 # The tap beside these programs: it has pyarrow.
@@ -78,7 +78,7 @@ def run(bundle: Bundle, rounds: int) -> tuple[str, dict[str, float]]:
         return "Files of columns are left out: pyarrow has no release for this Python.", {}
     conversions, left_out = _conversions(bundle)
     for conversion in list(conversions):
-        _say(f"looking at {conversion.name}")
+        say(f"looking at {conversion.name}")
         try:
             conversion.run()
         except Failed as failure:
@@ -93,7 +93,7 @@ def run(bundle: Bundle, rounds: int) -> tuple[str, dict[str, float]]:
                 conversion.verdict = pool.submit(_compare, conversion.name, bundle).result()
         conversion.costs.clear()
     for number in range(1, rounds + 1):
-        _say(f"round {number} of {rounds}, {len(conversions)} runs")
+        say(f"round {number} of {rounds}, {len(conversions)} runs")
         for conversion in conversions:
             conversion.run()
     shutil.rmtree(FOLDER)
@@ -227,7 +227,3 @@ def _text(conversions: list[Conversion], left_out: list[str], bundle: Bundle) ->
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:150] if lines else type(error).__name__
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)

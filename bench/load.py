@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from measure import ENVIRONMENT, Cost, Failed, cost, served
+from measure import ENVIRONMENT, Cost, Failed, cost, say, served
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/helpers"))
@@ -87,18 +87,18 @@ def main() -> None:
         if found := programs():
             database = stack.enter_context(server(found))
         else:
-            _say("PostgreSQL is not installed: its rows are left out")
+            say("PostgreSQL is not installed: its rows are left out")
         snowflake = None
         if SNOWFLAKE_PROGRAM.exists():
             python = ENVS / "duckdb/bin/python"
             snowflake = stack.enter_context(snowflake_server.server(python))
         else:
-            _say("target-snowflake is left out: `make test-snowflake` installs it")
+            say("target-snowflake is left out: `make test-snowflake` installs it")
         pipelines = [one for one in _pipelines(database, snowflake) if options.only in one.name]
         truth = _truth(bundle["config"])
         for number in range(1, options.rounds + 1):
             for pipeline in pipelines:
-                _say(f"round {number} of {options.rounds}: {pipeline.name}")
+                say(f"round {number} of {options.rounds}: {pipeline.name}")
                 if database is not None:
                     database.execute("drop schema if exists bench cascade")
                 if snowflake is not None:
@@ -138,7 +138,7 @@ def _pipelines(database: Postgres | None, snowflake: Snowflake | None) -> list[P
             Pipeline(f"{loader.name}, Parquet of 10,000", loader.target, loader.rows, COLUMNS)
         )
     else:
-        _say("files of columns are left out: pyarrow has no release for this Python")
+        say("files of columns are left out: pyarrow has no release for this Python")
     if database is not None:
         for words, more, settings in (
             ("with its defaults", {}, {}),
@@ -328,10 +328,6 @@ def _parser() -> argparse.ArgumentParser:
         "--only", default="", metavar="TEXT", help="pipelines with it in their name"
     )
     return parser
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,11 @@ class Failed(Exception):
     """A program that has not done what it was started for."""
 
 
+def say(what: str) -> None:
+    """Print a line about the measurement itself, apart from its table."""
+    print(what, file=sys.stderr, flush=True)
+
+
 @contextmanager
 def served(*bundles: str) -> Iterator[list[dict[str, Any]]]:
     """What bundles.py, with these arguments, tells of the bundles that it serves meanwhile.

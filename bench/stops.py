@@ -24,7 +24,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from measure import ENVIRONMENT, Failed
+from measure import ENVIRONMENT, Failed, say
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/helpers"))
@@ -519,7 +519,7 @@ def main() -> None:
                 pairs
             )
             if "postgres" in kind.name and postgres is None:
-                _say(f"PostgreSQL is not installed: {kind.name} is left out")
+                say(f"PostgreSQL is not installed: {kind.name} is left out")
                 continue
             if not stops:
                 continue
@@ -530,7 +530,7 @@ def main() -> None:
             load = loads[kind.name]
             load.way = way
             tally = stop_again_and_again(load, expected, stops, random)
-            _say(f"{kind.name}: {way.name}: {tally}")
+            say(f"{kind.name}: {way.name}: {tally}")
             before = Tally(**total.get(kind.name, {}).get(way.name, {}))
             before.add(tally)
             total.setdefault(kind.name, {})[way.name] = asdict(before)
@@ -582,10 +582,6 @@ def _parser() -> argparse.ArgumentParser:
         help="keep the counts in this file, and print the sums",
     )
     return parser
-
-
-def _say(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

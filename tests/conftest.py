@@ -13,6 +13,7 @@ from unittest import mock
 import pytest
 from environments import ENVIRONMENTS
 from hypothesis import settings
+from postgres import Postgres, programs_or_skip, server
 from single_answers import KEY
 
 from tap_fullstory.fullstory.session import HttpSession
@@ -204,6 +205,13 @@ class Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(f"{record.levelname} {record.getMessage()}")
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of a module's own."""
+    with server(programs_or_skip()) as running:
+        yield running
 
 
 @pytest.fixture

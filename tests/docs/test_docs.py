@@ -536,9 +536,7 @@ def test_the_pages_followed_in_one_folder_load_every_row_once_into_each_target(
     shell, sandbox, commands, tmp_path
 ):
     """README, quickstart, DuckDB, PostgreSQL and the script, twice, on each of two days."""
-    programs = postgres.programs()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
+    programs = postgres.programs_or_skip()
     for name in ("duckdb/load.py", "duckdb/query.py", "sync.sh"):
         shutil.copy(ROOT / "examples" / name, tmp_path)
     # Each has a python, and that of the first has DuckDB.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from airflows import EXAMPLES, airflow, each_airflow, environment_of, functions_of, real
-from postgres import programs, server
+from postgres import programs_or_skip, server
 from running import discover, selecting
 
 from tap_fullstory.sandbox import Sandbox, generated_bundles
@@ -110,9 +110,7 @@ def test_latest_bookmark_is_that_of_each_segment(monkeypatch):
 def test_the_shards_bring_every_event_once_and_hand_their_bookmark_over(
     commands, tmp_path, installed
 ):
-    found = programs()
-    if found is None:
-        pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
+    found = programs_or_skip()
     environment = environment_of(
         installed,
         tmp_path,

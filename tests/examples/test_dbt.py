@@ -16,7 +16,7 @@ import pytest
 from catalogs import select_streams
 from documented_databases import UNTIL, as_text
 from environments import ENVIRONMENTS, ROOT
-from postgres import Postgres, programs, server
+from postgres import Postgres, programs_or_skip, server
 from running import run_tap
 
 from tap_fullstory.sandbox import Sandbox, generated_bundles
@@ -127,9 +127,7 @@ class Databases:
 
 @pytest.fixture
 def databases(commands: Any, tmp_path: Path) -> Iterator[Databases]:
-    found = programs()
-    if found is None:
-        pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
+    found = programs_or_skip()
     with server(found) as postgres:
         yield Databases(tmp_path, commands, postgres)
 

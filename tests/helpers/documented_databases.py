@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from documents import TIMEOUT, blocks, write_config
 from environments import ROOT
-from postgres import Postgres, programs, server
+from postgres import Postgres, programs_or_skip, server
 
 from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
 
@@ -57,9 +57,7 @@ def loading(
     commands: Any, folder: Path, serving: Sandbox, until: datetime
 ) -> Iterator[tuple[Callable[..., None], Postgres]]:
     """Give what runs blocks of the documents in `folder`, and the server that they load."""
-    found = programs()
-    if found is None:
-        pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
+    found = programs_or_skip()
     if not shutil.which("jq"):
         pytest.skip("jq is not installed")
     shutil.copy(ROOT / "examples/duckdb/load.py", folder)

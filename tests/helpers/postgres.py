@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 START_SECONDS = 60
 
 
@@ -57,6 +59,14 @@ def programs() -> Path | None:
     folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
     wanted = ("initdb", "postgres", "psql", "pg_isready")
     return next((folder for folder in folders if all((folder / n).exists() for n in wanted)), None)
+
+
+def programs_or_skip() -> Path:
+    """As `programs`; skips the test that calls it where PostgreSQL is not installed."""
+    found = programs()
+    if found is None:
+        pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
+    return found
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from environments import ENVIRONMENTS, ROOT
-from postgres import Postgres, programs, server
+from postgres import Postgres, programs_or_skip
 from running import columns
 
 from tap_fullstory.sandbox import Bundle, Sandbox, generated_bundles
@@ -153,19 +153,9 @@ def test_what_is_deselected_is_nowhere_and_a_variable_is_a_column_by_its_name(
     assert first["CustomVars"] == second["CustomVars"] == {"evt_p_reals": [1, 2.5]}
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    folder = programs()
-    if folder is None:
-        pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
-    with server(folder) as running:
-        yield running
-
-
 def test_runs_that_are_stopped_lose_and_double_nothing_with_a_digest() -> None:
     """By every signal and by `timeout`, at random moments: as `make bench-stops` does it."""
-    if programs() is None:
-        pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
+    programs_or_skip()
     done = subprocess.run(
         [sys.executable, "bench/stops.py", "--only=Meltano, target-postgres, `event", "--stops=10"],
         cwd=ROOT, capture_output=True, timeout=2 * TIMEOUT,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from loading import (
     states,
     without_zeros,
 )
-from postgres import Postgres, programs, server
+from postgres import Postgres
 from running import as_record, columns, counted, discover, run_tap
 
 from tap_fullstory.sandbox import Bundle, Sandbox, generate_events
@@ -36,15 +35,6 @@ sandbox = loading.sandbox  # two days, and a third that waits to be published
 
 
 # --- PostgreSQL ---
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    found = programs()
-    if found is None:
-        pytest.skip("PostgreSQL is not installed: on Debian, apt-get install postgresql")
-    with server(found) as running:
-        yield running
 
 
 class Schema:
