@@ -230,8 +230,8 @@ class _Property:
     """One property of a stream, and whether the catalog makes it a column.
 
     A custom variable that neither the config nor Meltano names is a column only by choice; where
-    the catalog says nothing of it, its values are in the overflow property. Meltano selects what a
-    mere asterisk matches: that is no choice.
+    the catalog says nothing of it, its values are in the overflow property. One that only an
+    asterisk of Meltano's rules matches is not chosen.
     """
 
     def __init__(

@@ -114,7 +114,7 @@ has_text(Kind kind)
     return kind == STRING || kind == JSON_TEXT;
 }
 
-/* Return `bytes` with room for `length`, zero from `old_length` on; NULL if there is no memory. */
+/* Return `bytes` with room for `length`, zero from `old_length` on; NULL if memory runs out. */
 static void *
 grown(void *bytes, size_t old_length, size_t length)
 {
@@ -209,7 +209,7 @@ grow(Buffer *buffer, size_t needed)
     return 1;
 }
 
-/* Make room for `more` bytes; 0 if there is no memory, or the column would have too many. */
+/* Make room for `more` bytes; 0 if memory runs out, or the column would have too many. */
 static inline int
 reserve(Buffer *buffer, size_t more)
 {
@@ -815,7 +815,7 @@ destroy_array(PyObject *capsule)
     free(array);
 }
 
-/* Return a schema with room for `children`; NULL if there is no memory. */
+/* Return a schema with room for `children`; NULL if memory runs out. */
 static struct ArrowSchema *
 new_schema(const char *format, const char *name, int64_t children)
 {

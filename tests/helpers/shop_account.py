@@ -70,7 +70,7 @@ class Visited:
 
     @property
     def week(self) -> date:
-        """The Monday of its week: no session goes on past midnight."""
+        """The Monday of its week: no session continues past midnight."""
         return self.began.date() - timedelta(days=self.began.weekday())
 
     @property
